@@ -1,0 +1,1 @@
+//! Benches of the pure parts, and measurements of the daemon against a real switch.

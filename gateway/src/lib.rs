@@ -1,0 +1,1 @@
+//! The gateway node: flows, host paths, and the helper daemon.

@@ -1,0 +1,1 @@
+//! The node's own kernel: netlink, nft, sysctl, sockets, namespaces.

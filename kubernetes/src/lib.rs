@@ -1,0 +1,1 @@
+//! Speaking to Kubernetes: the client from the node's settings, and the sources of objects.

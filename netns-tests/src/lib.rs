@@ -1,0 +1,1 @@
+//! A lab of real gateway nodes in network namespaces, and the tests that run in it.

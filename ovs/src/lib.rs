@@ -1,0 +1,4 @@
+//! Speaking to Open vSwitch and OVN: OVSDB, OpenFlow, and the habits of that family of daemons.
+//!
+//! Knows nothing of gateways.
+pub mod openflow;

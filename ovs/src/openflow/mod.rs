@@ -1,0 +1,2 @@
+//! OpenFlow 1.4 as Open vSwitch speaks it, on a held connection.
+pub mod flow;
