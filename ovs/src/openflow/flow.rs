@@ -3,12 +3,22 @@
 //! A flow's identity is (table, priority, canonical match) ([`FlowKey`]); its value is cookie, actions and
 //! timeouts ([`FlowValue`]). What a bridge dumps back compares equal to what was sent.
 
-use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, Ipv6Addr};
 
 /// An OpenFlow port number (32 bits on the wire since OpenFlow 1.1).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct OfPort(pub u32);
+
+/// [`Field::VlanTci`]: the bit that says a tag is present; match it against itself for "any tagged frame".
+pub const VLAN_PRESENT: u16 = 0x1000;
+/// [`Field::IpFrag`]: the bit set on every piece of a fragmented datagram; match it against itself for `nw_frag=yes`.
+pub const FRAG_ANY: u8 = 0x1;
+/// [`Field::TcpFlags`]: SYN.
+pub const TCP_SYN: u16 = 0x002;
+/// [`Field::TcpFlags`]: ACK.
+pub const TCP_ACK: u16 = 0x010;
+/// [`Field::CtState`]: the frame came back from conntrack (`+trk`).
+pub const CT_TRACKED: u32 = 0x20;
 
 impl OfPort {
     /// The reserved port of the bridge's own device (`LOCAL`).
@@ -67,11 +77,12 @@ pub struct Masked {
 /// A canonical match: fields in one order, values masked, fully wildcarded fields absent.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Match {
-    fields: BTreeMap<Field, Masked>,
+    // Sorted by field, each field once: one small allocation, where a tree takes a kilobyte for four fields.
+    fields: Vec<(Field, Masked)>,
 }
 
 impl Field {
-    /// Width of the field in bits.
+    /// Width in bits: those that can be matched, which for `IpFrag` and `TcpFlags` are fewer than the wire carries.
     pub fn bits(self) -> u32 {
         match self {
             Field::Ipv6Src | Field::Ipv6Dst | Field::NdTarget => 128,
@@ -88,15 +99,15 @@ impl Field {
             | Field::VlanTci
             | Field::TcpSrc
             | Field::TcpDst
-            | Field::TcpFlags
             | Field::UdpSrc
             | Field::UdpDst
             | Field::SctpSrc
             | Field::SctpDst
             | Field::ArpOp
             | Field::CtZone => 16,
+            Field::TcpFlags => 12,
+            Field::IpFrag => 2,
             Field::IpProto
-            | Field::IpFrag
             | Field::Icmpv4Type
             | Field::Icmpv4Code
             | Field::Icmpv6Type
@@ -129,22 +140,25 @@ impl Match {
     #[must_use]
     pub fn masked(mut self, field: Field, value: impl Into<u128>, mask: impl Into<u128>) -> Self {
         let mask = mask.into() & field.full_mask();
-        if mask == 0 {
-            self.fields.remove(&field);
-        } else {
-            self.fields.insert(field, Masked { value: value.into() & mask, mask });
+        let wanted = Masked { value: value.into() & mask, mask };
+        match self.fields.binary_search_by_key(&field, |(have, _)| *have) {
+            Ok(at) if mask == 0 => drop(self.fields.remove(at)),
+            Ok(at) => self.fields[at].1 = wanted,
+            Err(_) if mask == 0 => {}
+            Err(at) => self.fields.insert(at, (field, wanted)),
         }
         self
     }
 
     /// What is matched of one field, if anything.
     pub fn get(&self, field: Field) -> Option<Masked> {
-        self.fields.get(&field).copied()
+        let at = self.fields.binary_search_by_key(&field, |(have, _)| *have).ok()?;
+        Some(self.fields[at].1)
     }
 
     /// Every matched field in canonical order.
     pub fn iter(&self) -> impl Iterator<Item = (Field, Masked)> + '_ {
-        self.fields.iter().map(|(field, masked)| (*field, *masked))
+        self.fields.iter().copied()
     }
 }
 
@@ -237,6 +251,14 @@ pub struct Flow {
     pub key: FlowKey,
     /// Value.
     pub value: FlowValue,
+}
+
+impl Flow {
+    /// A flow without timeouts.
+    pub fn new(table: u8, priority: u16, matches: Match, cookie: u64, actions: Vec<Action>) -> Self {
+        let value = FlowValue { cookie, idle_timeout: 0, hard_timeout: 0, actions };
+        Flow { key: FlowKey { table, priority, matches }, value }
+    }
 }
 
 /// The value of an IPv4 address as a field holds it.
