@@ -2,3 +2,4 @@
 //!
 //! Knows nothing of gateways.
 pub mod openflow;
+pub mod ovsdb;
