@@ -1,1 +1,34 @@
 //! Speaking to Kubernetes: the client from the node's settings, and the sources of objects.
+//!
+//! What it does: it keeps the Services of a cluster, their EndpointSlices, the ServiceCIDRs and one Node in memory,
+//! as slim values of its own, and says which Services changed. Two kinds of [`Source`] give the same objects to
+//! the same code: an API server, and a folder of YAML manifests.
+//!
+//! ```text
+//! node settings -> ClientConfig --+
+//!                                 v
+//! API server --list, watch--> reflectors --+
+//!                                          +--> wire -> object --> store --> Batch: "look again at these Services"
+//! folder ------inotify------> manifests ---+               (validate)
+//! ```
+//!
+//! Data flows one way. The reflectors and the folder reader run as tasks, and hand converted objects to the
+//! [`Source`], which applies them when its owner asks for the next [`Batch`]; so what the owner reads between two
+//! calls of [`Source::next`] never changes under it. Nothing is derived from an event itself: an event only makes the
+//! store look different, and the difference is what is reported.
+//!
+//! What it never does: it writes nothing to the cluster and nothing to the folder. It never sends a bearer token over
+//! plain http to another host than loopback unless told that this is wanted, and never logs one. It never forgets
+//! objects because their source is away. It knows nothing of OVS, of packets or of gateways.
+
+#![allow(dead_code, reason = "the readers of the sources come next")]
+
+mod config;
+mod error;
+pub mod object;
+mod source;
+
+pub use config::{ClientConfig, NodeSettings};
+pub use error::Error;
+pub use object::{EndpointSlice, ObjectKey, Service};
+pub use source::{Batch, Health, Problem, ServiceView, Source, Watch};

@@ -1,0 +1,126 @@
+//! How a source is doing, and saying so in the log: at once when it changes, then ever more rarely while it stays bad.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, SystemTime};
+
+use super::store::Kind;
+use super::{Batch, Health, Problem};
+
+/// How long a failure goes on before it is said again, at first and at most.
+const SAY_AGAIN: (Duration, Duration) = (Duration::from_secs(60), Duration::from_secs(3600));
+
+/// The health of the whole from the health of the kinds.
+#[derive(Debug)]
+pub(super) struct HealthLog {
+    health: Health,
+    kinds: BTreeMap<Kind, State>,
+    say_again: Option<(SystemTime, Duration)>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    connected: bool,
+    error: Option<String>,
+    failures: u32,
+}
+
+impl HealthLog {
+    pub(super) fn new(origin: String, now: SystemTime) -> Self {
+        let health = Health { origin, connected: false, since: now, last_error: None, failures: 0 };
+        Self { health, kinds: BTreeMap::new(), say_again: None }
+    }
+
+    pub(super) fn get(&self) -> &Health {
+        &self.health
+    }
+
+    pub(super) fn connected(&mut self, kind: Kind, batch: &mut Batch) {
+        let state = self.kinds.entry(kind).or_default();
+        let had_error = state.error.is_some();
+        *state = State { connected: true, ..State::default() };
+        if kind.is_required() {
+            self.update(batch);
+        } else {
+            batch.problems_changed |= had_error;
+        }
+    }
+
+    pub(super) fn failed(&mut self, kind: Kind, error: String, batch: &mut Batch) {
+        let state = self.kinds.entry(kind).or_default();
+        state.connected = false;
+        state.failures = state.failures.saturating_add(1);
+        let differs = state.error.as_ref() != Some(&error);
+        if kind.is_required() {
+            state.error = Some(error);
+            self.update(batch);
+        } else if differs {
+            // These are good to have, and the source is healthy without them.
+            tracing::info!(kind = kind.name(), "not watched: {error}");
+            state.error = Some(error);
+            batch.problems_changed = true;
+        }
+    }
+
+    /// What is missing though the source is healthy.
+    pub(super) fn optional_problems(&self) -> impl Iterator<Item = Problem> {
+        self.kinds.iter().filter(|(kind, _)| !kind.is_required()).filter_map(|(kind, state)| {
+            let reason = state.error.clone()?;
+            Some(Problem {
+                place: format!("{}s of {}", kind.name(), self.health.origin),
+                object: None,
+                reason,
+            })
+        })
+    }
+
+    fn update(&mut self, batch: &mut Batch) {
+        let required = || Kind::REQUIRED.iter().map(|kind| self.kinds.get(kind));
+        let connected = required().all(|state| state.is_some_and(|state| state.connected));
+        let last_error = required().flatten().find_map(|state| state.error.clone());
+        let failures = required().flatten().map(|state| state.failures).max().unwrap_or(0);
+        let now = SystemTime::now();
+
+        let before = &self.health;
+        if connected != before.connected || last_error != before.last_error {
+            batch.health_changed = true;
+        }
+        if connected && !before.connected {
+            if before.failures > 0 {
+                let away = now.duration_since(before.since).unwrap_or_default().as_secs();
+                tracing::info!(
+                    "{}: connected again, after {away} s and {} failures",
+                    before.origin,
+                    before.failures
+                );
+            } else {
+                tracing::info!("{}: connected", before.origin);
+            }
+        }
+        self.health.failures = failures;
+        self.health.last_error = last_error;
+        if connected != self.health.connected {
+            self.health.connected = connected;
+            self.health.since = now;
+        }
+        self.say(now);
+    }
+
+    /// The first failure is said at once, a later one when the pause has passed, and the pause doubles.
+    fn say(&mut self, now: SystemTime) {
+        let Some(error) = &self.health.last_error else {
+            self.say_again = None;
+            return;
+        };
+        let pause = match self.say_again {
+            None => SAY_AGAIN.0,
+            Some((at, pause)) if now >= at => (pause * 2).min(SAY_AGAIN.1),
+            Some(_) => return,
+        };
+        self.say_again = Some((now + pause, pause));
+        let failures = self.health.failures;
+        tracing::warn!(
+            "{}: {error} (failures in a row: {failures}); what is known is kept",
+            self.health.origin
+        );
+    }
+}

@@ -1,0 +1,262 @@
+//! Where the objects come from, and what the owner of a source sees of them.
+//!
+//! ```no_run
+//! # async fn example(config: kubernetes::ClientConfig) -> Result<(), kubernetes::Error> {
+//! use kubernetes::{Source, Watch};
+//!
+//! let mut source = Source::api(config, Watch { node: Some("gw1".into()) })?;
+//! loop {
+//!     let batch = source.next().await;
+//!     if !source.synced() {
+//!         continue; // what is missing may only not have come yet: nothing may be taken away
+//!     }
+//!     for key in &batch.changed {
+//!         let _now = source.view(key); // None: the Service is gone
+//!     }
+//! }
+//! # }
+//! ```
+
+mod api;
+mod health;
+mod manifests;
+mod store;
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use ipnet::IpNet;
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
+
+use crate::config::ClientConfig;
+use crate::error::Error;
+use crate::object::{EndpointSlice, Node, ObjectKey, Service};
+use store::{Event, Store};
+
+/// How many objects may be on their way from the tasks to the owner before the tasks wait.
+const QUEUE: usize = 4096;
+
+/// The objects of a cluster, kept up to date. Dropping it ends its tasks.
+///
+/// The values change only inside [`Source::next`].
+#[derive(Debug)]
+pub struct Source {
+    store: Store,
+    events: mpsc::Receiver<Event>,
+    /// New settings for the tasks. None for a folder.
+    config: Option<watch::Sender<Arc<ClientConfig>>>,
+    /// What was seen and not yet reported.
+    pending: Batch,
+    ended: bool,
+    _tasks: JoinSet<()>,
+}
+
+/// What an API server is asked for beside Services, EndpointSlices and ServiceCIDRs.
+#[derive(Clone, Debug, Default)]
+pub struct Watch {
+    /// The Node to keep, by name.
+    pub node: Option<String>,
+}
+
+/// What looks different since the last batch. It names things to look at again; it says nothing about them.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Batch {
+    /// Services that are new, gone, or differ in themselves or in their slices. A key may name a Service that does
+    /// not exist (only its slices do).
+    pub changed: BTreeSet<ObjectKey>,
+    /// [`Source::service_cidrs`] gives another answer.
+    pub cidrs_changed: bool,
+    /// [`Source::node`] gives another answer.
+    pub node_changed: bool,
+    /// [`Source::problems`] gives another answer.
+    pub problems_changed: bool,
+    /// [`Source::health`] or [`Source::synced`] gives another answer.
+    pub health_changed: bool,
+}
+
+/// A Service with what stands behind it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ServiceView {
+    /// The Service.
+    pub service: Arc<Service>,
+    /// Its slices, ordered by name.
+    pub slices: Vec<Arc<EndpointSlice>>,
+}
+
+/// How a source is doing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Health {
+    /// The server's URL or the folder.
+    pub origin: String,
+    /// Whether changes arrive. Objects are kept while they do not.
+    pub connected: bool,
+    /// Since when `connected` is what it is.
+    pub since: SystemTime,
+    /// What went wrong last. `None` while connected.
+    pub last_error: Option<String>,
+    /// Failures in a row.
+    pub failures: u32,
+}
+
+/// Something in the source that was left out, and why. The rest works.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Problem {
+    /// Where it stands: a file with the document in it (`web.yaml, document 2`), or what was asked of the server.
+    pub place: String,
+    /// The object, when it got far enough to have a name: `Service default/web`.
+    pub object: Option<String>,
+    /// What is wrong, and what was done about it.
+    pub reason: String,
+}
+
+impl Source {
+    /// The objects of an API server. Returns at once; the objects come with [`Source::next`], and an API server that
+    /// does not answer is said in [`Source::health`].
+    ///
+    /// Must be called inside a tokio runtime.
+    ///
+    /// # Errors
+    ///
+    /// When no client can be made from the settings (certificates, token file).
+    pub fn api(config: ClientConfig, watch: Watch) -> Result<Self, Error> {
+        let (sender, events) = mpsc::channel(QUEUE);
+        let store = Store::new(config.server().to_owned());
+        let (config, settings) = watch::channel(Arc::new(config));
+        let tasks = api::start(&settings, &watch, &sender)?;
+        Ok(Self {
+            store,
+            events,
+            config: Some(config),
+            pending: Batch::default(),
+            ended: false,
+            _tasks: tasks,
+        })
+    }
+
+    /// The objects of a folder of manifests: `*.yaml`, `*.yml` and `*.json` in it, not in folders below.
+    ///
+    /// Must be called inside a tokio runtime.
+    ///
+    /// # Errors
+    ///
+    /// When the folder cannot be read.
+    pub fn manifests(dir: &Path) -> Result<Self, Error> {
+        let (sender, events) = mpsc::channel(QUEUE);
+        let tasks = manifests::start(dir, sender)?;
+        let store = Store::new(dir.display().to_string());
+        Ok(Self { store, events, config: None, pending: Batch::default(), ended: false, _tasks: tasks })
+    }
+
+    /// Wait until something looks different, and say what. Everything that has arrived by then comes as one batch;
+    /// before the source is synced only its health and its problems are worth a batch, and the objects gather.
+    ///
+    /// Safe to cancel: nothing is lost.
+    pub async fn next(&mut self) -> Batch {
+        loop {
+            while let Ok(event) = self.events.try_recv() {
+                self.store.apply(event, &mut self.pending);
+            }
+            if self.pending.is_due(self.store.synced()) {
+                return self.take_pending();
+            }
+            match self.events.recv().await {
+                Some(event) => self.store.apply(event, &mut self.pending),
+                None if self.ended => std::future::pending().await,
+                None => {
+                    self.ended = true;
+                    self.store.end(&mut self.pending);
+                }
+            }
+        }
+    }
+
+    /// Other settings for the API server: its address moved, or there is a new token. The objects stay, and what
+    /// differs on the other server is reported as changed. Without effect on a folder.
+    pub fn reconfigure(&self, config: ClientConfig) {
+        if let Some(sender) = &self.config {
+            sender.send_replace(Arc::new(config));
+        }
+    }
+
+    /// Whether everything has been seen once: then what is not here does not exist. Stays true while the server is
+    /// away.
+    #[must_use]
+    pub fn synced(&self) -> bool {
+        self.store.synced()
+    }
+
+    /// A Service with its slices, or `None` when there is no such Service.
+    #[must_use]
+    pub fn view(&self, key: &ObjectKey) -> Option<ServiceView> {
+        self.store.view(key)
+    }
+
+    /// All Services, ordered by namespace and name.
+    pub fn services(&self) -> impl Iterator<Item = &Arc<Service>> {
+        self.store.services()
+    }
+
+    /// The slices of a Service, ordered by name; also of one that does not exist (yet).
+    #[must_use]
+    pub fn slices(&self, key: &ObjectKey) -> &[Arc<EndpointSlice>] {
+        self.store.slices(key)
+    }
+
+    /// The ranges of cluster addresses, from ServiceCIDR objects. Empty when the server has none (before 1.33) or
+    /// does not let us read them.
+    #[must_use]
+    pub fn service_cidrs(&self) -> Vec<IpNet> {
+        self.store.service_cidrs()
+    }
+
+    /// The node that was asked for, when the source has it.
+    #[must_use]
+    pub fn node(&self) -> Option<&Arc<Node>> {
+        self.store.node()
+    }
+
+    /// What was left out, ordered by place.
+    #[must_use]
+    pub fn problems(&self) -> Vec<Problem> {
+        self.store.problems()
+    }
+
+    /// How the source is doing.
+    #[must_use]
+    pub fn health(&self) -> &Health {
+        self.store.health()
+    }
+
+    fn take_pending(&mut self) -> Batch {
+        let mut batch = std::mem::take(&mut self.pending);
+        if !self.store.synced() {
+            self.pending.changed = std::mem::take(&mut batch.changed);
+        }
+        batch
+    }
+}
+
+impl Batch {
+    /// Whether nothing looks different.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+
+    fn is_due(&self, synced: bool) -> bool {
+        if synced { !self.is_empty() } else { self.problems_changed || self.health_changed }
+    }
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.object {
+            Some(object) => write!(f, "{}: {object}: {}", self.place, self.reason),
+            None => write!(f, "{}: {}", self.place, self.reason),
+        }
+    }
+}
