@@ -1,0 +1,200 @@
+//! The lab: nodes in network namespaces, OVN central, an outside world, pods. See the crate's page for how to use it.
+
+pub mod address;
+pub mod central;
+pub mod identity;
+pub mod netns;
+pub mod node;
+pub mod pod;
+pub mod process;
+pub mod service;
+pub mod topology;
+pub mod world;
+
+use std::{
+    fmt,
+    path::{Path, PathBuf},
+    thread,
+};
+
+use anyhow::{Context, Result, anyhow};
+
+use self::{
+    central::Central, identity::Identity, node::Node, pod::Pod, process::wait_until, service::ServiceSpec,
+    topology::Topology, world::World,
+};
+
+/// What a lab is to look like.
+#[derive(Debug, Clone)]
+pub struct LabOptions {
+    /// How many nodes, each a gateway: 1 to 9.
+    pub nodes: usize,
+    /// How many pods on each node.
+    pub pods_per_node: usize,
+    /// A source port range for OVN's SNAT (row N4), none by default.
+    pub snat_ports: Option<PortRange>,
+    /// Which gateway carries a pod's way out.
+    pub egress: Egress,
+    /// Whether the lab makes the patch pair between breth0 and br-int; the helper makes it when the lab does not.
+    pub patch_pair: bool,
+}
+
+impl Default for LabOptions {
+    fn default() -> Self {
+        Self { nodes: 2, pods_per_node: 2, snat_ports: None, egress: Egress::FirstGateway, patch_pair: true }
+    }
+}
+
+/// Which gateway carries a pod's way out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Egress {
+    /// The first gateway carries all, as in the original: pods of other nodes cross a tunnel.
+    FirstGateway,
+    /// Every node's own gateway, by routes on the source address.
+    OwnGateway,
+}
+
+/// A range of ports, both ends included.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PortRange {
+    /// The lowest port.
+    pub low: u16,
+    /// The highest port.
+    pub high: u16,
+}
+
+impl PortRange {
+    /// The range the flow table's proofs were made with.
+    pub const USUAL: Self = Self { low: 40000, high: 59999 };
+}
+
+impl fmt::Display for PortRange {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}-{}", self.low, self.high)
+    }
+}
+
+/// A lab that is up. Dropping it ends every process and removes every namespace and file.
+#[derive(Debug)]
+pub struct Lab {
+    // The order of the fields is the order they go down in.
+    nodes: Vec<Node>,
+    topology: Topology,
+    central: Central,
+    world: World,
+    options: LabOptions,
+    identity: Identity,
+}
+
+impl Lab {
+    /// Brings a lab up: returns when every pod's port is bound by OVN.
+    ///
+    /// There is no helper on the nodes yet, so that host, pods and NodePorts share the NIC by MAC learning.
+    pub fn up(options: LabOptions) -> Result<Self> {
+        let identity = Identity::next()?;
+        let world = World::make(identity.name())?;
+        let (identity_ref, world_ref, options_ref) = (&identity, &world, &options);
+        let (central, nodes) = thread::scope(|scope| {
+            let central = scope.spawn(move || -> Result<_> {
+                let central = Central::start(identity_ref, world_ref)?;
+                let topology = Topology::write(&central, options_ref)?;
+                Ok((central, topology))
+            });
+            let nodes: Vec<_> = (1..=options_ref.nodes)
+                .map(|number| scope.spawn(move || Node::make(identity_ref, world_ref, options_ref, number)))
+                .collect();
+            let nodes: Vec<_> = nodes.into_iter().map(|node| joined(node.join())).collect();
+            (joined(central.join()), nodes)
+        });
+        let (central, topology) = central.context("starting OVN central")?;
+        let nodes = nodes.into_iter().collect::<Result<Vec<_>>>().context("making a node")?;
+        for node in &nodes {
+            node.start_controller()?;
+        }
+        let lab = Self { nodes, topology, central, world, options, identity };
+        lab.wait_until_bound()?;
+        Ok(lab)
+    }
+
+    /// Waits until OVN has bound every port.
+    pub fn wait_until_bound(&self) -> Result<()> {
+        for node in &self.nodes {
+            wait_until(&format!("OVN to bind the ports of {}", node.name()), || {
+                Ok(node.is_bound(&self.options)?
+                    && (!self.options.patch_pair || topology::is_attached(&self.central, node)?))
+            })?;
+        }
+        Ok(())
+    }
+
+    /// Node `number`, from 1.
+    pub fn node(&self, number: usize) -> Result<&Node> {
+        let node = number.checked_sub(1).and_then(|index| self.nodes.get(index));
+        node.ok_or_else(|| anyhow!("the lab has no node {number}"))
+    }
+
+    /// Its nodes.
+    pub fn nodes(&self) -> &[Node] {
+        &self.nodes
+    }
+
+    /// Pod `number` of node `node`, both from 1.
+    pub fn pod(&self, node: usize, number: usize) -> Result<&Pod> {
+        self.node(node)?.pod(number)
+    }
+
+    /// The outside.
+    pub fn world(&self) -> &World {
+        &self.world
+    }
+
+    /// OVN central.
+    pub fn central(&self) -> &Central {
+        &self.central
+    }
+
+    /// What it was made from.
+    pub fn options(&self) -> &LabOptions {
+        &self.options
+    }
+
+    /// Its folder, removed when the lab goes.
+    pub fn dir(&self) -> &Path {
+        self.identity.dir()
+    }
+
+    /// The folder into which [`Lab::apply`] writes the manifests.
+    pub fn manifests(&self) -> PathBuf {
+        self.dir().join("manifests")
+    }
+
+    /// Makes these the Services of the cluster: in OVN's load balancers, and as manifests. Returns when every chassis
+    /// has the load balancers; what a helper makes of the manifests is for the caller to wait for.
+    pub fn apply(&self, services: &[ServiceSpec]) -> Result<()> {
+        self.write_manifests(services)?;
+        self.topology.services(&self.central, services)?;
+        self.central.settle()
+    }
+
+    /// Makes the manifests say these Services: one file each, replaced in one step, others removed.
+    pub fn write_manifests(&self, services: &[ServiceSpec]) -> Result<()> {
+        let dir = self.manifests();
+        std::fs::create_dir_all(&dir)?;
+        let file = |name: &str| dir.join(format!("{name}.yaml"));
+        for service in services {
+            let draft = dir.join(format!(".{}.tmp", service.name));
+            std::fs::write(&draft, service.manifest()?)?;
+            std::fs::rename(&draft, file(&service.name))?;
+        }
+        for entry in std::fs::read_dir(&dir)?.flatten() {
+            if !services.iter().any(|service| file(&service.name) == entry.path()) {
+                std::fs::remove_file(entry.path())?;
+            }
+        }
+        Ok(())
+    }
+}
+
+fn joined<T>(result: thread::Result<Result<T>>) -> Result<T> {
+    result.map_err(|_| anyhow!("a thread of the lab broke"))?
+}
