@@ -1,5 +1,11 @@
 //! Whose frame is it: the policy, the parser, and the one classifier.
 //!
 //! Pure: knows nothing of Kubernetes, OVSDB, OpenFlow or tokio, and does no I/O.
+pub mod decide;
+pub mod frame;
+mod index;
 pub mod mac;
+mod parse;
 pub mod policy;
+pub mod rule;
+mod transport;
