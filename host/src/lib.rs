@@ -1,1 +1,28 @@
-//! The node's own kernel: netlink, nft, sysctl, sockets, namespaces.
+//! The node's own kernel: netlink, nft, sysctls, sockets, namespaces.
+//!
+//! The only crate of the product that touches the kernel of the node it runs on. Everything here is a thin rim: it
+//! observes (a snapshot as a value) and applies (a change that the caller has worked out and can print first). What
+//! should hold, and what is ours to take away, is decided by the crates that use it.
+//!
+//! | module | observes | applies |
+//! |---|---|---|
+//! | [`netlink`] | links, addresses, routes; a watch that says "look again" | routes with our own protocol number |
+//! | [`nft`] | one table, parsed | one script, atomically |
+//! | [`sysctl`] | one value, a list of ports | the same, with a record of what we added |
+//! | [`sockets`] | sockets by local port, with their process | nothing |
+//! | [`netns`] | nothing | runs a closure inside a namespace |
+//!
+//! What it never does: it never deletes what has no mark of ours (a route's protocol number, our nft table, our
+//! record of a sysctl), never keeps state of its own besides that record, and never runs a shell.
+//!
+//! Errors ([`Error`]) say what was attempted, on what, what the kernel or the tool answered, and what to do now.
+
+pub mod error;
+pub mod netlink;
+pub mod netns;
+pub mod nft;
+pub mod ports;
+pub mod sockets;
+pub mod sysctl;
+
+pub use error::{Error, Result};

@@ -1,0 +1,16 @@
+//! The host's part of the paths: routes, one nft table, sysctls (`docs/architecture.md`, "host paths").
+//!
+//! What starts on the node and ends on a service goes over the management port, never over the bridge. So the node
+//! translates its own accesses to the cluster address and sends them there; it translates what the flows leave to it
+//! (policy `Local` with host-network endpoints only); it stays out of the ports that are the pods'; and it never
+//! answers a frame that was the pods' with a reset.
+//!
+//! [`desired`] is a pure function of [`HostInputs`]; [`HostState`] follows single services by delta;
+//! [`HostPaths`] is the thin rim that observes, applies and takes back.
+
+mod inputs;
+
+pub use inputs::{
+    HostEndpoint, HostInputs, HostNode, ManagementPath, ManagementPort, NodePort, PodsPorts, Reach, ServiceHostRows,
+    Translation,
+};
