@@ -3,3 +3,4 @@
 //! Knows nothing of gateways.
 pub mod openflow;
 pub mod ovsdb;
+pub mod rows;

@@ -1,3 +1,45 @@
-//! A native OVSDB client (RFC 7047 and the extensions of ovsdb-server(7)).
+//! A native OVSDB client: RFC 7047 with the extensions of ovsdb-server(7), over unix sockets, TCP and TLS.
+//!
+//! [`Db::spawn`] begins to follow a database and gives a handle at once. Behind it one task holds the
+//! connection and the cache:
+//!
+//! ```text
+//! server -> framing -> session (replies, updates) -> Snapshot -> watch: "look again"
+//! server <- writer task <- session <- Db::transact, Db::lock
+//! ```
+//!
+//! - The cache is an immutable [`Snapshot`] of the tables and columns asked for, replaced as a whole. A
+//!   subscriber learns only that it should look again; changes coalesce.
+//! - A lost connection leaves the last snapshot. The full content read after a reconnection is compared with
+//!   it row by row: nothing is seen to vanish and come back.
+//! - A transaction is sent once. If the connection ends before its reply, the caller is told that the outcome
+//!   is unknown, and decides after looking again.
+//! - Writing never waits for reading, nor reading for writing: both sides' socket buffers may be full.
+//! - Of a cluster only members that are connected to it are used, on request only its leader, and none whose
+//!   data is older than what was seen.
+//!
+//! It never writes on its own, never keeps columns nobody asked for, and trusts no TLS server whose
+//! certificate does not come from the CA given. The *name* in that certificate is not looked at: certificates
+//! made by ovs-pki(8) do not carry it, and OVS itself does not compare it.
 
+#![allow(dead_code, reason = "the session that uses it is not in yet")]
+
+mod db;
+mod error;
 pub mod framing;
+mod locks;
+mod operation;
+mod remote;
+mod schema;
+mod session;
+mod snapshot;
+mod value;
+
+pub use db::{Backoff, Config, Db, MonitorTable, Status};
+pub use error::Error;
+pub use locks::Lock;
+pub use operation::{Condition, OpResult, Operation};
+pub use remote::{DEFAULT_PORT, Endpoint, Remote, TlsFiles};
+pub use schema::{AtomType, ColumnSchema, ColumnType, Schema, TableSchema};
+pub use snapshot::{Row, Snapshot, Table};
+pub use value::{Atom, Datum, NotAUuid, Real, Uuid};
