@@ -1,3 +1,4 @@
 //! The gateway node: flows, host paths, and the helper daemon.
+pub mod flows;
 pub mod host_paths;
 pub mod services;

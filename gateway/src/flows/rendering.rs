@@ -1,0 +1,129 @@
+//! The whole table of one policy on one bridge, and how it follows the policy.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use demux::policy::{Policy, ServiceAddress, ServiceKey, ServicePort, ServiceRules, Split, Transport};
+use ovs::openflow::FlowMod;
+use ovs::openflow::flow::{Flow, FlowKey, FlowValue};
+
+use super::{Datapath, cookie, service, split};
+
+/// The flows that a bridge should hold: those of a policy, kept as the policy's services come and go.
+///
+/// A change of the split or of the datapath changes most of the table: make a new one then ([`Rendering::new`]), and
+/// compare it with what is installed.
+#[derive(Clone, Debug)]
+pub struct Rendering {
+    policy: Policy,
+    datapath: Datapath,
+    flows: HashMap<FlowKey, FlowValue>,
+}
+
+/// Every flow of a policy, in no order.
+pub fn render(policy: &Policy, datapath: &Datapath) -> Vec<Flow> {
+    let mut flows = split::rows(&policy.split, datapath);
+    let mut addresses = BTreeSet::new();
+    for (key, rules) in policy.services() {
+        for port in &rules.ports {
+            if claimed_by(policy, slot(port)).is_some_and(|claim| claim.0 == key) {
+                flows.extend(service::rows(&policy.split, datapath, port));
+            }
+            if let ServiceAddress::External(address) = port.address {
+                addresses.insert(address);
+            }
+        }
+    }
+    for address in addresses.into_iter().filter(|address| policy.serves_external(*address)) {
+        flows.extend(service::address_rows(&policy.split, datapath, address));
+    }
+    flows
+}
+
+impl Rendering {
+    /// Renders a policy.
+    pub fn new(policy: Policy, datapath: Datapath) -> Self {
+        let flows = render(&policy, &datapath).into_iter().map(|flow| (flow.key, flow.value)).collect();
+        Rendering { policy, datapath, flows }
+    }
+
+    /// What is rendered.
+    pub fn policy(&self) -> &Policy {
+        &self.policy
+    }
+
+    /// What it is rendered for.
+    pub fn datapath(&self) -> &Datapath {
+        &self.datapath
+    }
+
+    /// The flows, for a comparison with what is installed.
+    pub fn flows(&self) -> &HashMap<FlowKey, FlowValue> {
+        &self.flows
+    }
+
+    /// Sets the ports of one service, or takes the service away, and says what that changes in the bridge: deletions
+    /// first, nothing for rows that stay as they are. Takes time by the service's ports, not by the policy.
+    pub fn set_service(&mut self, key: &ServiceKey, rules: Option<Arc<ServiceRules>>) -> Vec<FlowMod> {
+        let before = self.policy.service(key).cloned();
+        let ports = || before.iter().chain(rules.iter()).flat_map(|rules| rules.ports.iter());
+        let slots: BTreeSet<Slot> = ports().map(slot).collect();
+        let addresses: BTreeSet<IpAddr> = ports().filter_map(external).collect();
+
+        let old = self.rows_of(&slots, &addresses);
+        match rules.clone() {
+            Some(rules) => self.policy.set_service(key.clone(), rules),
+            None => self.policy.remove_service(key),
+        };
+        let new = self.rows_of(&slots, &addresses);
+        self.replace(old, new)
+    }
+
+    /// The rows of these ports and addresses, whichever service holds them now.
+    fn rows_of(&self, slots: &BTreeSet<Slot>, addresses: &BTreeSet<IpAddr>) -> BTreeMap<FlowKey, FlowValue> {
+        let split: &Split = &self.policy.split;
+        let claims = slots.iter().filter_map(|slot| claimed_by(&self.policy, *slot));
+        let ports = claims.flat_map(|(_, port)| service::rows(split, &self.datapath, port));
+        let served = addresses.iter().filter(|address| self.policy.serves_external(**address));
+        let errors = served.flat_map(|address| service::address_rows(split, &self.datapath, *address));
+        ports.chain(errors).map(|flow| (flow.key, flow.value)).collect()
+    }
+
+    fn replace(
+        &mut self,
+        old: BTreeMap<FlowKey, FlowValue>,
+        new: BTreeMap<FlowKey, FlowValue>,
+    ) -> Vec<FlowMod> {
+        let mut mods = Vec::new();
+        for key in old.keys().filter(|key| !new.contains_key(key)) {
+            self.flows.remove(key);
+            mods.push(FlowMod::Delete { key: key.clone(), cookies: cookie::cookies() });
+        }
+        for (key, value) in new {
+            if old.get(&key) != Some(&value) {
+                self.flows.insert(key.clone(), value.clone());
+                mods.push(FlowMod::Add(Flow { key, value }));
+            }
+        }
+        mods
+    }
+}
+
+/// What services claim, each (address, protocol, port) once.
+type Slot = (ServiceAddress, Transport, u16);
+
+fn slot(port: &ServicePort) -> Slot {
+    (port.address, port.protocol, port.port)
+}
+
+fn external(port: &ServicePort) -> Option<IpAddr> {
+    match port.address {
+        ServiceAddress::External(address) => Some(address),
+        ServiceAddress::Node(_) => None,
+    }
+}
+
+fn claimed_by(policy: &Policy, slot: Slot) -> Option<(&ServiceKey, &ServicePort)> {
+    policy.claim(slot.0, slot.1, slot.2).map(|claim| (claim.service, claim.port))
+}
