@@ -1,21 +1,87 @@
-//! The objects of an API server.
+//! The objects of an API server: one reflector for each kind, and one client for all of them.
 
 use std::sync::Arc;
+use std::time::Duration;
 
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Mutex, mpsc, watch};
 use tokio::task::JoinSet;
 
 use super::Watch;
-use super::store::Event;
+use super::reflector::Reflector;
+use super::store::{Event, Kind};
 use crate::config::ClientConfig;
 use crate::error::Error;
+
+/// How long to wait for what.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Timing {
+    /// For the beginning of an answer, and for the whole of a page.
+    pub answer: Duration,
+    /// How long a watch is asked to go on. A dead connection is noticed after this time at the latest: the client
+    /// never sends anything during a watch, so nobody would tell it.
+    pub watch: Duration,
+    /// The pause after a first failure; it doubles.
+    pub first_pause: Duration,
+    /// And the longest pause.
+    pub longest_pause: Duration,
+    /// The pause before asking again for a kind that the server does not have, or does not show us.
+    pub absent_pause: Duration,
+}
+
+impl Default for Timing {
+    fn default() -> Self {
+        Self {
+            answer: Duration::from_secs(30),
+            watch: Duration::from_secs(120),
+            first_pause: Duration::from_millis(250),
+            longest_pause: Duration::from_secs(20),
+            absent_pause: Duration::from_secs(600),
+        }
+    }
+}
 
 /// Start the tasks that follow the API server.
 pub(super) fn start(
     settings: &watch::Receiver<Arc<ClientConfig>>,
     watch: &Watch,
     events: &mpsc::Sender<Event>,
-) -> Result<JoinSet<()>, Error> {
-    let _ = (settings, watch, events);
-    Ok(JoinSet::new())
+    timing: Timing,
+) -> JoinSet<()> {
+    let clients = Arc::new(Clients::default());
+    let mut kinds = vec![(Kind::Service, None), (Kind::Slice, None), (Kind::ServiceCidr, None)];
+    if let Some(node) = &watch.node {
+        kinds.push((Kind::Node, Some(format!("metadata.name={node}"))));
+    }
+    let mut tasks = JoinSet::new();
+    for (kind, fields) in kinds {
+        let reflector =
+            Reflector::new(kind, fields, settings.clone(), clients.clone(), events.clone(), timing);
+        tasks.spawn(reflector.run());
+    }
+    tasks
+}
+
+/// The client that the reflectors share: made when it is first wanted, and again when the settings are others or the
+/// server refused the credentials (a token file may hold a new one by now).
+#[derive(Default)]
+pub(super) struct Clients {
+    current: Mutex<Option<(Arc<ClientConfig>, kube::Client)>>,
+}
+
+impl Clients {
+    pub(super) async fn get(&self, config: &Arc<ClientConfig>) -> Result<kube::Client, Error> {
+        let mut current = self.current.lock().await;
+        if let Some((of, client)) = &*current
+            && Arc::ptr_eq(of, config)
+        {
+            return Ok(client.clone());
+        }
+        let client = config.client().await?;
+        *current = Some((config.clone(), client.clone()));
+        Ok(client)
+    }
+
+    pub(super) async fn forget(&self) {
+        *self.current.lock().await = None;
+    }
 }

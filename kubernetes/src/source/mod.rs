@@ -4,7 +4,7 @@
 //! # async fn example(config: kubernetes::ClientConfig) -> Result<(), kubernetes::Error> {
 //! use kubernetes::{Source, Watch};
 //!
-//! let mut source = Source::api(config, Watch { node: Some("gw1".into()) })?;
+//! let mut source = Source::api(config, Watch { node: Some("gw1".into()) });
 //! loop {
 //!     let batch = source.next().await;
 //!     if !source.synced() {
@@ -20,7 +20,9 @@
 mod api;
 mod health;
 mod manifests;
+mod reflector;
 mod store;
+mod wire;
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -35,6 +37,7 @@ use tokio::task::JoinSet;
 use crate::config::ClientConfig;
 use crate::error::Error;
 use crate::object::{EndpointSlice, Node, ObjectKey, Service};
+use api::Timing;
 use store::{Event, Store};
 
 /// How many objects may be on their way from the tasks to the owner before the tasks wait.
@@ -119,22 +122,17 @@ impl Source {
     ///
     /// Must be called inside a tokio runtime.
     ///
-    /// # Errors
-    ///
-    /// When no client can be made from the settings (certificates, token file).
-    pub fn api(config: ClientConfig, watch: Watch) -> Result<Self, Error> {
+    #[must_use]
+    pub fn api(config: ClientConfig, watch: Watch) -> Self {
+        Self::api_timed(config, &watch, Timing::default())
+    }
+
+    fn api_timed(config: ClientConfig, watch: &Watch, timing: Timing) -> Self {
         let (sender, events) = mpsc::channel(QUEUE);
         let store = Store::new(config.server().to_owned());
         let (config, settings) = watch::channel(Arc::new(config));
-        let tasks = api::start(&settings, &watch, &sender)?;
-        Ok(Self {
-            store,
-            events,
-            config: Some(config),
-            pending: Batch::default(),
-            ended: false,
-            _tasks: tasks,
-        })
+        let tasks = api::start(&settings, watch, &sender, timing);
+        Self { store, events, config: Some(config), pending: Batch::default(), ended: false, _tasks: tasks }
     }
 
     /// The objects of a folder of manifests: `*.yaml`, `*.yml` and `*.json` in it, not in folders below.
