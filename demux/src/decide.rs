@@ -3,68 +3,12 @@
 //! [`decide`] walks the stages of the table in [`crate::rule`]. It allocates nothing and looks services up in
 //! constant time.
 
-use std::fmt;
-use std::str::FromStr;
+use std::net::IpAddr;
 
-use crate::frame::Frame;
-use crate::policy::{Policy, ServiceKey};
+use crate::frame::{Fragment, Frame, Ip, Network, TransportHeader, protocol};
+use crate::policy::{Claim, Family, Policy, ServiceAddress, ServiceKey, ServiceOwner, Split, Transport};
 use crate::rule::RuleId;
-
-/// Where a frame comes from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Ingress {
-    /// The wire.
-    Uplink,
-    /// The node's own stack.
-    Host,
-    /// The overlay: the gateway router.
-    Overlay,
-    /// Another port of the bridge.
-    Other,
-}
-
-/// Who opened a connection, where that is known.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Owner {
-    /// A pod, through OVN's SNAT.
-    Pods,
-    /// The host.
-    Host,
-}
-
-/// A frame's fate.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Verdict {
-    /// The host's stack.
-    Management,
-    /// OVN's gateway router.
-    NorthSouth,
-    /// A copy to each of the two.
-    Both,
-    /// Out on the wire.
-    Uplink,
-    /// The bridge's own learning says which port (it has more than uplink, overlay and host).
-    Switch,
-    /// Nobody.
-    Drop(DropReason),
-}
-
-/// Why a frame goes to nobody.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum DropReason {
-    /// A tagged frame of the overlay.
-    Tagged,
-    /// A frame of the overlay with another source MAC than the gateway router's.
-    SourceMac,
-    /// A frame of the gateway router that is neither IP nor ARP.
-    NotIp,
-    /// A frame of the overlay to a cluster address.
-    ServiceRange,
-    /// The service does not serve this source.
-    SourceDenied,
-    /// The service has no usable endpoint here.
-    NoEndpoint,
-}
+pub use crate::verdict::{DropReason, Ingress, Owner, UnknownWord, Verdict};
 
 /// A verdict and how it came about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -79,7 +23,7 @@ pub struct Decision<'policy> {
     pub asked_owner: bool,
 }
 
-/// The other branches of a frame whose owner is not known: see [`decide_branches`].
+/// What follows from one possible owner of a frame's connection: see [`decide_branches`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Branch<'policy> {
     /// The owner that is assumed.
@@ -95,8 +39,13 @@ pub fn decide<'policy>(
     frame: &Frame,
     owner: Option<Owner>,
 ) -> Decision<'policy> {
-    let _ = (policy, ingress, frame, owner);
-    Decision { verdict: Verdict::Management, rule: RuleId::CatchAll, service: None, asked_owner: false }
+    match ingress {
+        Ingress::Uplink => from_wire(policy, frame, owner),
+        Ingress::Other if policy.split.other_ports => from_wire(policy, frame, owner),
+        Ingress::Other => to_management(RuleId::CatchAll),
+        Ingress::Host => from_host(&policy.split, frame),
+        Ingress::Overlay => from_overlay(policy, frame),
+    }
 }
 
 /// Every verdict that a frame can meet when its owner is not known: one branch where the owner is not asked, else
@@ -116,115 +65,299 @@ pub fn decide_branches<'policy>(
         .collect()
 }
 
-/// The text names none of the values.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("'{text}' is no {what}; write one of {choices}")]
-pub struct UnknownWord {
-    what: &'static str,
-    text: String,
-    choices: &'static str,
+fn from_wire<'policy>(policy: &'policy Policy, frame: &Frame, owner: Option<Owner>) -> Decision<'policy> {
+    let split = &policy.split;
+    let to_shared = frame.destination == split.mac;
+    if frame.vlan.is_some() {
+        return match to_shared || !split.other_ports {
+            true => to_management(RuleId::TaggedWire),
+            false => decided(Verdict::Switch, RuleId::TaggedSwitched),
+        };
+    }
+    match &frame.network {
+        Network::Ip(ip) => {
+            let whole = ip.fragment == Fragment::No;
+            if to_shared && whole && is_tunnel(split, ip) {
+                return to_management(RuleId::WireTunnel);
+            }
+            // A fragment to the shared MAC never reaches the rows of neighbour discovery (RFC 6980 forbids it).
+            if (whole || !to_shared)
+                && let Some(decision) = neighbour_discovery(split, ip)
+            {
+                return decision;
+            }
+            if to_shared {
+                return service(policy, ip, owner);
+            }
+        }
+        Network::Arp(arp) => {
+            return match arp.operation == ARP_REQUEST && split.shared.contains(&IpAddr::V4(arp.target)) {
+                true => to_management(RuleId::ArpForShared),
+                false => decided(Verdict::Both, RuleId::Arp),
+            };
+        }
+        Network::Other => {}
+    }
+    match (to_shared, split.other_ports) {
+        (true, _) => to_management(RuleId::SharedMacRest),
+        (false, false) => to_management(RuleId::CatchAll),
+        (false, true) => decided(Verdict::Switch, RuleId::SwitchRest),
+    }
 }
 
-impl DropReason {
-    /// Every reason.
-    pub const ALL: [DropReason; 6] = [
-        DropReason::Tagged,
-        DropReason::SourceMac,
-        DropReason::NotIp,
-        DropReason::ServiceRange,
-        DropReason::SourceDenied,
-        DropReason::NoEndpoint,
-    ];
+fn neighbour_discovery(split: &Split, ip: &Ip) -> Option<Decision<'static>> {
+    if !(ip.protocol == protocol::ICMPV6 && ip.destination.is_ipv6()) {
+        return None;
+    }
+    let TransportHeader::Icmp { kind, target, .. } = ip.transport else { return None };
+    match (kind, target) {
+        (icmpv6::SOLICITATION, Some(target)) if split.shared.contains(&IpAddr::V6(target)) => {
+            Some(to_management(RuleId::NdForShared))
+        }
+        (icmpv6::SOLICITATION | icmpv6::ADVERTISEMENT, _) => Some(decided(Verdict::Both, RuleId::Nd)),
+        (icmpv6::ROUTER_SOLICITATION | icmpv6::ROUTER_ADVERTISEMENT | icmpv6::REDIRECT, _) => {
+            Some(to_management(RuleId::RouterDiscovery))
+        }
+        _ => None,
+    }
+}
 
-    /// The stable name, in kebab-case.
-    pub const fn name(self) -> &'static str {
-        match self {
-            DropReason::Tagged => "tagged",
-            DropReason::SourceMac => "source-mac",
-            DropReason::NotIp => "not-ip",
-            DropReason::ServiceRange => "service-range",
-            DropReason::SourceDenied => "source-denied",
-            DropReason::NoEndpoint => "no-endpoint",
+/// Services on external addresses, then NodePorts, then the reply rule.
+fn service<'policy>(policy: &'policy Policy, ip: &Ip, owner: Option<Owner>) -> Decision<'policy> {
+    let split = &policy.split;
+    if is_icmp_error(ip) && policy.serves_external(ip.destination) {
+        return decided(Verdict::Both, RuleId::ExternalIcmpError);
+    }
+    let transport = Transport::from_number(ip.protocol);
+    let claim = |address| policy.claim(address, transport?, ip.destination_port());
+    if let Some(claim) = claim(ServiceAddress::External(ip.destination)) {
+        return served(claim, ip, &EXTERNAL_RULES);
+    }
+    if split.shared.contains(&ip.destination) {
+        match claim(ServiceAddress::Node(Family::of(ip.destination))) {
+            Some(claim) => served(claim, ip, &NODE_PORT_RULES),
+            None => reply(split, ip, owner),
+        }
+    } else if split.snat.contains(&ip.destination) {
+        reply(split, ip, owner)
+    } else {
+        to_management(RuleId::OtherAddress)
+    }
+}
+
+/// The rules of one kind of service address.
+struct ServiceRuleIds {
+    north_south: RuleId,
+    north_south_source: RuleId,
+    host: RuleId,
+    host_source: RuleId,
+    denied: RuleId,
+    no_endpoint: RuleId,
+}
+
+const EXTERNAL_RULES: ServiceRuleIds = ServiceRuleIds {
+    north_south: RuleId::External,
+    north_south_source: RuleId::ExternalSource,
+    host: RuleId::ExternalHost,
+    host_source: RuleId::ExternalHostSource,
+    denied: RuleId::ExternalSourceDenied,
+    no_endpoint: RuleId::ExternalNoEndpoint,
+};
+
+const NODE_PORT_RULES: ServiceRuleIds = ServiceRuleIds {
+    north_south: RuleId::NodePort,
+    north_south_source: RuleId::NodePortSource,
+    host: RuleId::NodePortHost,
+    host_source: RuleId::NodePortHostSource,
+    denied: RuleId::NodePortSourceDenied,
+    no_endpoint: RuleId::NodePortNoEndpoint,
+};
+
+fn served<'policy>(claim: Claim<'policy>, ip: &Ip, rules: &ServiceRuleIds) -> Decision<'policy> {
+    let limited = claim.port.sources.is_some();
+    let (verdict, rule) = match claim.port.owner {
+        ServiceOwner::Drop => (Verdict::Drop(DropReason::NoEndpoint), rules.no_endpoint),
+        _ if !claim.port.serves(ip.source) => (Verdict::Drop(DropReason::SourceDenied), rules.denied),
+        ServiceOwner::NorthSouth if limited => (Verdict::NorthSouth, rules.north_south_source),
+        ServiceOwner::NorthSouth => (Verdict::NorthSouth, rules.north_south),
+        ServiceOwner::Management if limited => (Verdict::Management, rules.host_source),
+        ServiceOwner::Management => (Verdict::Management, rules.host),
+    };
+    Decision { service: Some(claim.service), ..decided(verdict, rule) }
+}
+
+/// Whose reply is it, once it is no service's.
+fn reply(split: &Split, ip: &Ip, owner: Option<Owner>) -> Decision<'static> {
+    let fragment = ip.fragment != Fragment::No;
+    let partition = split.partition();
+    // Under the partitioned rule the pieces of a datagram are all judged by their owner, whatever they carry.
+    if fragment && partition.is_some() {
+        return by_owner(ip, owner);
+    }
+    if is_icmp_error(ip) {
+        return decided(Verdict::Both, RuleId::IcmpError);
+    }
+    if ip.protocol == protocol::SCTP {
+        return by_association(ip, owner);
+    }
+    if let Some(ports) = partition {
+        if matches!(ip.protocol, protocol::TCP | protocol::UDP) && ports.contains(ip.destination_port()) {
+            return decided(Verdict::NorthSouth, RuleId::Partition);
+        }
+        if matches!(icmp_kind(ip), Some((Family::V4, icmp::ECHO_REPLY) | (Family::V6, icmpv6::ECHO_REPLY))) {
+            return decided(Verdict::Both, RuleId::EchoReply);
         }
     }
+    match fragment || split.tracks() {
+        true => by_owner(ip, owner),
+        false => to_management(RuleId::OutsidePartition),
+    }
 }
 
-impl Ingress {
-    /// Every ingress.
-    pub const ALL: [Ingress; 4] = [Ingress::Uplink, Ingress::Host, Ingress::Overlay, Ingress::Other];
+/// By the connection table. A frame that names no connection, and SCTP, are nobody's there.
+fn by_owner(ip: &Ip, owner: Option<Owner>) -> Decision<'static> {
+    let asked_owner = match ip.protocol {
+        protocol::SCTP => false,
+        protocol::TCP | protocol::UDP => ip.fragment != Fragment::No || ip.transport != TransportHeader::None,
+        _ if ip.fragment == Fragment::No && icmp_kind(ip).is_some() => ip.transport != TransportHeader::None,
+        _ => true,
+    };
+    let decision = match owner.filter(|_| asked_owner) {
+        Some(Owner::Pods) => decided(Verdict::NorthSouth, RuleId::OwnerPods),
+        Some(Owner::Host) => to_management(RuleId::OwnerHost),
+        None => to_management(RuleId::OwnerUnknown),
+    };
+    Decision { asked_owner, ..decision }
+}
 
-    /// The stable name.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Ingress::Uplink => "uplink",
-            Ingress::Host => "host",
-            Ingress::Overlay => "overlay",
-            Ingress::Other => "other",
+/// By the associations that pods have opened.
+fn by_association(ip: &Ip, owner: Option<Owner>) -> Decision<'static> {
+    let asked_owner = ip.transport != TransportHeader::None;
+    let decision = match owner.filter(|_| asked_owner) {
+        Some(Owner::Pods) => decided(Verdict::NorthSouth, RuleId::SctpLearned),
+        _ => to_management(RuleId::SctpUnknown),
+    };
+    Decision { asked_owner, ..decision }
+}
+
+fn from_overlay<'policy>(policy: &'policy Policy, frame: &Frame) -> Decision<'policy> {
+    let split = &policy.split;
+    let out = |rule| decided(exit(split), rule);
+    let dropped = |reason, rule| decided(Verdict::Drop(reason), rule);
+    if frame.vlan.is_some() {
+        return dropped(DropReason::Tagged, RuleId::TaggedOverlay);
+    }
+    if frame.source != split.mac {
+        return dropped(DropReason::SourceMac, RuleId::ForeignSourceMac);
+    }
+    let ip = match &frame.network {
+        Network::Ip(ip) => ip,
+        Network::Arp(_) => return out(RuleId::OverlayArp),
+        Network::Other => return dropped(DropReason::NotIp, RuleId::OverlayNotIp),
+    };
+    if split.service_ranges.iter().any(|range| range.contains(&ip.destination)) {
+        return dropped(DropReason::ServiceRange, RuleId::ServiceRangeLeak);
+    }
+    if matches!(icmp_kind(ip), Some((Family::V6, icmpv6::SOLICITATION | icmpv6::ADVERTISEMENT))) {
+        return out(RuleId::OverlayNd);
+    }
+    let answers = |address| {
+        let claim = policy.claim(address, Transport::from_number(ip.protocol)?, ip.source_port())?;
+        (claim.port.owner == ServiceOwner::NorthSouth).then_some(claim.service)
+    };
+    if let Some(service) = answers(ServiceAddress::External(ip.source)) {
+        return Decision { service: Some(service), ..out(RuleId::ExternalAnswer) };
+    }
+    if split.shared.contains(&ip.source)
+        && let Some(service) = answers(ServiceAddress::Node(Family::of(ip.source)))
+    {
+        return Decision { service: Some(service), ..out(RuleId::NodePortAnswer) };
+    }
+    match ip.protocol {
+        protocol::SCTP => out(RuleId::OverlaySctp),
+        protocol::TCP if !split.tracks() => out(RuleId::OverlayUntracked),
+        _ => out(RuleId::OverlayTracked),
+    }
+}
+
+fn from_host(split: &Split, frame: &Frame) -> Decision<'static> {
+    let out = |rule| decided(exit(split), rule);
+    if frame.vlan.is_some() {
+        return out(RuleId::TaggedHost);
+    }
+    let Network::Ip(ip) = &frame.network else { return out(RuleId::HostOut) };
+    if is_tunnel(split, ip) {
+        return out(RuleId::HostTunnel);
+    }
+    if !split.tracks() {
+        return out(RuleId::HostOut);
+    }
+    match (ip.protocol, ip.transport, icmp_kind(ip)) {
+        (protocol::TCP, TransportHeader::Tcp { flags, .. }, _) if flags & (TCP_SYN | TCP_ACK) == TCP_SYN => {
+            out(RuleId::HostSyn)
         }
+        (_, _, Some((Family::V4, icmp::ECHO) | (Family::V6, icmpv6::ECHO))) => out(RuleId::HostEcho),
+        (protocol::TCP | protocol::SCTP, ..) | (_, _, Some(_)) => out(RuleId::HostUntracked),
+        _ => out(RuleId::HostTracked),
     }
 }
 
-impl Owner {
-    /// The stable name.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Owner::Pods => "pods",
-            Owner::Host => "host",
-        }
+const ARP_REQUEST: u8 = 1;
+const TCP_SYN: u16 = 0x02;
+const TCP_ACK: u16 = 0x10;
+
+/// ICMP types (IANA "ICMP Type Numbers").
+mod icmp {
+    pub const ECHO_REPLY: u8 = 0;
+    pub const ECHO: u8 = 8;
+}
+
+/// ICMPv6 types (IANA "ICMPv6 Type Numbers").
+mod icmpv6 {
+    pub const ECHO: u8 = 128;
+    pub const ECHO_REPLY: u8 = 129;
+    pub const ROUTER_SOLICITATION: u8 = 133;
+    pub const ROUTER_ADVERTISEMENT: u8 = 134;
+    pub const SOLICITATION: u8 = 135;
+    pub const ADVERTISEMENT: u8 = 136;
+    pub const REDIRECT: u8 = 137;
+}
+
+fn decided(verdict: Verdict, rule: RuleId) -> Decision<'static> {
+    Decision { verdict, rule, service: None, asked_owner: false }
+}
+
+fn to_management(rule: RuleId) -> Decision<'static> {
+    decided(Verdict::Management, rule)
+}
+
+/// Where what leaves host and overlay goes.
+fn exit(split: &Split) -> Verdict {
+    if split.other_ports { Verdict::Switch } else { Verdict::Uplink }
+}
+
+fn is_tunnel(split: &Split, ip: &Ip) -> bool {
+    ip.protocol == protocol::UDP
+        && matches!(ip.transport, TransportHeader::Ports { destination, .. } if split.tunnels.contains(&destination))
+}
+
+/// The ICMP type and its family, if it is ICMP of the header's own family. Cut off, the type reads 0.
+fn icmp_kind(ip: &Ip) -> Option<(Family, u8)> {
+    let family = match (ip.protocol, ip.destination) {
+        (protocol::ICMP, IpAddr::V4(_)) => Family::V4,
+        (protocol::ICMPV6, IpAddr::V6(_)) => Family::V6,
+        _ => return None,
+    };
+    match ip.transport {
+        TransportHeader::Icmp { kind, .. } => Some((family, kind)),
+        _ => Some((family, 0)),
     }
 }
 
-impl fmt::Display for Verdict {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Verdict::Management => f.pad("management"),
-            Verdict::NorthSouth => f.pad("north-south"),
-            Verdict::Both => f.pad("both"),
-            Verdict::Uplink => f.pad("uplink"),
-            Verdict::Switch => f.pad("switch"),
-            Verdict::Drop(reason) => write!(f, "drop({reason})"),
-        }
-    }
+/// Unreachable, source quench, time exceeded, parameter problem (RFC 792); the error types of RFC 4443 in use.
+fn is_icmp_error(ip: &Ip) -> bool {
+    matches!(icmp_kind(ip), Some((Family::V4, 3 | 4 | 11 | 12) | (Family::V6, 1..=4)))
 }
 
-impl fmt::Display for DropReason {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(self.name())
-    }
-}
-
-impl fmt::Display for Ingress {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(self.name())
-    }
-}
-
-impl fmt::Display for Owner {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(self.name())
-    }
-}
-
-impl FromStr for Ingress {
-    type Err = UnknownWord;
-
-    fn from_str(text: &str) -> Result<Self, UnknownWord> {
-        Ingress::ALL.into_iter().find(|ingress| ingress.name() == text).ok_or_else(|| UnknownWord {
-            what: "ingress",
-            text: text.to_owned(),
-            choices: "uplink, host, overlay, other",
-        })
-    }
-}
-
-impl FromStr for Owner {
-    type Err = UnknownWord;
-
-    fn from_str(text: &str) -> Result<Self, UnknownWord> {
-        [Owner::Pods, Owner::Host].into_iter().find(|owner| owner.name() == text).ok_or_else(|| UnknownWord {
-            what: "owner",
-            text: text.to_owned(),
-            choices: "pods, host",
-        })
-    }
-}
+#[cfg(test)]
+mod tests;

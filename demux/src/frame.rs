@@ -206,6 +206,48 @@ impl Ip {
     }
 }
 
+impl Frame {
+    /// The connection that the frame names: `None` for fragments behind the first, ICMP other than echo, and
+    /// frames cut off before their ports.
+    pub fn tuple(&self) -> Option<Tuple> {
+        let ip = self.ip()?;
+        let (source_port, destination_port) = match (ip.protocol, ip.transport) {
+            (
+                _,
+                TransportHeader::Tcp { source, destination, .. }
+                | TransportHeader::Ports { source, destination },
+            ) => (source, destination),
+            (_, TransportHeader::Icmp { kind, code: 0, identifier, .. }) => {
+                let echo = if ip.destination.is_ipv4() { [8, 0] } else { [128, 129] };
+                echo.contains(&kind).then_some((identifier, identifier))?
+            }
+            (protocol::TCP | protocol::UDP | protocol::SCTP | protocol::ICMP | protocol::ICMPV6, _) => {
+                return None;
+            }
+            _ if ip.fragment == Fragment::Later => return None,
+            _ => (0, 0),
+        };
+        Some(Tuple {
+            protocol: ip.protocol,
+            source: ip.source,
+            destination: ip.destination,
+            source_port,
+            destination_port,
+        })
+    }
+
+    /// The datagram that the frame is a piece of.
+    pub fn datagram(&self) -> Option<Datagram> {
+        let ip = self.ip().filter(|ip| ip.fragment != Fragment::No)?;
+        Some(Datagram {
+            source: ip.source,
+            destination: ip.destination,
+            identification: ip.identification,
+            protocol: if ip.destination.is_ipv4() { ip.protocol } else { 0 },
+        })
+    }
+}
+
 impl Tuple {
     /// The tuple of the connection's other direction.
     #[must_use]
