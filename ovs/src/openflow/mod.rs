@@ -5,6 +5,7 @@ pub mod diff;
 pub mod error;
 pub mod flow;
 pub mod mods;
+mod text;
 pub mod wire;
 
 pub use connection::{BundleReport, Connection};

@@ -1,16 +1,31 @@
 //! OpenFlow 1.4 messages as bytes (ONF TS-012), with the Nicira extensions of Open vSwitch (ovs-fields(7),
 //! ovs-actions(7)). No I/O: values in, bytes out, and back.
+//!
+//! What is read comes from outside: every length is checked, and what makes no sense is a [`Malformed`], never a
+//! panic. What makes sense but has no words in [`super::flow`] is someone else's flow, and is reported as
+//! [`stats::Opaque`].
 
+mod action;
+mod bytes;
 pub mod errors;
+pub(crate) mod hello;
+mod learn;
+pub mod message;
+mod oxm;
 pub mod stats;
+
+/// The version byte of OpenFlow 1.4.
+pub const VERSION: u8 = 5;
+/// The experimenter number of Nicira, under which Open vSwitch keeps its extensions.
+const NICIRA: u32 = 0x0000_2320;
 
 /// Bytes that are not what OpenFlow says they should be.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{what} at byte {at}")]
+#[error("{what} (byte {at})")]
 pub struct Malformed {
     /// What is wrong.
     pub what: &'static str,
-    /// Where, counted from the start of the message.
+    /// Where, counted from the start of what was read.
     pub at: usize,
 }
 
@@ -21,9 +36,24 @@ pub enum Unencodable {
     #[error("goto_table is not the last action")]
     GotoNotLast,
     /// Lengths on the wire have 16 bits.
-    #[error("its actions take more than 64 KiB")]
+    #[error("it takes more than 64 KiB")]
     TooLong,
     /// A tag's priority bits can only be matched all or none.
     #[error("vlan_tci is matched on a part of the priority bits, which OpenFlow 1.4 cannot report back")]
     VlanPriority,
+}
+
+/// Why a part of a flow could not be read into our values.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum NotOurs {
+    /// Sound, but nothing this crate has words for.
+    Unknown(String),
+    /// Not sound.
+    Malformed(Malformed),
+}
+
+impl From<Malformed> for NotOurs {
+    fn from(malformed: Malformed) -> Self {
+        NotOurs::Malformed(malformed)
+    }
 }
