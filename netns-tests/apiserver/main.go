@@ -6,11 +6,14 @@
 //	kube-test-server etcd-compact --endpoints URL                       forget every revision but the newest
 //	kube-test-server version
 //
-// They are two processes, so that a test can kill the API server alone and find its objects again afterwards.
+// They are two processes, so that a test can kill the API server alone and find its objects again afterwards. With
+// KUBE_TEST_SERVER_ENDS_WITH_STDIN set, either ends when its standard input does: a test that is killed holds the other
+// end of that pipe, and leaves nothing behind.
 package main
 
 import (
 	"fmt"
+	"io"
 	"os"
 
 	"k8s.io/component-base/cli"
@@ -19,6 +22,12 @@ import (
 )
 
 func main() {
+	if os.Getenv("KUBE_TEST_SERVER_ENDS_WITH_STDIN") != "" {
+		go func() {
+			_, _ = io.Copy(io.Discard, os.Stdin)
+			os.Exit(0)
+		}()
+	}
 	word := ""
 	if len(os.Args) > 1 {
 		word = os.Args[1]
