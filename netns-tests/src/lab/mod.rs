@@ -2,18 +2,21 @@
 
 pub mod address;
 pub mod central;
+pub mod helper;
 pub mod identity;
 pub mod netns;
 pub mod node;
 pub mod pod;
 pub mod process;
 pub mod service;
+pub mod standin;
 pub mod topology;
 pub mod world;
 
 use std::{
     fmt,
     path::{Path, PathBuf},
+    sync::Arc,
     thread,
 };
 
@@ -78,7 +81,7 @@ impl fmt::Display for PortRange {
 #[derive(Debug)]
 pub struct Lab {
     // The order of the fields is the order they go down in.
-    nodes: Vec<Node>,
+    nodes: Vec<Arc<Node>>,
     topology: Topology,
     central: Central,
     world: World,
@@ -107,7 +110,8 @@ impl Lab {
             (joined(central.join()), nodes)
         });
         let (central, topology) = central.context("starting OVN central")?;
-        let nodes = nodes.into_iter().collect::<Result<Vec<_>>>().context("making a node")?;
+        let nodes = nodes.into_iter().map(|node| node.map(Arc::new)).collect::<Result<Vec<_>>>();
+        let nodes = nodes.context("making a node")?;
         for node in &nodes {
             node.start_controller()?;
         }
@@ -128,13 +132,13 @@ impl Lab {
     }
 
     /// Node `number`, from 1.
-    pub fn node(&self, number: usize) -> Result<&Node> {
+    pub fn node(&self, number: usize) -> Result<&Arc<Node>> {
         let node = number.checked_sub(1).and_then(|index| self.nodes.get(index));
         node.ok_or_else(|| anyhow!("the lab has no node {number}"))
     }
 
     /// Its nodes.
-    pub fn nodes(&self) -> &[Node] {
+    pub fn nodes(&self) -> &[Arc<Node>] {
         &self.nodes
     }
 
@@ -174,6 +178,11 @@ impl Lab {
         self.write_manifests(services)?;
         self.topology.services(&self.central, services)?;
         self.central.settle()
+    }
+
+    /// Makes the folder of manifests, empty, when it is not there yet.
+    pub fn write_manifests_if_missing(&self) -> Result<()> {
+        std::fs::create_dir_all(self.manifests()).context("making the folder of manifests")
     }
 
     /// Makes the manifests say these Services: one file each, replaced in one step, others removed.

@@ -77,6 +77,10 @@ impl Node {
         node.start_database()?;
         world.plug(&node.namespace, &node.name, &node.mac())?;
         node.guard()?;
+        if let Some(ports) = options.snat_ports {
+            // As gateway-init does: before any daemon of the node picks a source port.
+            node.namespace.sysctl("net/ipv4/ip_local_reserved_ports", &ports.to_string())?;
+        }
         node.start_switch()?;
         node.pods = (1..=options.pods_per_node)
             .map(|pod| Pod::make(lab, number, &node.namespace, pod))

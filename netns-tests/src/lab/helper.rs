@@ -1,0 +1,287 @@
+//! The gateway helper on a node: the product's binary, driven from outside, or the stand-in.
+
+use std::{
+    collections::BTreeSet,
+    fmt,
+    io::{Read, Write},
+    path::PathBuf,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use anyhow::{Context, Result, anyhow, bail, ensure};
+
+use super::{
+    Lab, LabOptions, PortRange,
+    address::{JOIN, SERVICES},
+    node::{BRIDGE, Node, Stop, UPLINK},
+    process::{Held, Program, wait_until},
+    service::ServiceSpec,
+    standin::StandIn,
+};
+use crate::probe::Ask;
+
+/// `--reply-rule`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum ReplyRule {
+    /// As the gateway router's NAT row says.
+    #[default]
+    Auto,
+    /// By connection table.
+    Tracked,
+    /// By port range.
+    Partitioned,
+}
+
+impl ReplyRule {
+    /// As the flag takes it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Auto => "auto",
+            Self::Tracked => "tracked",
+            Self::Partitioned => "partitioned",
+        }
+    }
+}
+
+/// Where a helper gets its Services from.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub enum Objects {
+    /// The folder [`Lab::apply`] writes.
+    #[default]
+    Manifests,
+    /// What `extra` says.
+    Elsewhere,
+}
+
+/// How to start a helper.
+#[derive(Debug, Clone, Default)]
+pub struct HelperOptions {
+    /// `--reply-rule`.
+    pub reply_rule: ReplyRule,
+    /// `--snat-ports`.
+    pub snat_ports: Option<PortRange>,
+    /// Where Services come from.
+    pub objects: Objects,
+    /// More arguments.
+    pub extra: Vec<String>,
+}
+
+/// Who splits the traffic of a node's NIC.
+pub trait Helper: Send + Sync + fmt::Debug {
+    /// Returns when the bridge serves these Services and no others. The lab's manifests say them already.
+    fn follow(&self, services: &[ServiceSpec]) -> Result<()>;
+
+    /// Ends it. What it programmed stays.
+    fn stop(self: Box<Self>, how: Stop) -> Result<()>;
+}
+
+/// Whether the environment asks for the stand-in (`LAB_STANDIN=1`).
+pub fn stand_in_wanted() -> bool {
+    std::env::var_os("LAB_STANDIN").is_some_and(|value| value != "0" && !value.is_empty())
+}
+
+/// The product's binary: `OVN_K8S_BIN`, or `ovn-k8s` beside the test's own folder in the target directory.
+pub fn binary() -> Result<PathBuf> {
+    if let Some(named) = std::env::var_os("OVN_K8S_BIN") {
+        return Ok(named.into());
+    }
+    let test = std::env::current_exe().context("finding the test's own executable")?;
+    let built = test.ancestors().skip(1).take(2).map(|dir| dir.join("ovn-k8s")).find(|file| file.exists());
+    built.context("the binary ovn-k8s is not built: run `cargo build`, or name it with OVN_K8S_BIN")
+}
+
+/// Port of `/readyz` and the metrics, on the node's loopback.
+pub const METRICS_PORT: u16 = 9409;
+
+/// The product's helper, a child in the foreground.
+#[derive(Debug)]
+pub struct Daemon {
+    node: Arc<Node>,
+    held: Mutex<Held>,
+}
+
+impl Daemon {
+    /// Starts it and waits until it says it is ready.
+    pub fn start(lab: &Lab, node: &Arc<Node>, options: &HelperOptions) -> Result<Self> {
+        let daemon = Self::launch(lab, node, options)?;
+        daemon.wait_until_ready()?;
+        Ok(daemon)
+    }
+
+    /// Starts it and does not wait.
+    pub fn launch(lab: &Lab, node: &Arc<Node>, options: &HelperOptions) -> Result<Self> {
+        let held = command(lab, node, options)?.hold(&node.dir().join("helper.out"), node.register())?;
+        Ok(Self { node: Arc::clone(node), held: Mutex::new(held) })
+    }
+
+    /// Waits until `/readyz` says yes; an error when it ends before.
+    pub fn wait_until_ready(&self) -> Result<()> {
+        wait_until(&format!("the helper of {} to be ready", self.node.name()), || {
+            self.with(Held::expect_alive)??;
+            let (code, body) = self.get("/readyz")?;
+            ensure!(code == 200, "/readyz says {code}: {}", body.trim());
+            Ok(true)
+        })
+    }
+
+    /// Its process id.
+    pub fn id(&self) -> Result<u32> {
+        self.with(|held| held.id())
+    }
+
+    /// Whether it still runs.
+    pub fn is_alive(&self) -> Result<bool> {
+        self.with(Held::is_alive)?
+    }
+
+    /// A page of its HTTP server: status code and body.
+    pub fn get(&self, path: &str) -> Result<(u16, String)> {
+        let to = ([127, 0, 0, 1], METRICS_PORT).into();
+        let mut stream = Ask::tcp(to).within(Duration::from_secs(5)).connect(self.node.namespace())?;
+        write!(stream, "GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")?;
+        let mut text = String::new();
+        stream.read_to_string(&mut text)?;
+        let code = text.split_whitespace().nth(1).and_then(|code| code.parse().ok());
+        let body = text.split_once("\r\n\r\n").map_or("", |(_, body)| body);
+        Ok((code.with_context(|| format!("an answer that is not HTTP: {text:?}"))?, body.to_owned()))
+    }
+
+    /// `ovs-appctl` to it.
+    pub fn appctl(&self, line: &str) -> Result<String> {
+        self.node.program("ovs-appctl").args(["-t", "ovn-k8s-gateway-helper"]).line(line).run()
+    }
+
+    fn with<T>(&self, work: impl FnOnce(&mut Held) -> T) -> Result<T> {
+        let mut held = self.held.lock().map_err(|_| anyhow!("a thread broke while it held the helper"))?;
+        Ok(work(&mut held))
+    }
+}
+
+/// The helper's command line on a node, in the foreground.
+pub fn command<'a>(lab: &Lab, node: &'a Node, options: &HelperOptions) -> Result<Program<'a>> {
+    let dir = node.dir().display();
+    let mut program = node.program(link(node)?).args([
+        format!("--physical-bridge={BRIDGE}"),
+        format!("--physical-interface={UPLINK}"),
+        format!("--node-name={}", node.name()),
+        format!("--service-cluster-ip-range={}", SERVICES.join(",")),
+        format!("--join-subnet={}", JOIN.join(",")),
+        format!("--state-dir={dir}/state"),
+        format!("--metrics-address=127.0.0.1:{METRICS_PORT}"),
+        format!("--reply-rule={}", options.reply_rule.name()),
+        format!("--pidfile={dir}/ovn-k8s-gateway-helper.pid"),
+        format!("--log-file={dir}/ovn-k8s-gateway-helper.log"),
+    ]);
+    if let Some(range) = options.snat_ports {
+        program = program.arg(format!("--snat-ports={range}"));
+    }
+    if options.objects == Objects::Manifests {
+        lab.write_manifests_if_missing()?;
+        program = program.arg(format!("--manifests={}", lab.manifests().display()));
+    }
+    Ok(program.args(&options.extra))
+}
+
+/// The binary is asked for a program by the name it is called by.
+fn link(node: &Node) -> Result<PathBuf> {
+    let link = node.dir().join("ovn-k8s-gateway-helper");
+    if !link.exists() {
+        let binary = binary()?;
+        if !binary.exists() {
+            bail!("{} does not exist: OVN_K8S_BIN names the binary to test", binary.display());
+        }
+        std::os::unix::fs::symlink(binary, &link).with_context(|| format!("linking {}", link.display()))?;
+    }
+    Ok(link)
+}
+
+impl Helper for Daemon {
+    fn follow(&self, services: &[ServiceSpec]) -> Result<()> {
+        let wanted: BTreeSet<String> = services
+            .iter()
+            .filter(|service| !has_only_host_endpoints(service, self.node.number()))
+            .flat_map(|service| &service.ports)
+            .flat_map(|port| {
+                ["", "6"].map(|six| format!("{}{six},tp_dst={}", port.protocol.name(), port.node_port))
+            })
+            .collect();
+        wait_until(&format!("the helper of {} to serve {} ports", self.node.name(), wanted.len()), || {
+            self.with(Held::expect_alive)??;
+            let flows = self.node.flows(BRIDGE)?;
+            let found: BTreeSet<String> = flows.iter().filter_map(|flow| node_port_of(flow)).collect();
+            if let Some(missing) = wanted.difference(&found).next() {
+                bail!("no flow for {missing}");
+            }
+            if let Some(extra) = found.difference(&wanted).next() {
+                bail!("still a flow for {extra}");
+            }
+            Ok(true)
+        })
+    }
+
+    fn stop(self: Box<Self>, how: Stop) -> Result<()> {
+        how.end(self.held.into_inner().map_err(|_| anyhow!("a thread broke while it held the helper"))?)
+    }
+}
+
+fn has_only_host_endpoints(service: &ServiceSpec, node: usize) -> bool {
+    let mut here = service.usable().filter(|endpoint| endpoint.node == node).peekable();
+    service.local && here.peek().is_some() && here.all(|endpoint| endpoint.is_host())
+}
+
+/// Protocol and port of a flow that matches a port of the NodePort range exactly.
+fn node_port_of(flow: &str) -> Option<String> {
+    let condition = flow.split(" actions=").next()?;
+    let mut protocol = None;
+    let mut port = None;
+    for word in condition.split([',', ' ']) {
+        match word {
+            "tcp" | "udp" | "tcp6" | "udp6" => protocol = Some(word),
+            _ => {
+                if let Some(number) = word.strip_prefix("tp_dst=").and_then(|n| n.parse::<u16>().ok()) {
+                    port = Some(number).filter(|number| (30000..32768).contains(number)).or(port);
+                }
+            }
+        }
+    }
+    Some(format!("{},tp_dst={}", protocol?, port?))
+}
+
+/// A lab whose nodes all have a helper.
+#[derive(Debug)]
+pub struct Cluster {
+    // Helpers end before their nodes go.
+    helpers: Vec<Box<dyn Helper>>,
+    lab: Lab,
+}
+
+impl Cluster {
+    /// Brings a lab up and starts a helper on each node: the product's, or the stand-in when the environment says so.
+    pub fn up(lab: LabOptions, helper: &HelperOptions) -> Result<Self> {
+        let lab = Lab::up(lab)?;
+        let helpers = lab
+            .nodes()
+            .iter()
+            .map(|node| -> Result<Box<dyn Helper>> {
+                if stand_in_wanted() {
+                    Ok(Box::new(StandIn::start(node, helper)?))
+                } else {
+                    Ok(Box::new(Daemon::start(&lab, node, helper)?))
+                }
+            })
+            .collect::<Result<_>>()?;
+        Ok(Self { helpers, lab })
+    }
+
+    /// The lab.
+    pub fn lab(&self) -> &Lab {
+        &self.lab
+    }
+
+    /// Makes these the Services; returns when OVN and every node's bridge serve them.
+    pub fn apply(&self, services: &[ServiceSpec]) -> Result<()> {
+        self.lab.apply(services)?;
+        self.helpers.iter().try_for_each(|helper| helper.follow(services))
+    }
+}
