@@ -68,6 +68,7 @@
 //! [`lab`] builds and takes down; [`probe`] asks, answers, holds sessions, puts frames in and looks at them; [`matrix`]
 //! is the path matrix.
 
+pub mod apiserver;
 pub mod lab;
 pub mod matrix;
 pub mod probe;
