@@ -265,13 +265,13 @@ fn from_overlay<'policy>(policy: &'policy Policy, frame: &Frame) -> Decision<'po
         let claim = policy.claim(address, Transport::from_number(ip.protocol)?, ip.source_port())?;
         (claim.port.owner == ServiceOwner::NorthSouth).then_some(claim.service)
     };
-    if let Some(service) = answers(ServiceAddress::External(ip.source)) {
-        return Decision { service: Some(service), ..out(RuleId::ExternalAnswer) };
-    }
     if split.shared.contains(&ip.source)
         && let Some(service) = answers(ServiceAddress::Node(Family::of(ip.source)))
     {
         return Decision { service: Some(service), ..out(RuleId::NodePortAnswer) };
+    }
+    if let Some(service) = answers(ServiceAddress::External(ip.source)) {
+        return Decision { service: Some(service), ..out(RuleId::ExternalAnswer) };
     }
     match ip.protocol {
         protocol::SCTP => out(RuleId::OverlaySctp),

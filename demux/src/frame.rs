@@ -157,9 +157,9 @@ pub struct Tuple {
     pub source: IpAddr,
     /// Destination address.
     pub destination: IpAddr,
-    /// Source port; an echo's identifier; 0 for protocols without ports.
+    /// Source port; an echo request's identifier; 0 for protocols without ports.
     pub source_port: u16,
-    /// Destination port; an echo's identifier; 0 for protocols without ports.
+    /// Destination port; an echo reply's identifier; 0 for protocols without ports.
     pub destination_port: u16,
 }
 
@@ -217,10 +217,11 @@ impl Frame {
                 TransportHeader::Tcp { source, destination, .. }
                 | TransportHeader::Ports { source, destination },
             ) => (source, destination),
-            (_, TransportHeader::Icmp { kind, code: 0, identifier, .. }) => {
-                let echo = if ip.destination.is_ipv4() { [8, 0] } else { [128, 129] };
-                echo.contains(&kind).then_some((identifier, identifier))?
-            }
+            (_, TransportHeader::Icmp { kind, code: 0, identifier, .. }) => match (kind, ip.destination) {
+                (8, IpAddr::V4(_)) | (128, IpAddr::V6(_)) => (identifier, 0),
+                (0, IpAddr::V4(_)) | (129, IpAddr::V6(_)) => (0, identifier),
+                _ => return None,
+            },
             (protocol::TCP | protocol::UDP | protocol::SCTP | protocol::ICMP | protocol::ICMPV6, _) => {
                 return None;
             }

@@ -5,6 +5,8 @@ pub mod connections;
 pub mod decide;
 pub mod delta;
 pub mod frame;
+#[cfg(any(test, feature = "generate"))]
+pub mod generate;
 mod index;
 pub mod mac;
 mod parse;

@@ -1,0 +1,106 @@
+//! Policies and frames made up from a seed, for tests that hold renderers against [`decide`](crate::decide::decide).
+//!
+//! Frames lean towards the policy: its addresses, its ports, the edges of its ranges, so that every rule is met.
+//! Among them are options, extension headers, fragments, ICMP errors, tags, tunnels, cut-off and random bytes. The
+//! same seed gives the same policies and frames.
+//!
+//! Every case talks to a remote address of its own, so that what one case leaves in a connection table is never
+//! found by another.
+
+mod bytes;
+mod frames;
+mod policies;
+mod random;
+
+use crate::connections::{Table, owner_of};
+use crate::decide::{Decision, Ingress, Owner, decide};
+use crate::frame::Frame;
+use crate::policy::Policy;
+use crate::rule::RuleId;
+use random::Random;
+
+/// One question to a classifier.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Case {
+    /// What kind of case it is, for a person who looks at one that fails.
+    pub label: &'static str,
+    /// The frames that make the owner known, to be sent before.
+    pub opening: Vec<(Ingress, Vec<u8>)>,
+    /// Where the frame comes from.
+    pub ingress: Ingress,
+    /// The frame.
+    pub bytes: Vec<u8>,
+    /// The other pieces of the datagram when the frame is one, by the same way. A switch that puts datagrams
+    /// together says nothing of a piece before it has seen them all.
+    pub pieces: Vec<Vec<u8>>,
+    /// Who owns the frame's connection after the opening.
+    pub owner: Option<Owner>,
+}
+
+/// A source of policies and cases.
+#[derive(Clone, Debug)]
+pub struct Generator {
+    random: Random,
+    /// Cases made so far: numbers the remote addresses.
+    made: u32,
+}
+
+impl Case {
+    /// The frame's headers.
+    pub fn frame(&self) -> Frame {
+        Frame::parse(&self.bytes)
+    }
+
+    /// What the classifier says of it.
+    pub fn decide<'policy>(&self, policy: &'policy Policy) -> Decision<'policy> {
+        decide(policy, self.ingress, &self.frame(), self.owner)
+    }
+}
+
+impl Generator {
+    /// The same seed gives the same sequence.
+    pub fn new(seed: u64) -> Self {
+        Generator { random: Random::new(seed), made: 0 }
+    }
+
+    /// The next policy.
+    pub fn policy(&mut self) -> Policy {
+        policies::policy(&mut self.random)
+    }
+
+    /// The next case for a policy.
+    pub fn case(&mut self, policy: &Policy) -> Case {
+        self.made = self.made.wrapping_add(1);
+        let mut case = frames::case(&mut self.random, policy, self.made);
+        case.owner = owner_after(&case, policy);
+        case
+    }
+
+    /// The next cases for a policy.
+    pub fn cases(&mut self, policy: &Policy, count: usize) -> Vec<Case> {
+        (0..count).map(|_| self.case(policy)).collect()
+    }
+}
+
+/// The rules that decisions end in under some policy: all but the steps and what only one datapath's rendering has.
+pub fn reachable() -> impl Iterator<Item = RuleId> {
+    RuleId::ALL.iter().copied().filter(|rule| !rule.is_step() && *rule != RuleId::SctpOwned)
+}
+
+/// The owner that the opening makes known.
+fn owner_after(case: &Case, policy: &Policy) -> Option<Owner> {
+    let mut table = Table::default();
+    for (ingress, bytes) in &case.opening {
+        table.classify(policy, *ingress, &Frame::parse(bytes));
+    }
+    for piece in std::iter::once(&case.bytes).chain(&case.pieces) {
+        let frame = Frame::parse(piece);
+        if let (Some(datagram), Some(owner)) = (frame.datagram(), owner_of(&frame, &table, &table)) {
+            table.insert_datagram(datagram, owner);
+        }
+    }
+    owner_of(&case.frame(), &table, &table)
+}
+
+#[cfg(test)]
+mod tests;
