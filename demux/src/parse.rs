@@ -3,7 +3,7 @@
 //! Header checks are Open vSwitch's own (3.1, userspace datapath), in its order, so that hostile bytes read here as
 //! they do on the bridge. It is stricter than RFCs in some places and laxer in others: the version nibble is not
 //! looked at, a TCP header with an impossible offset has no ports, a broken IPv4 header leaves all fields zero while
-//! a broken IPv6 extension chain leaves the addresses. `tests/open_vswitch.rs` compares the two.
+//! a broken IPv6 extension chain leaves the addresses. The tests compare the two.
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
