@@ -1,4 +1,4 @@
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::{Ipv4Addr, Ipv6Addr};
 use std::process::Command;
 
 use etherparse::PacketBuilder;
@@ -56,8 +56,12 @@ fn fields_of_line(line: &str) -> Fields {
         _ if get("nw_frag").is_some() => {
             let source = get("nw_src").or(get("ipv6_src")).unwrap();
             let destination = get("nw_dst").or(get("ipv6_dst")).unwrap();
-            let first = if has_icmp { or("icmp_type", "0") } else { or("tp_src", "0") };
-            let second = if has_icmp { or("icmp_code", "0") } else { or("tp_dst", "0") };
+            let (first, second) = match number.as_str() {
+                // It reads IGMP, too; the split does not.
+                "2" => ("0".to_owned(), "0".to_owned()),
+                "1" | "58" if has_icmp => (or("icmp_type", "0"), or("icmp_code", "0")),
+                _ => (or("tp_src", "0"), or("tp_dst", "0")),
+            };
             let flags = match or("tcp_flags", "0") {
                 text if text.starts_with(|c: char| c.is_ascii_digit()) => text,
                 names => flags_of_names(&names).to_string(),
@@ -95,18 +99,14 @@ fn fields_of_frame(bytes: &[u8]) -> Fields {
     let network = match frame.network {
         Network::Arp(arp) => format!("arp {} {} {}", arp.operation, arp.sender, arp.target),
         Network::Ip(ip) => {
-            let known = matches!(
-                (ip.protocol, ip.destination),
-                (6 | 17 | 132, _) | (1, IpAddr::V4(_)) | (58, IpAddr::V6(_))
-            );
             let (first, second, flags, target) = match ip.transport {
-                _ if !known => (0, 0, 0, "-".to_owned()),
                 TransportHeader::None => (0, 0, 0, "-".to_owned()),
                 TransportHeader::Tcp { source, destination, flags } => {
                     (source, destination, flags, "-".to_owned())
                 }
                 TransportHeader::Ports { source, destination } => (source, destination, 0, "-".to_owned()),
                 TransportHeader::Icmp { kind, code, target, .. } => {
+                    let target = target.filter(|_| ip.destination.is_ipv6());
                     let target = target.map_or("-".to_owned(), |target| target.to_string());
                     (kind.into(), code.into(), 0, target)
                 }
