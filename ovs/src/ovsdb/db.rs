@@ -181,7 +181,7 @@ impl Db {
     /// Does all of these operations, or none of them.
     ///
     /// Fails at once while there is no connection. The future may be dropped: the transaction then may or may
-    /// not be done, and nothing else is disturbed. An answer may come before the cache shows its effect.
+    /// not be done, and nothing else is disturbed. When the answer comes, the snapshot shows what was done.
     pub async fn transact(&self, operations: Vec<Operation>) -> Result<Vec<OpResult>, Error> {
         let (reply, answer) = oneshot::channel();
         let command = Command::Transact { operations, reply };

@@ -22,17 +22,21 @@
 //! certificate does not come from the CA given. The *name* in that certificate is not looked at: certificates
 //! made by ovs-pki(8) do not carry it, and OVS itself does not compare it.
 
-#![allow(dead_code, reason = "the session that uses it is not in yet")]
-
+mod connection;
 mod db;
 mod error;
 pub mod framing;
 mod locks;
+mod member;
 mod operation;
 mod remote;
 mod schema;
 mod session;
 mod snapshot;
+#[cfg(test)]
+pub(crate) mod testing;
+mod tls;
+mod updates;
 mod value;
 
 pub use db::{Backoff, Config, Db, MonitorTable, Status};

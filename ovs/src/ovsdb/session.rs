@@ -1,13 +1,473 @@
 //! Keeps one database followed, whatever happens to its servers.
+//!
+//! One task per [`Db`](super::Db). It tries the remotes in turn, checks that the member is a good one, reads
+//! the schema, monitors, and then does what comes: updates, transactions, locks. Each failure ends in the same
+//! place: the status says so, callers are told, the next remote is tried. The cache stays.
 
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
-use tokio::sync::mpsc;
+use serde_json::json;
+use tokio::sync::{mpsc, oneshot};
 
-use super::db::{Command, Config, Shared};
+use super::Error;
+use super::connection::{Body, Connection, Event};
+use super::db::{Command, Config, Shared, Status};
+use super::locks::Request;
+use super::member::Members;
+use super::operation::{OpResult, Operation, ReplyError, parse_reply};
+use super::schema::Schema;
+use super::snapshot::Snapshot;
+use super::updates::{self, Layout, TableUpdates};
+use super::value::Uuid;
 
-pub(super) async fn run(_config: Config, shared: Arc<Shared>, mut inbox: mpsc::Receiver<Command>) {
-    while let Some(Command::Transact { reply, .. }) = inbox.recv().await {
-        let _ = reply.send(Err(shared.not_connected()));
+#[cfg(test)]
+mod tests;
+
+/// The names of our two monitors, which the server gives back with each update.
+const DATA: &str = "data";
+const SERVER: &str = "server";
+
+/// Follows the database until the last handle is dropped.
+pub(super) async fn run(config: Config, shared: Arc<Shared>, inbox: mpsc::Receiver<Command>) {
+    let members = Members::new(&config.database, config.leader_only);
+    let mut session = Session {
+        config,
+        shared,
+        inbox,
+        layout: Layout::default(),
+        last_transaction: Uuid::default(),
+        members,
+        pending: HashMap::new(),
+        said: BTreeSet::new(),
+        without: BTreeSet::new(),
+    };
+    session.keep_following().await;
+}
+
+struct Session {
+    config: Config,
+    shared: Arc<Shared>,
+    inbox: mpsc::Receiver<Command>,
+    /// What the cache holds, and up to which transaction.
+    layout: Layout,
+    last_transaction: Uuid,
+    members: Members,
+    pending: HashMap<u64, Pending>,
+    /// Failures logged since the cache was last in step.
+    said: BTreeSet<String>,
+    /// Columns the server does not know, as last logged.
+    without: BTreeSet<String>,
+}
+
+/// Who waits for an answer.
+enum Pending {
+    Transaction { operations: usize, reply: oneshot::Sender<Result<Vec<OpResult>, Error>> },
+    Lock(String),
+    Unlock,
+}
+
+/// Why following a server ended.
+enum End {
+    /// Nobody has a handle any more.
+    Abandoned,
+    /// The server cannot be used, or not any longer.
+    Failed(Error),
+}
+
+impl From<Error> for End {
+    fn from(error: Error) -> Self {
+        End::Failed(error)
     }
+}
+
+impl Session {
+    async fn keep_following(&mut self) {
+        let backoff = self.config.backoff;
+        let mut delay = backoff.first;
+        let mut failures = 0;
+        for turn in 0_usize.. {
+            let count = self.config.remotes.len().max(1);
+            let outcome = self.follow(turn % count).await;
+            let followed = self.fell_out_of_step();
+            let End::Failed(error) = outcome else { return };
+            self.record(&error);
+            if followed.is_some_and(|length| length >= backoff.most) {
+                (delay, failures) = (backoff.first, 0);
+                // A server that was good for long is tried again at once, and the others after it.
+                continue;
+            }
+            failures += 1;
+            if failures % count == 0 {
+                if self.refusing(tokio::time::sleep(delay)).await.is_err() {
+                    return;
+                }
+                delay = (delay * 2).min(backoff.most);
+            }
+        }
+    }
+
+    /// Follows one server for as long as it can be followed.
+    async fn follow(&mut self, index: usize) -> End {
+        match self.try_follow(index).await {
+            Ok(never) => match never {},
+            Err(end) => end,
+        }
+    }
+
+    async fn try_follow(&mut self, index: usize) -> Result<std::convert::Infallible, End> {
+        let remote = self
+            .config
+            .remotes
+            .get(index)
+            .cloned()
+            .ok_or_else(|| Error::BadRemote { text: String::new(), reason: "no remote is given" })?;
+        let Config { tls, message_limit, probe_interval, .. } = self.config.clone();
+        let opening = Connection::open(remote, tls, message_limit, probe_interval);
+        let mut connection = self.refusing(opening).await??;
+        self.check_member(&mut connection).await?;
+        self.read_all(&mut connection).await?;
+        for request in self.shared.locks.restart() {
+            self.ask_lock(&mut connection, request)?;
+        }
+        self.in_step(&connection);
+        loop {
+            self.serve(&mut connection).await?;
+        }
+    }
+
+    /// Waits for one thing to do and does it.
+    async fn serve(&mut self, connection: &mut Connection) -> Result<(), End> {
+        let requests = connection.requests();
+        // A transaction is taken over only when the writer has room for it; answers are read meanwhile.
+        let command = async {
+            match requests.reserve().await {
+                Ok(permit) => self.inbox.recv().await.map(|command| (permit, command)).ok_or(End::Abandoned),
+                Err(_) => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            event = connection.next() => self.handle(connection, event?),
+            command = command => {
+                let (permit, Command::Transact { operations, reply }) = command?;
+                let params = transaction_params(&self.config.database, &operations);
+                let (id, text) = connection.compose("transact", &params);
+                self.pending.insert(id, Pending::Transaction { operations: operations.len(), reply });
+                permit.send(text);
+                Ok(())
+            }
+            asked = self.shared.locks.requests() => {
+                for request in asked {
+                    self.ask_lock(connection, request)?;
+                }
+                Ok(())
+            }
+        }
+    }
+
+    fn handle(&mut self, connection: &Connection, event: Event) -> Result<(), End> {
+        match event {
+            Event::Reply { id, outcome } => {
+                if let Some(pending) = self.pending.remove(&id) {
+                    self.answer(connection, pending, outcome)?;
+                }
+                Ok(())
+            }
+            Event::Notification { method, params } => self.notified(connection, &method, &params),
+        }
+    }
+
+    fn answer(
+        &self,
+        connection: &Connection,
+        pending: Pending,
+        outcome: Result<Body, String>,
+    ) -> Result<(), Error> {
+        match (pending, outcome) {
+            (Pending::Transaction { operations, reply }, outcome) => {
+                // Nobody may be waiting any more.
+                let _ = reply.send(self.transaction_result(operations, outcome));
+                Ok(())
+            }
+            (Pending::Lock(name), Ok(body)) => {
+                #[derive(serde::Deserialize)]
+                struct Answer {
+                    locked: bool,
+                }
+                let answer: Answer = parse(connection, "an answer about a lock", &body)?;
+                // A "stolen" or "locked" that came before this answer is about the time before it.
+                self.shared.locks.set_held(&name, answer.locked);
+                Ok(())
+            }
+            (Pending::Lock(name), Err(reason)) => {
+                tracing::warn!("{}: the lock {name} was refused: {reason}", self.config.database);
+                Ok(())
+            }
+            (Pending::Unlock, _) => Ok(()),
+        }
+    }
+
+    fn transaction_result(
+        &self,
+        operations: usize,
+        outcome: Result<Body, String>,
+    ) -> Result<Vec<OpResult>, Error> {
+        let database = self.config.database.clone();
+        let whole = |error: String| Error::Transaction {
+            database: database.clone(),
+            operation: None,
+            error,
+            details: String::new(),
+        };
+        parse_reply(outcome.map_err(whole)?.text(), operations).map_err(|error| match error {
+            ReplyError::Shape(reason) => Error::BadReply { database, reason },
+            ReplyError::Slot { operation, error, details } => {
+                Error::Transaction { database, operation, error, details }
+            }
+        })
+    }
+
+    fn notified(&mut self, connection: &Connection, method: &str, params: &Body) -> Result<(), End> {
+        match method {
+            "update3" => {
+                let what = "an update";
+                let (monitor, transaction, updates): (&str, Uuid, TableUpdates<'_>) =
+                    parse(connection, what, params)?;
+                match monitor {
+                    DATA => {
+                        let before = self.snapshot();
+                        match updates::apply(&before, updates) {
+                            Ok(after) => self.publish(after),
+                            Err(reason) => {
+                                // The cache is in doubt: read everything next time.
+                                self.last_transaction = Uuid::default();
+                                return Err(connection.protocol_error(what, reason).into());
+                            }
+                        }
+                        self.last_transaction = transaction;
+                    }
+                    SERVER => {
+                        let checked = self.members.update(updates);
+                        checked.map_err(|reason| self.wrong_member(connection, reason))?;
+                    }
+                    _ => {}
+                }
+            }
+            "locked" | "stolen" => {
+                let names: Vec<String> = parse(connection, "a notice about a lock", params)?;
+                names.iter().for_each(|name| self.shared.locks.set_held(name, method == "locked"));
+            }
+            "monitor_canceled" => {
+                return Err(Error::Closed { remote: connection.remote().clone() }.into());
+            }
+            _ => tracing::debug!("{}: a notification {method} of no use to us", self.config.database),
+        }
+        Ok(())
+    }
+
+    /// Looks whether this server can be used, and keeps looking.
+    async fn check_member(&mut self, connection: &mut Connection) -> Result<(), End> {
+        // Servers before OVS 2.9 have no such database; what cannot be asked is not a reason to refuse.
+        let Ok(schema) = self.call(connection, "get_schema", &json!(["_Server"]).to_string()).await? else {
+            return Ok(());
+        };
+        let schema: Schema = parse(connection, "the schema of _Server", &schema)?;
+        let (layout, _) = Layout::new(&Members::monitors(), &schema);
+        let params = json!(["_Server", SERVER, layout.requests(&Members::monitors()), Uuid::default()]);
+        let Ok(content) = self.call(connection, "monitor_cond_since", &params.to_string()).await? else {
+            return Ok(());
+        };
+        let (_, _, updates): (bool, Uuid, TableUpdates<'_>) = parse(connection, "its own state", &content)?;
+        let checked = self.members.replace(&layout, updates);
+        checked.map_err(|reason| self.wrong_member(connection, reason).into())
+    }
+
+    /// Reads the schema and all that is monitored, or only what is new since we last were in step.
+    async fn read_all(&mut self, connection: &mut Connection) -> Result<(), End> {
+        let params = json!([self.config.database]).to_string();
+        let schema = self.must_call(connection, "get_schema", &params).await?;
+        let schema: Schema = parse(connection, "a schema", &schema)?;
+        let monitors = self.config.monitors.clone();
+        let (layout, without) = Layout::new(&monitors, &schema);
+        self.say_without(&schema, without);
+        if layout != self.layout {
+            self.last_transaction = Uuid::default();
+        }
+        if layout.is_empty() {
+            self.layout = layout;
+            return Ok(());
+        }
+        let params = json!([self.config.database, DATA, layout.requests(&monitors), self.last_transaction]);
+        let content = self.must_call(connection, "monitor_cond_since", &params.to_string()).await?;
+        let what = "the monitored tables";
+        let (found, transaction, updates): (bool, Uuid, TableUpdates<'_>) =
+            parse(connection, what, &content)?;
+        let before = self.snapshot();
+        let after = match found && self.layout == layout {
+            true => updates::apply(&before, updates),
+            false => updates::replace(&before, &layout, updates),
+        };
+        let after = after.map_err(|reason| {
+            self.last_transaction = Uuid::default();
+            connection.protocol_error(what, reason)
+        })?;
+        self.layout = layout;
+        self.last_transaction = transaction;
+        if let Some(after) = after {
+            *self.shared.snapshot() = Arc::new(after);
+        }
+        Ok(())
+    }
+
+    fn ask_lock(&mut self, connection: &mut Connection, request: Request) -> Result<(), Error> {
+        let (method, name) = match &request {
+            Request::Lock(name) => ("lock", name),
+            Request::Unlock(name) => ("unlock", name),
+            Request::Steal(name) => {
+                // A connection that has asked for a lock must give it back before it may steal it.
+                let id = connection.request("unlock", &json!([name]).to_string())?;
+                self.pending.insert(id, Pending::Unlock);
+                ("steal", name)
+            }
+        };
+        let id = connection.request(method, &json!([name]).to_string())?;
+        let pending = match request {
+            Request::Unlock(_) => Pending::Unlock,
+            Request::Lock(name) | Request::Steal(name) => Pending::Lock(name),
+        };
+        self.pending.insert(id, pending);
+        Ok(())
+    }
+
+    /// Asks and waits for the answer; what comes meanwhile is dealt with.
+    async fn call(
+        &mut self,
+        connection: &mut Connection,
+        method: &'static str,
+        params: &str,
+    ) -> Result<Result<Body, String>, End> {
+        let asked = connection.request(method, params)?;
+        loop {
+            match self.refusing(connection.next()).await?? {
+                Event::Reply { id, outcome } if id == asked => return Ok(outcome),
+                other => self.handle(connection, other)?,
+            }
+        }
+    }
+
+    async fn must_call(
+        &mut self,
+        connection: &mut Connection,
+        method: &'static str,
+        params: &str,
+    ) -> Result<Body, End> {
+        let outcome = self.call(connection, method, params).await?;
+        let remote = connection.remote().clone();
+        outcome.map_err(|reason| Error::Refused { remote, method, reason }.into())
+    }
+
+    /// Does something that takes time, and refuses transactions meanwhile.
+    async fn refusing<T>(&mut self, work: impl Future<Output = T>) -> Result<T, End> {
+        let mut work = std::pin::pin!(work);
+        loop {
+            tokio::select! {
+                done = &mut work => return Ok(done),
+                command = self.inbox.recv() => match command {
+                    None => return Err(End::Abandoned),
+                    Some(Command::Transact { reply, .. }) => {
+                        let _ = reply.send(Err(self.shared.not_connected()));
+                    }
+                },
+            }
+        }
+    }
+
+    fn wrong_member(&self, connection: &Connection, reason: &'static str) -> Error {
+        Error::WrongMember { remote: connection.remote().clone(), reason }
+    }
+
+    fn snapshot(&self) -> Arc<Snapshot> {
+        self.shared.snapshot().clone()
+    }
+
+    fn publish(&self, after: Option<Snapshot>) {
+        let Some(after) = after else { return };
+        let new = after.generation;
+        *self.shared.snapshot() = Arc::new(after);
+        self.shared.status.send_modify(|status| match status {
+            Status::Connecting { generation, .. } | Status::Synced { generation, .. } => *generation = new,
+        });
+    }
+
+    /// The cache is what the server has.
+    fn in_step(&mut self, connection: &Connection) {
+        let snapshot = self.snapshot();
+        let remote = connection.remote().clone();
+        let rows: usize = snapshot.tables().map(|(_, table)| table.len()).sum();
+        tracing::info!("{}: following {remote}, {rows} rows", self.config.database);
+        self.said.clear();
+        let generation = snapshot.generation();
+        self.shared.status.send_replace(Status::Synced { since: Instant::now(), remote, generation });
+    }
+
+    /// The connection is gone. Gives how long the cache was in step.
+    fn fell_out_of_step(&mut self) -> Option<Duration> {
+        // Whoever waits for a reply is told by the end of the channel.
+        self.pending.clear();
+        self.shared.locks.lost();
+        let mut length = None;
+        self.shared.status.send_if_modified(|status| {
+            let Status::Synced { since, generation, .. } = status else { return false };
+            length = Some(since.elapsed());
+            let (attempts, last_error) = (0, None);
+            let generation = *generation;
+            *status = Status::Connecting { since: Instant::now(), attempts, last_error, generation };
+            true
+        });
+        length
+    }
+
+    /// Tells of a failure: always in the status, in the log once until the cache is in step again.
+    fn record(&mut self, error: &Error) {
+        let text = error.to_string();
+        self.shared.status.send_modify(|status| {
+            if let Status::Connecting { attempts, last_error, .. } = status {
+                *attempts += 1;
+                *last_error = Some(text.as_str().into());
+            }
+        });
+        match self.said.len() < 16 && self.said.insert(text.clone()) {
+            true => tracing::warn!("{}: {text}; trying until it works", self.config.database),
+            false => tracing::debug!("{}: {text}", self.config.database),
+        }
+    }
+
+    fn say_without(&mut self, schema: &Schema, without: BTreeSet<String>) {
+        if !without.is_empty() && without != self.without {
+            let names = without.iter().map(String::as_str).collect::<Vec<_>>().join(", ");
+            let (name, version) = (&schema.name, &schema.version);
+            tracing::info!("{name}: schema {version} of the server has no {names}; taken as unset");
+        }
+        self.without = without;
+    }
+}
+
+fn transaction_params(database: &str, operations: &[Operation]) -> String {
+    let mut params = json!(database).to_string();
+    params.insert(0, '[');
+    for operation in operations {
+        params.push(',');
+        params.push_str(&operation.to_string());
+    }
+    params.push(']');
+    params
+}
+
+fn parse<'a, T: serde::Deserialize<'a>>(
+    connection: &Connection,
+    what: &'static str,
+    body: &'a Body,
+) -> Result<T, Error> {
+    serde_json::from_str(body.text()).map_err(|error| connection.protocol_error(what, error))
 }

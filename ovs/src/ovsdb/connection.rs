@@ -1,0 +1,304 @@
+//! One connection to one server: JSON-RPC messages in and out, and proof of life.
+
+use std::io;
+use std::ops::Range;
+use std::time::Duration;
+
+use bytes::BytesMut;
+use rustls_pki_types::ServerName;
+use serde::Deserialize;
+use serde_json::value::RawValue;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::net::{TcpStream, UnixStream};
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, timeout};
+
+use super::Error;
+use super::framing::JsonFramer;
+use super::remote::{Endpoint, Remote, TlsFiles};
+use super::tls;
+
+/// How long a server may take to accept a connection.
+const CONNECT_LIMIT: Duration = Duration::from_secs(10);
+/// Messages of our own that may wait; a server that asks for more without reading is given up.
+const OWN_QUEUE: usize = 1024;
+/// Transactions handed to the writer and not yet written.
+const REQUEST_QUEUE: usize = 64;
+/// Room made for each read, and the largest buffer kept while nothing is in it.
+const READ_SIZE: usize = 64 * 1024;
+
+type Reader = Box<dyn AsyncRead + Send + Unpin>;
+type Writer = Box<dyn AsyncWrite + Send + Unpin>;
+
+/// A connection. Its writer is a task of its own, so that neither direction waits for the other.
+pub(super) struct Connection {
+    remote: Remote,
+    reader: Reader,
+    buffer: BytesMut,
+    framer: JsonFramer,
+    own: mpsc::Sender<String>,
+    requests: mpsc::Sender<String>,
+    writer: JoinHandle<()>,
+    next_id: u64,
+    probe_interval: Option<Duration>,
+    heard: Instant,
+    probed: bool,
+}
+
+/// What the server said.
+pub(super) enum Event {
+    /// The answer to the request of this number.
+    Reply { id: u64, outcome: Result<Body, String> },
+    /// Something it says unasked.
+    Notification { method: String, params: Body },
+}
+
+/// A part of a message, without a copy of it.
+pub(super) struct Body {
+    message: Box<RawValue>,
+    part: Range<usize>,
+}
+
+impl Connection {
+    /// Connects; TLS is agreed on when this returns.
+    pub(super) async fn open(
+        remote: Remote,
+        tls: Option<TlsFiles>,
+        message_limit: usize,
+        probe_interval: Option<Duration>,
+    ) -> Result<Self, Error> {
+        let attempt = timeout(CONNECT_LIMIT, connect(&remote, tls.as_ref()));
+        let (reader, writer) = attempt.await.unwrap_or_else(|_| {
+            Err(Error::Connect { remote: remote.clone(), source: io::ErrorKind::TimedOut.into() })
+        })?;
+        let (own, own_queue) = mpsc::channel(OWN_QUEUE);
+        let (requests, request_queue) = mpsc::channel(REQUEST_QUEUE);
+        Ok(Self {
+            remote,
+            reader,
+            buffer: BytesMut::new(),
+            framer: JsonFramer::new(message_limit),
+            own,
+            requests,
+            writer: tokio::spawn(write(writer, own_queue, request_queue)),
+            next_id: 0,
+            probe_interval,
+            heard: Instant::now(),
+            probed: false,
+        })
+    }
+
+    pub(super) fn remote(&self) -> &Remote {
+        &self.remote
+    }
+
+    /// Where transactions go: this queue may be full.
+    pub(super) fn requests(&self) -> mpsc::Sender<String> {
+        self.requests.clone()
+    }
+
+    /// A request as text, and its number.
+    pub(super) fn compose(&mut self, method: &str, params: &str) -> (u64, String) {
+        let id = self.next_id;
+        self.next_id += 1;
+        (id, format!(r#"{{"id":{id},"method":"{method}","params":{params}}}"#))
+    }
+
+    /// Sends a request of the session's own and gives its number.
+    pub(super) fn request(&mut self, method: &str, params: &str) -> Result<u64, Error> {
+        let (id, text) = self.compose(method, params);
+        self.send(text)?;
+        Ok(id)
+    }
+
+    /// The next thing the server says. May be dropped and called again.
+    pub(super) async fn next(&mut self) -> Result<Event, Error> {
+        loop {
+            let framed = self.framer.next(&mut self.buffer);
+            match framed.map_err(|source| Error::Framing { remote: self.remote.clone(), source })? {
+                None => self.fill().await?,
+                Some(message) => {
+                    if self.buffer.is_empty() && message.get().len() > READ_SIZE {
+                        self.buffer = BytesMut::new();
+                    }
+                    if let Some(event) = self.understand(message)? {
+                        return Ok(event);
+                    }
+                }
+            }
+        }
+    }
+
+    /// A message that is not as the protocol has it.
+    pub(super) fn protocol_error(&self, what: &'static str, reason: impl ToString) -> Error {
+        Error::Protocol { remote: self.remote.clone(), what, reason: reason.to_string() }
+    }
+
+    /// Waits for bytes, and probes a silent server.
+    async fn fill(&mut self) -> Result<(), Error> {
+        self.buffer.reserve(READ_SIZE);
+        let deadline = self.probe_interval.map(|interval| {
+            let patience = if self.probed { interval * 2 } else { interval };
+            self.heard + patience
+        });
+        let read = self.reader.read_buf(&mut self.buffer);
+        let read = match deadline {
+            None => read.await,
+            // `timeout_at` looks at the future first: bytes that wait count, however late we look.
+            Some(deadline) => match tokio::time::timeout_at(deadline, read).await {
+                Ok(read) => read,
+                Err(_) if self.probed => {
+                    let seconds = self.heard.elapsed().as_secs();
+                    return Err(Error::Silent { remote: self.remote.clone(), seconds });
+                }
+                Err(_) => {
+                    self.probed = true;
+                    return self.send(r#"{"id":"echo","method":"echo","params":[]}"#.to_owned());
+                }
+            },
+        };
+        match read {
+            Ok(0) if self.framer.pending() == 0 => Err(Error::Closed { remote: self.remote.clone() }),
+            Ok(0) => Err(self.framing(super::framing::FramingError::Truncated(self.framer.pending()))),
+            Err(error) => Err(self.framing(error.into())),
+            Ok(_) => {
+                self.heard = Instant::now();
+                self.probed = false;
+                Ok(())
+            }
+        }
+    }
+
+    /// Sorts a message; what needs only an answer is answered here.
+    fn understand(&self, message: Box<RawValue>) -> Result<Option<Event>, Error> {
+        #[derive(Deserialize)]
+        struct Message<'a> {
+            #[serde(borrow)]
+            id: Option<&'a RawValue>,
+            method: Option<String>,
+            #[serde(borrow)]
+            params: Option<&'a RawValue>,
+            #[serde(borrow)]
+            result: Option<&'a RawValue>,
+            #[serde(borrow)]
+            error: Option<&'a RawValue>,
+        }
+        let text = message.get();
+        if !text.starts_with('{') {
+            return Err(self.protocol_error("an array for a message", "JSON-RPC has objects"));
+        }
+        let parsed: Message<'_> =
+            serde_json::from_str(text).map_err(|error| self.protocol_error("an odd message", error))?;
+        let Some(method) = parsed.method else {
+            let Some(id) = parsed.id.and_then(|id| id.get().parse().ok()) else { return Ok(None) };
+            let outcome = match (parsed.error, parsed.result) {
+                (Some(error), _) => Err(error.get().to_owned()),
+                (None, None) => Err("neither result nor error".to_owned()),
+                (None, Some(result)) => Ok(part_of(text, result)),
+            };
+            let outcome = outcome.map(|part| Body { message, part });
+            return Ok(Some(Event::Reply { id, outcome }));
+        };
+        let params = parsed.params.map_or("[]", RawValue::get);
+        match parsed.id {
+            None => {
+                let part = parsed.params.map(|params| part_of(text, params)).unwrap_or_default();
+                Ok(Some(Event::Notification { method, params: Body { message, part } }))
+            }
+            Some(id) if method == "echo" => {
+                self.send(format!(r#"{{"id":{id},"result":{params},"error":null}}"#))?;
+                Ok(None)
+            }
+            Some(id) => {
+                self.send(format!(r#"{{"id":{id},"result":null,"error":"unknown method"}}"#))?;
+                Ok(None)
+            }
+        }
+    }
+
+    fn send(&self, text: String) -> Result<(), Error> {
+        self.own.try_send(text).map_err(|refused| match refused {
+            mpsc::error::TrySendError::Full(_) => {
+                self.protocol_error("more requests than it reads answers to", OWN_QUEUE)
+            }
+            mpsc::error::TrySendError::Closed(_) => Error::Closed { remote: self.remote.clone() },
+        })
+    }
+
+    fn framing(&self, source: super::framing::FramingError) -> Error {
+        Error::Framing { remote: self.remote.clone(), source }
+    }
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        self.writer.abort();
+    }
+}
+
+impl Body {
+    /// The JSON text.
+    pub(super) fn text(&self) -> &str {
+        &self.message.get()[self.part.clone()]
+    }
+}
+
+/// Where a part of a text lies in it.
+fn part_of(whole: &str, part: &RawValue) -> Range<usize> {
+    let start = part.get().as_ptr().addr() - whole.as_ptr().addr();
+    start..start + part.get().len()
+}
+
+/// Writes what is queued, the session's own messages first; ends when the peer does not take it any more, which
+/// the reader then sees as the end of the stream.
+async fn write(mut writer: Writer, mut own: mpsc::Receiver<String>, mut requests: mpsc::Receiver<String>) {
+    loop {
+        let first = tokio::select! {
+            biased;
+            message = own.recv() => message,
+            message = requests.recv() => message,
+        };
+        let Some(mut bytes) = first else { return };
+        while bytes.len() < READ_SIZE {
+            let Ok(more) = own.try_recv().or_else(|_| requests.try_recv()) else { break };
+            bytes.push_str(&more);
+        }
+        if writer.write_all(bytes.as_bytes()).await.is_err() || writer.flush().await.is_err() {
+            return;
+        }
+    }
+}
+
+async fn connect(remote: &Remote, tls: Option<&TlsFiles>) -> Result<(Reader, Writer), Error> {
+    let failed = |source| Error::Connect { remote: remote.clone(), source };
+    match remote {
+        Remote::Unix(path) => {
+            let (reader, writer) = UnixStream::connect(path).await.map_err(failed)?.into_split();
+            Ok((Box::new(reader), Box::new(writer)))
+        }
+        Remote::Tcp(endpoint) => {
+            let (reader, writer) = dial(endpoint).await.map_err(failed)?.into_split();
+            Ok((Box::new(reader), Box::new(writer)))
+        }
+        Remote::Ssl(endpoint) => {
+            let files = tls.ok_or_else(|| Error::TlsFilesMissing { remote: remote.clone() })?;
+            let connector = tls::connector(files)?;
+            let stream = dial(endpoint).await.map_err(failed)?;
+            // The name goes into the handshake only if it is a DNS name; it is not verified.
+            let name = ServerName::try_from(endpoint.host.clone())
+                .or_else(|_| ServerName::try_from("ovsdb"))
+                .map_err(|error| failed(io::Error::other(error)))?;
+            let agreed = connector.connect(name, stream).await;
+            let stream = agreed.map_err(|source| Error::Tls { remote: remote.clone(), source })?;
+            let (reader, writer) = tokio::io::split(stream);
+            Ok((Box::new(reader), Box::new(writer)))
+        }
+    }
+}
+
+async fn dial(endpoint: &Endpoint) -> io::Result<TcpStream> {
+    let stream = TcpStream::connect((endpoint.host.as_str(), endpoint.port)).await?;
+    stream.set_nodelay(true)?;
+    Ok(stream)
+}
