@@ -7,6 +7,8 @@
 
 mod bundle;
 mod link;
+#[cfg(test)]
+mod tests;
 mod ticket;
 
 use std::sync::Arc;
@@ -15,7 +17,7 @@ use std::sync::atomic::AtomicU32;
 use bytes::Bytes;
 
 use self::bundle::OpenBundle;
-use self::link::Link;
+use self::link::{Link, Patience};
 use self::ticket::{Desk, Ticket};
 use super::error::{Disconnect, Error, Refusal};
 use super::mods::{Cookies, FlowMod};
@@ -49,8 +51,12 @@ impl Connection {
     ///
     /// Must be called inside a tokio runtime, which then runs the connection's two tasks.
     pub async fn connect(address: &str) -> Result<Connection, Error> {
+        Self::connect_with(address, Patience::USUAL).await
+    }
+
+    async fn connect_with(address: &str, patience: Patience) -> Result<Connection, Error> {
         let desk = Arc::new(Desk::default());
-        let link = link::open(address, Arc::clone(&desk)).await?;
+        let link = link::open(address, Arc::clone(&desk), patience).await?;
         let connection = Connection { link, desk, next_bundle: AtomicU32::new(1) };
         let ticket = connection.ticket(2)?;
         let mut out = connection.link.buffer();

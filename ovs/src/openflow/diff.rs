@@ -1,8 +1,8 @@
 //! From what is installed to what is wanted, in as few changes as possible.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
-use super::flow::{FlowKey, FlowValue};
+use super::flow::{Flow, FlowKey, FlowValue};
 use super::mods::{Cookies, FlowMod};
 use super::wire::stats::Dumped;
 
@@ -18,7 +18,7 @@ pub struct Ours {
 /// What has to change, and what is in the way.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Plan {
-    /// The changes, deletions first.
+    /// The changes, deletions first; in an order that is the same for the same flows.
     pub mods: Vec<FlowMod>,
     /// Wanted flows whose key is held by a flow that is not ours; they are left out of the changes.
     pub conflicts: Vec<Conflict>,
@@ -30,6 +30,9 @@ pub struct Plan {
     pub surplus: usize,
     /// Flows that are as wanted.
     pub same: usize,
+    /// Flows with our mark that this crate has no words for: some other program's imitation, or a later version's.
+    /// They cannot be named one by one; only [`FlowMod::DeleteAll`] reaches them.
+    pub unreadable: usize,
 }
 
 /// A wanted flow that cannot be installed without overwriting someone else's.
@@ -41,7 +44,84 @@ pub struct Conflict {
     pub foreign: Dumped,
 }
 
-/// Compares. Pure.
-pub fn diff(_desired: &HashMap<FlowKey, FlowValue>, _installed: &[Dumped], _ours: &Ours) -> Plan {
-    Plan::default()
+impl Ours {
+    /// Whether a flow with this cookie is one that we install, compare and delete.
+    pub fn own(&self, cookie: u64) -> bool {
+        self.cookies.contain(cookie) && !self.learned.contains(&cookie)
+    }
 }
+
+impl Plan {
+    /// Whether everything is as wanted.
+    pub fn is_empty(&self) -> bool {
+        self.mods.is_empty() && self.conflicts.is_empty()
+    }
+}
+
+/// Compares what is wanted with a dump of everything that is there.
+///
+/// A dump of our own cookies alone will do as well, but hides conflicts. Nothing of anyone else's is ever changed: a
+/// foreign flow under a wanted key is reported and the wanted one left out, since adding it would replace the other.
+pub fn diff(desired: &HashMap<FlowKey, FlowValue>, installed: &[Dumped], ours: &Ours) -> Plan {
+    let mut plan = Plan::default();
+    let mut deletions = Vec::new();
+    let mut additions = Vec::new();
+    // Wanted keys that need no addition: right already, replaced already, or in conflict.
+    let mut settled: HashSet<&FlowKey> = HashSet::with_capacity(desired.len());
+
+    for dumped in installed {
+        let wanted = dumped.key().and_then(|key| desired.get_key_value(key));
+        match (ours.own(dumped.cookie), wanted) {
+            (true, Some((key, value))) => {
+                settled.insert(key);
+                if dumped.flow.as_ref().is_ok_and(|flow| flow.value == *value) {
+                    plan.same += 1;
+                } else {
+                    plan.differing += 1;
+                    additions.push(add(key, value));
+                }
+            }
+            (true, None) => match dumped.key() {
+                Some(key) => {
+                    plan.surplus += 1;
+                    deletions.push(FlowMod::Delete { key: key.clone(), cookies: ours.cookies });
+                }
+                None => plan.unreadable += 1,
+            },
+            (false, Some((key, _))) => {
+                settled.insert(key);
+                plan.conflicts.push(Conflict { key: key.clone(), foreign: dumped.clone() });
+            }
+            (false, None) => {}
+        }
+    }
+    for (key, value) in desired {
+        if !settled.contains(key) {
+            plan.missing += 1;
+            additions.push(add(key, value));
+        }
+    }
+    // A map has no order of its own; a plan is to be printed and compared.
+    let by_key = |one: &FlowMod, other: &FlowMod| key_of(one).cmp(&key_of(other));
+    deletions.sort_by(by_key);
+    additions.sort_by(by_key);
+    deletions.append(&mut additions);
+    plan.mods = deletions;
+    plan.conflicts.sort_by(|one, other| one.key.cmp(&other.key));
+    plan
+}
+
+fn add(key: &FlowKey, value: &FlowValue) -> FlowMod {
+    FlowMod::Add(Flow { key: key.clone(), value: value.clone() })
+}
+
+fn key_of(change: &FlowMod) -> Option<&FlowKey> {
+    match change {
+        FlowMod::Add(flow) | FlowMod::Modify(flow) => Some(&flow.key),
+        FlowMod::Delete { key, .. } => Some(key),
+        FlowMod::DeleteAll { .. } => None,
+    }
+}
+
+#[cfg(test)]
+mod tests;

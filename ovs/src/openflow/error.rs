@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::io;
+use std::time::Duration;
 
 use super::wire::errors::SwitchError;
 use super::wire::{Malformed, Unencodable};
@@ -99,8 +100,8 @@ pub enum Disconnect {
     #[error("the switch sent nonsense: {0}")]
     Malformed(#[from] Malformed),
     /// Not even an echo came back.
-    #[error("the switch has been silent for {0} s")]
-    Silent(u64),
+    #[error("the switch has been silent for {0:?}")]
+    Silent(Duration),
     /// We ended it.
     #[error("it was given up here")]
     Dropped,

@@ -82,7 +82,8 @@ pub struct Match {
 }
 
 impl Field {
-    /// Width in bits: those that can be matched, which for `IpFrag` and `TcpFlags` are fewer than the wire carries.
+    /// Width in bits: those that can be matched, which for `IpFrag`, `TcpFlags` and `CtState`
+    /// are fewer than the wire carries.
     pub fn bits(self) -> u32 {
         match self {
             Field::Ipv6Src | Field::Ipv6Dst | Field::NdTarget => 128,
@@ -93,7 +94,6 @@ impl Field {
             | Field::Ipv4Dst
             | Field::ArpSpa
             | Field::ArpTpa
-            | Field::CtState
             | Field::CtMark => 32,
             Field::EthType
             | Field::VlanTci
@@ -108,6 +108,7 @@ impl Field {
             Field::TcpFlags => 12,
             Field::IpFrag => 2,
             Field::IpProto
+            | Field::CtState
             | Field::Icmpv4Type
             | Field::Icmpv4Code
             | Field::Icmpv6Type

@@ -121,7 +121,8 @@ fn write_ct(f: &mut Formatter<'_>, ct: &Ct) -> fmt::Result {
         comma.item(f, format_args!("zone={}", ct.zone))?;
     }
     if let Some(mark) = ct.mark {
-        comma.item(f, format_args!("exec(set_field:{mark:#x}->ct_mark)"))?;
+        let mark = CHex(mark.into());
+        comma.item(f, format_args!("exec(set_field:{mark}->ct_mark)"))?;
     }
     f.write_str(")")
 }
@@ -146,9 +147,14 @@ fn write_learn(f: &mut Formatter<'_>, learn: &Learn) -> fmt::Result {
     for spec in &learn.specs {
         match *spec {
             LearnSpec::MatchValue(field, value) => {
-                let masked = Masked { value, mask: field.full_mask() };
-                write!(f, ",{}=", name(field))?;
-                write_value(f, field, masked)?;
+                write!(f, ",{}=", learn_name(field))?;
+                let whole = Masked { value, mask: field.full_mask() };
+                match field {
+                    Field::EthType | Field::VlanTci | Field::CtZone => write!(f, "{value:#x}")?,
+                    Field::TcpFlags => write_flags(f, TCP_FLAGS, whole, true)?,
+                    Field::CtState => write_flags(f, CT_STATES, whole, true)?,
+                    _ => write_value(f, field, whole)?,
+                }
             }
             LearnSpec::MatchField(field, source) if field == source => write!(f, ",{}[]", nxm_name(field))?,
             LearnSpec::MatchField(field, source) => {
@@ -276,7 +282,8 @@ fn write_value(f: &mut Formatter<'_>, field: Field, Masked { value, mask }: Mask
             write!(f, "{}", Ipv6Addr::from(value))?;
             write_prefix(f, 128, mask, |f, mask| write!(f, "{}", Ipv6Addr::from(mask)))
         }
-        Field::Metadata | Field::CtMark if exact => write!(f, "{value:#x}"),
+        Field::Metadata | Field::CtMark if exact => write!(f, "{}", CHex(value)),
+        Field::Metadata | Field::CtMark => write!(f, "{}/{:#x}", CHex(value), mask),
         _ if exact => write!(f, "{value}"),
         _ => write!(f, "{value:#x}/{mask:#x}"),
     }
@@ -379,6 +386,29 @@ fn name(field: Field) -> &'static str {
     }
 }
 
+/// The name that `learn()` gives a field whose value it is told: ovs-fields(7)'s own, not the short one.
+fn learn_name(field: Field) -> &'static str {
+    match field {
+        // The plain name is that of OpenFlow 1.0's 16 bits.
+        Field::InPort => "in_port_oxm",
+        Field::EthDst => "eth_dst",
+        Field::EthSrc => "eth_src",
+        Field::EthType => "eth_type",
+        Field::IpFrag => "ip_frag",
+        Field::Ipv4Src => "ip_src",
+        Field::Ipv4Dst => "ip_dst",
+        Field::TcpSrc => "tcp_src",
+        Field::TcpDst => "tcp_dst",
+        Field::UdpSrc => "udp_src",
+        Field::UdpDst => "udp_dst",
+        Field::SctpSrc => "sctp_src",
+        Field::SctpDst => "sctp_dst",
+        Field::Icmpv6Type => "icmpv6_type",
+        Field::Icmpv6Code => "icmpv6_code",
+        other => name(other),
+    }
+}
+
 /// The name that `learn()` uses for a field as a place.
 fn nxm_name(field: Field) -> &'static str {
     match field {
@@ -412,6 +442,15 @@ fn nxm_name(field: Field) -> &'static str {
         Field::CtZone => "NXM_NX_CT_ZONE",
         Field::CtMark => "NXM_NX_CT_MARK",
         Field::Metadata => "OXM_OF_METADATA",
+    }
+}
+
+/// A number as C's `%#x` has it: zero without a prefix.
+struct CHex(u128);
+
+impl Display for CHex {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        if self.0 == 0 { f.write_str("0") } else { write!(f, "{:#x}", self.0) }
     }
 }
 

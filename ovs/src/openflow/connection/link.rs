@@ -23,12 +23,27 @@ pub(super) const CHUNK: usize = 128 * 1024;
 const WAITING_CHUNKS: usize = 8;
 /// Room for one more read. A message has 64 KiB at most.
 const READ_ROOM: usize = 64 * 1024;
-/// The switch has to say hello within this.
-const HELLO_WAIT: Duration = Duration::from_secs(10);
-/// Silence after which we ask for a sign of life.
-const SILENCE: Duration = Duration::from_secs(5);
-/// Further silence after which we give up: longer than a switch under load is busy with one commit.
-const GIVE_UP: Duration = Duration::from_secs(15);
+
+/// How long we wait for the other side.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Patience {
+    /// The switch has to be connected and say hello within this.
+    pub(super) hello: Duration,
+    /// Silence after which we ask for a sign of life.
+    pub(super) silence: Duration,
+    /// Further silence after which we give up.
+    pub(super) give_up: Duration,
+}
+
+impl Patience {
+    /// Echoes as often as Open vSwitch itself sends them; giving up later than a switch under load is busy with one
+    /// large commit.
+    pub(super) const USUAL: Patience = Patience {
+        hello: Duration::from_secs(10),
+        silence: Duration::from_secs(5),
+        give_up: Duration::from_secs(15),
+    };
+}
 
 type Reading = Box<dyn AsyncRead + Send + Unpin>;
 type Writing = Box<dyn AsyncWrite + Send + Unpin>;
@@ -56,23 +71,22 @@ struct Chunk {
 }
 
 /// Connects, says hello, starts both tasks.
-pub(super) async fn open(address: &str, desk: Arc<Desk>) -> Result<Link, Error> {
+pub(super) async fn open(address: &str, desk: Arc<Desk>, patience: Patience) -> Result<Link, Error> {
     let failed = |source| Error::Connect { address: address.to_owned(), source };
-    let (mut reading, mut writing) = dial(address).await?.map_err(failed)?;
+    let silent = |_| failed(io::Error::new(io::ErrorKind::TimedOut, "no OpenFlow hello"));
+    let dialled = timeout(patience.hello, dial(address)).await.map_err(silent)?;
+    let (mut reading, mut writing) = dialled?.map_err(failed)?;
     let mut hello = Vec::with_capacity(16);
     message::put_hello(&mut hello, 0);
     writing.write_all(&hello).await.map_err(failed)?;
     let mut received = BytesMut::new();
-    let silent = |_| failed(io::Error::new(io::ErrorKind::TimedOut, "no OpenFlow hello"));
-    let first = timeout(HELLO_WAIT, read_hello(&mut reading, &mut received))
-        .await
-        .map_err(silent)?
-        .map_err(failed)?;
+    let first = timeout(patience.hello, read_hello(&mut reading, &mut received)).await;
+    let first = first.map_err(silent)?.map_err(failed)?;
     hello::check(&first).map_err(|offer| Error::Version { address: address.to_owned(), offer })?;
 
     let (queue, chunks) = mpsc::unbounded_channel();
     let outbox = Outbox { queue, spare: Arc::default() };
-    let reader = tokio::spawn(read_all(reading, received, outbox.clone(), Arc::clone(&desk)));
+    let reader = tokio::spawn(read_all(reading, received, outbox.clone(), Arc::clone(&desk), patience));
     let writer = tokio::spawn(write_all(writing, chunks, Arc::clone(&outbox.spare), desk));
     let tasks = [reader.abort_handle(), writer.abort_handle()];
     Ok(Link { outbox, room: Arc::new(Semaphore::new(WAITING_CHUNKS)), tasks })
@@ -142,8 +156,14 @@ async fn read_hello(reading: &mut Reading, received: &mut BytesMut) -> io::Resul
     }
 }
 
-async fn read_all(mut reading: Reading, mut received: BytesMut, outbox: Outbox, desk: Arc<Desk>) {
-    let reason = match read_until_closed(&mut reading, &mut received, &outbox, &desk).await {
+async fn read_all(
+    mut reading: Reading,
+    mut received: BytesMut,
+    outbox: Outbox,
+    desk: Arc<Desk>,
+    patience: Patience,
+) {
+    let reason = match read_until_closed(&mut reading, &mut received, &outbox, &desk, patience).await {
         Ok(never) => match never {},
         Err(reason) => reason,
     };
@@ -155,6 +175,7 @@ async fn read_until_closed(
     received: &mut BytesMut,
     outbox: &Outbox,
     desk: &Desk,
+    patience: Patience,
 ) -> Result<std::convert::Infallible, Disconnect> {
     let mut asked = false;
     loop {
@@ -162,13 +183,15 @@ async fn read_until_closed(
             dispatch(header, message, outbox, desk)?;
         }
         received.reserve(READ_ROOM);
-        match timeout(if asked { GIVE_UP } else { SILENCE }, reading.read_buf(received)).await {
+        match timeout(if asked { patience.give_up } else { patience.silence }, reading.read_buf(received))
+            .await
+        {
             Ok(Ok(0)) => return Err(Disconnect::Eof),
             Ok(Ok(_)) => asked = false,
             // A peer that is killed resets the connection; it is as gone as one that closed it.
             Ok(Err(error)) if error.kind() == io::ErrorKind::ConnectionReset => return Err(Disconnect::Eof),
             Ok(Err(error)) => return Err(Disconnect::Io(error.to_string())),
-            Err(_) if asked => return Err(Disconnect::Silent((SILENCE + GIVE_UP).as_secs())),
+            Err(_) if asked => return Err(Disconnect::Silent(patience.silence + patience.give_up)),
             Err(_) => {
                 asked = true;
                 let mut echo = Vec::with_capacity(HEADER);

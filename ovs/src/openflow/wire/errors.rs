@@ -31,7 +31,7 @@ const NAMES: &[(u16, u16, &str, &str)] = &[
     (1, 5, "OFPBRC_EPERM", "not permitted"),
     (1, 6, "OFPBRC_BAD_LEN", "wrong length of the message"),
     (1, 9, "OFPBRC_BAD_TABLE_ID", "no such table"),
-    (1, 10, "OFPBRC_IS_SLAVE", "another controller is master"),
+    (1, 10, "OFPBRC_IS_SECONDARY", "another controller is master"),
     (1, 11, "OFPBRC_BAD_PORT", "no such port"),
     (2, 0, "OFPBAC_BAD_TYPE", "unknown action"),
     (2, 1, "OFPBAC_BAD_LEN", "wrong length of an action"),
@@ -133,6 +133,18 @@ impl fmt::Display for SwitchError {
             (None, vendor) => write!(f, "error {} of experimenter {vendor:#x}", self.code),
         }
     }
+}
+
+/// Every type and code that has a name here.
+#[cfg(test)]
+pub(super) fn known() -> impl Iterator<Item = (u16, u16)> {
+    NAMES.iter().map(|entry| (entry.0, entry.1))
+}
+
+/// Every number of Nicira's that has a name here.
+#[cfg(test)]
+pub(super) fn known_of_nicira() -> impl Iterator<Item = u16> {
+    NICIRA_NAMES.iter().map(|entry| entry.0)
 }
 
 /// Reads an error message (header included).

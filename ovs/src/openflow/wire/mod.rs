@@ -13,6 +13,8 @@ mod learn;
 pub mod message;
 mod oxm;
 pub mod stats;
+#[cfg(test)]
+mod tests;
 
 /// The version byte of OpenFlow 1.4.
 pub const VERSION: u8 = 5;
@@ -38,8 +40,8 @@ pub enum Unencodable {
     /// Lengths on the wire have 16 bits.
     #[error("it takes more than 64 KiB")]
     TooLong,
-    /// A tag's priority bits can only be matched all or none.
-    #[error("vlan_tci is matched on a part of the priority bits, which OpenFlow 1.4 cannot report back")]
+    /// Of a tag's priority, all bits or none can be matched, and only together with the presence of a tag.
+    #[error("vlan_tci is matched on priority bits in a way that OpenFlow 1.4 cannot report back")]
     VlanPriority,
 }
 

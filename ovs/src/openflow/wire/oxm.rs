@@ -2,7 +2,7 @@
 
 use super::bytes::{Reader, pad8, put_number, set_length};
 use super::{NotOurs, Unencodable};
-use crate::openflow::flow::{Field, Match};
+use crate::openflow::flow::{Field, Masked, Match};
 
 const NXM_0: u16 = 0x0000;
 const NXM_1: u16 = 0x0001;
@@ -131,7 +131,7 @@ pub(crate) fn put_match(out: &mut Vec<u8>, matches: &Match) -> Result<(), Unenco
     let start = out.len();
     out.extend_from_slice(&[0, 1, 0, 0]);
     for (field, masked) in matches.iter() {
-        if field == Field::VlanTci && !matches!(masked.mask & VLAN_PCP_BITS, 0 | VLAN_PCP_BITS) {
+        if field == Field::VlanTci && !can_be_reported(masked) {
             return Err(Unencodable::VlanPriority);
         }
         if masked.mask == field.full_mask() {
@@ -229,6 +229,16 @@ fn read_raw_header(reader: &mut Reader<'_>) -> Result<(u16, u8, bool, usize), No
     let number = reader.u8()?;
     let length = usize::from(reader.u8()?);
     Ok((class, number >> 1, number & 1 == 1, length))
+}
+
+/// Whether a match of tags comes back from the switch as it was sent. A dump says it in two fields, of which the one
+/// for the priority has no mask, and is left out where no tag is asked for.
+fn can_be_reported(tag: Masked) -> bool {
+    match tag.mask & VLAN_PCP_BITS {
+        0 => true,
+        VLAN_PCP_BITS => tag.value & VLAN_VID_BITS != 0,
+        _ => false,
+    }
 }
 
 fn with_bits(matches: Match, field: Field, value: u128, mask: u128) -> Match {
