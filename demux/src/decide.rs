@@ -8,7 +8,7 @@ use std::net::IpAddr;
 use crate::frame::{Fragment, Frame, Ip, Network, TransportHeader, protocol};
 use crate::policy::{Claim, Family, Policy, ServiceAddress, ServiceKey, ServiceOwner, Split, Transport};
 use crate::rule::RuleId;
-pub use crate::verdict::{DropReason, Ingress, Owner, UnknownWord, Verdict};
+pub use crate::verdict::{DropReason, Ingress, Owner, Verdict};
 
 /// A verdict and how it came about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,6 +39,7 @@ pub fn decide<'policy>(
     frame: &Frame,
     owner: Option<Owner>,
 ) -> Decision<'policy> {
+    let frame = &with_ports_hidden(*frame);
     match ingress {
         Ingress::Uplink => from_wire(policy, frame, owner),
         Ingress::Other if policy.split.other_ports => from_wire(policy, frame, owner),
@@ -46,6 +47,20 @@ pub fn decide<'policy>(
         Ingress::Host => from_host(&policy.split, frame),
         Ingress::Overlay => from_overlay(policy, frame),
     }
+}
+
+/// No piece of a datagram is judged by its ports or ICMP type, not even the first, which carries them: all pieces take
+/// one way. So do bridges (`normal` fragment handling of `ovs-ofctl get-frags`; TCP's flags stay to be seen).
+fn with_ports_hidden(mut frame: Frame) -> Frame {
+    if let Network::Ip(ip) = &mut frame.network
+        && ip.fragment != Fragment::No
+    {
+        ip.transport = match ip.transport {
+            TransportHeader::Tcp { flags, .. } => TransportHeader::Tcp { source: 0, destination: 0, flags },
+            _ => TransportHeader::None,
+        };
+    }
+    frame
 }
 
 /// Every verdict that a frame can meet when its owner is not known: one branch where the owner is not asked, else
@@ -76,14 +91,10 @@ fn from_wire<'policy>(policy: &'policy Policy, frame: &Frame, owner: Option<Owne
     }
     match &frame.network {
         Network::Ip(ip) => {
-            let whole = ip.fragment == Fragment::No;
-            if to_shared && whole && is_tunnel(split, ip) {
+            if to_shared && is_tunnel(split, ip) {
                 return to_management(RuleId::WireTunnel);
             }
-            // A fragment to the shared MAC never reaches the rows of neighbour discovery (RFC 6980 forbids it).
-            if (whole || !to_shared)
-                && let Some(decision) = neighbour_discovery(split, ip)
-            {
+            if let Some(decision) = neighbour_discovery(split, ip) {
                 return decision;
             }
             if to_shared {

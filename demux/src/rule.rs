@@ -14,7 +14,7 @@
 //! from the wire (and from other ports, when the bridge has any)
 //!   tagged-wire             VLAN tag                                -> management   (other ports: to M only)
 //!   tagged-switched         VLAN tag, not to M, other ports         -> switch
-//!   wire-fragment           to M, IP, a fragment                    -> ask the owner, then services
+//!   wire-fragment           to M, IP, a fragment                    -> ask the owner, then services (no ports seen)
 //!   wire-tunnel             to M, UDP to a tunnel port              -> management
 //!   arp-for-shared          ARP request for A                       -> management
 //!   arp                     any other ARP                           -> both         (other ports: switched too)
@@ -81,11 +81,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use crate::decide::Owner;
-
-/// The text or number names no rule.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("'{0}' is no rule of the split; `ovn-k8s explain --help` says where they are listed")]
-pub struct UnknownRule(String);
+use crate::error::Error;
 
 /// Declares the rules once: number, name and what is said of each.
 macro_rules! rules {
@@ -241,14 +237,16 @@ impl fmt::Display for RuleId {
 }
 
 impl FromStr for RuleId {
-    type Err = UnknownRule;
+    type Err = Error;
 
-    fn from_str(text: &str) -> Result<Self, UnknownRule> {
-        RuleId::ALL
-            .iter()
-            .find(|rule| rule.name() == text)
-            .copied()
-            .ok_or_else(|| UnknownRule(text.to_owned()))
+    fn from_str(text: &str) -> Result<Self, Error> {
+        RuleId::ALL.iter().find(|rule| rule.name() == text).copied().ok_or_else(|| {
+            Error::word(
+                text,
+                "a rule of the split",
+                "a name that `explain` or `status` prints, like node-port",
+            )
+        })
     }
 }
 
