@@ -21,12 +21,11 @@
 //! plain http to another host than loopback unless told that this is wanted, and never logs one. It never forgets
 //! objects because their source is away. It knows nothing of OVS, of packets or of gateways.
 
-#![allow(dead_code, reason = "the readers of the sources come next")]
-
 mod config;
 mod error;
 pub mod object;
 mod source;
+mod validate;
 
 pub use config::{ClientConfig, NodeSettings};
 pub use error::Error;

@@ -18,6 +18,7 @@
 //! ```
 
 mod api;
+mod file;
 mod health;
 mod manifests;
 mod reflector;

@@ -44,7 +44,7 @@ pub(super) enum Event {
 }
 
 /// An object of any kind.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) enum Object {
     Service(Arc<Service>),
     Slice(Arc<EndpointSlice>),
