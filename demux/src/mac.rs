@@ -3,14 +3,11 @@
 use std::fmt;
 use std::str::FromStr;
 
+use crate::error::Error;
+
 /// A 48-bit Ethernet address, in wire order.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Mac(pub [u8; 6]);
-
-/// The text was not six hexadecimal octets separated by colons.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("'{0}' is not a MAC address; write six hexadecimal octets like 0a:00:00:00:00:01")]
-pub struct BadMac(String);
 
 impl Mac {
     /// The address as a number, first octet highest.
@@ -32,16 +29,45 @@ impl fmt::Display for Mac {
 }
 
 impl FromStr for Mac {
-    type Err = BadMac;
+    type Err = Error;
 
-    fn from_str(text: &str) -> Result<Self, BadMac> {
-        let bad = || BadMac(text.to_owned());
+    fn from_str(text: &str) -> Result<Self, Error> {
+        let bad = || Error::word(text, "a MAC address", "six hexadecimal octets like 0a:00:00:00:00:01");
         let mut octets = [0; 6];
         let mut parts = text.split(':');
         for octet in &mut octets {
-            let part = parts.next().filter(|part| (1..=2).contains(&part.len())).ok_or_else(bad)?;
+            let part = parts.next().filter(|part| is_octet(part)).ok_or_else(bad)?;
             *octet = u8::from_str_radix(part, 16).map_err(|_| bad())?;
         }
         if parts.next().is_some() { Err(bad()) } else { Ok(Mac(octets)) }
+    }
+}
+
+/// One or two hexadecimal digits; a sign, which numbers may have, is none.
+fn is_octet(part: &str) -> bool {
+    (1..=2).contains(&part.len()) && part.bytes().all(|digit| digit.is_ascii_hexdigit())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_is_read_as_it_is_written() {
+        let mac = Mac([0x0a, 0, 0xff, 1, 2, 3]);
+        assert_eq!(mac.to_string(), "0a:00:ff:01:02:03");
+        assert_eq!("0a:00:FF:1:2:3".parse(), Ok(mac));
+        assert_eq!(mac.to_u64(), 0x0a00_ff01_0203);
+        assert!(!mac.is_group() && Mac([1, 0, 0, 0, 0, 0]).is_group());
+        for bad in [
+            "",
+            "0a:00:ff:01:02",
+            "0a:00:ff:01:02:03:04",
+            "0a:00:ff:01:02:+3",
+            "0a-00-ff-01-02-03",
+            "0a:00:ff:01:02:003",
+        ] {
+            assert!(bad.parse::<Mac>().is_err(), "{bad}");
+        }
     }
 }

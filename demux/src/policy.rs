@@ -6,6 +6,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use ipnet::IpNet;
+use serde::{Deserialize, Serialize};
 
 use crate::index::{Index, Slot};
 use crate::mac::Mac;
@@ -23,27 +24,34 @@ pub struct Policy {
 }
 
 /// Everything of a policy that is not a service: changes rarely, and then as a whole.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Split {
     /// The MAC that host and gateway router share.
     pub mac: Mac,
     /// Addresses that host and gateway router share (the gateway router's own on the external network).
     pub shared: BTreeSet<IpAddr>,
     /// Further addresses that the gateway router translates pods' connections to.
+    #[serde(default)]
     pub snat: BTreeSet<IpAddr>,
     /// Ranges of service (cluster) addresses, which never leave by the uplink.
+    #[serde(default)]
     pub service_ranges: BTreeSet<IpNet>,
     /// UDP destination ports of the node's own tunnels: management, never tracked.
+    #[serde(default)]
     pub tunnels: BTreeSet<u16>,
     /// How a reply to a pod's own connection is recognised.
+    #[serde(default)]
     pub reply: ReplyRule,
     /// The bridge has ports besides uplink, overlay and the host's: their frames are judged like the wire's, and
     /// what has no owner here is switched (`Verdict::Switch`).
+    #[serde(default)]
     pub other_ports: bool,
 }
 
 /// How a reply to a pod's own connection is told from a reply to the host's.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "rule", rename_all = "kebab-case", deny_unknown_fields)]
 pub enum ReplyRule {
     /// By a connection table with a mark for the owner.
     #[default]
@@ -53,23 +61,27 @@ pub enum ReplyRule {
         /// The source ports OVN's SNAT keeps to.
         ports: PortRange,
         /// Old entries of the connection table are still asked (the rule was `Tracked` a short while ago).
+        #[serde(default)]
         drain: bool,
     },
 }
 
 /// An opaque, stable name of a service (`namespace/name` where Kubernetes names it).
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
 pub struct ServiceKey(pub Arc<str>);
 
 /// The ports of one service, sorted, one for each (address, protocol, port): [`ServiceRules::new`] sees to it.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
 pub struct ServiceRules {
     /// The ports.
     pub ports: Vec<ServicePort>,
 }
 
 /// One (address, protocol, port) and who gets it.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct ServicePort {
     /// Where it is reached.
     pub address: ServiceAddress,
@@ -80,6 +92,7 @@ pub struct ServicePort {
     /// Who gets it.
     pub owner: ServiceOwner,
     /// Whom it serves: `None` everybody, else these ranges only (others are dropped). An empty set serves nobody.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sources: Option<BTreeSet<IpNet>>,
 }
 

@@ -4,6 +4,7 @@ use std::fmt;
 use std::net::IpAddr;
 use std::str::FromStr;
 
+use crate::error::Error;
 use crate::frame::protocol;
 
 /// Address family.
@@ -30,25 +31,11 @@ pub struct PortRange {
     high: u16,
 }
 
-/// Text that is no value of its kind.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum BadTransport {
-    /// Not two ports with a dash, or not low to high.
-    #[error("'{0}' is not a port range; write the lower and the higher port like 40000-59999")]
-    PortRange(String),
-    /// No transport protocol that services have.
-    #[error("'{0}' is not a transport protocol; write tcp, udp or sctp")]
-    Transport(String),
-    /// No address family.
-    #[error("'{0}' is not an address family; write ipv4 or ipv6")]
-    Family(String),
-}
-
 impl PortRange {
     /// A range, if `low` is at least 1 and not above `high`.
-    pub fn new(low: u16, high: u16) -> Result<Self, BadTransport> {
+    pub fn new(low: u16, high: u16) -> Result<Self, Error> {
         if low == 0 || low > high {
-            return Err(BadTransport::PortRange(format!("{low}-{high}")));
+            return Err(bad_range(&format!("{low}-{high}")));
         }
         Ok(PortRange { low, high })
     }
@@ -133,10 +120,10 @@ impl fmt::Display for PortRange {
 }
 
 impl FromStr for PortRange {
-    type Err = BadTransport;
+    type Err = Error;
 
-    fn from_str(text: &str) -> Result<Self, BadTransport> {
-        let bad = || BadTransport::PortRange(text.to_owned());
+    fn from_str(text: &str) -> Result<Self, Error> {
+        let bad = || bad_range(text);
         let port = |text: &str| text.trim().parse::<u16>().map_err(|_| bad());
         let (low, high) = text.split_once('-').ok_or_else(bad)?;
         PortRange::new(port(low)?, port(high)?).map_err(|_| bad())
@@ -154,13 +141,13 @@ impl fmt::Display for Transport {
 }
 
 impl FromStr for Transport {
-    type Err = BadTransport;
+    type Err = Error;
 
-    fn from_str(text: &str) -> Result<Self, BadTransport> {
+    fn from_str(text: &str) -> Result<Self, Error> {
         Transport::ALL
             .into_iter()
             .find(|transport| text.eq_ignore_ascii_case(&transport.to_string()))
-            .ok_or_else(|| BadTransport::Transport(text.to_owned()))
+            .ok_or_else(|| Error::word(text, "a transport protocol", "tcp, udp or sctp"))
     }
 }
 
@@ -174,14 +161,18 @@ impl fmt::Display for Family {
 }
 
 impl FromStr for Family {
-    type Err = BadTransport;
+    type Err = Error;
 
-    fn from_str(text: &str) -> Result<Self, BadTransport> {
+    fn from_str(text: &str) -> Result<Self, Error> {
         Family::ALL
             .into_iter()
             .find(|family| text.eq_ignore_ascii_case(&family.to_string()))
-            .ok_or_else(|| BadTransport::Family(text.to_owned()))
+            .ok_or_else(|| Error::word(text, "an address family", "ipv4 or ipv6"))
     }
+}
+
+fn bad_range(text: &str) -> Error {
+    Error::word(text, "a port range", "the lower and the higher port like 40000-59999")
 }
 
 #[cfg(test)]

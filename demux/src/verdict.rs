@@ -3,6 +3,8 @@
 use std::fmt;
 use std::str::FromStr;
 
+use crate::error::Error;
+
 /// Where a frame comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Ingress {
@@ -57,15 +59,6 @@ pub enum DropReason {
     SourceDenied,
     /// The service has no usable endpoint here.
     NoEndpoint,
-}
-
-/// The text names none of the values.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("'{text}' is no {what}; write one of {choices}")]
-pub struct UnknownWord {
-    what: &'static str,
-    text: String,
-    choices: &'static str,
 }
 
 impl DropReason {
@@ -149,25 +142,23 @@ impl fmt::Display for Owner {
 }
 
 impl FromStr for Ingress {
-    type Err = UnknownWord;
+    type Err = Error;
 
-    fn from_str(text: &str) -> Result<Self, UnknownWord> {
-        Ingress::ALL.into_iter().find(|ingress| ingress.name() == text).ok_or_else(|| UnknownWord {
-            what: "ingress",
-            text: text.to_owned(),
-            choices: "uplink, host, overlay, other",
-        })
+    fn from_str(text: &str) -> Result<Self, Error> {
+        Ingress::ALL
+            .into_iter()
+            .find(|ingress| ingress.name() == text)
+            .ok_or_else(|| Error::word(text, "an ingress", "uplink, host, overlay or other"))
     }
 }
 
 impl FromStr for Owner {
-    type Err = UnknownWord;
+    type Err = Error;
 
-    fn from_str(text: &str) -> Result<Self, UnknownWord> {
-        [Owner::Pods, Owner::Host].into_iter().find(|owner| owner.name() == text).ok_or_else(|| UnknownWord {
-            what: "owner",
-            text: text.to_owned(),
-            choices: "pods, host",
-        })
+    fn from_str(text: &str) -> Result<Self, Error> {
+        [Owner::Pods, Owner::Host]
+            .into_iter()
+            .find(|owner| owner.name() == text)
+            .ok_or_else(|| Error::word(text, "an owner", "pods or host"))
     }
 }
