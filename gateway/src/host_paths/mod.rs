@@ -8,9 +8,24 @@
 //! [`desired`] is a pure function of [`HostInputs`]; [`HostState`] follows single services by delta;
 //! [`HostPaths`] is the thin rim that observes, applies and takes back.
 
+mod apply;
+mod conflicts;
 mod inputs;
+mod plan;
+mod rules;
+mod state;
+mod table;
 
+pub use apply::{HostPaths, Report};
+pub use conflicts::{Conflict, conflicts, sockets_in_the_way};
 pub use inputs::{
-    HostEndpoint, HostInputs, HostNode, ManagementPath, ManagementPort, NodePort, PodsPorts, Reach, ServiceHostRows,
-    Translation,
+    HostEndpoint, HostInputs, HostNode, ManagementPath, ManagementPort, NodePort, PodsPorts, Reach,
+    ServiceHostRows, Translation,
 };
+pub use plan::{HostPlan, NftChange, Observed, RouteChange, SysctlChange, TableSeen, diff};
+pub use rules::{Features, Rule, alternate_range};
+pub use state::{HostState, WantedRoute, desired};
+pub use table::{Data, ElementChange, Elements, Key, SetName, TABLE};
+
+#[cfg(test)]
+mod tests;

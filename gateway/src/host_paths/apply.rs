@@ -1,0 +1,200 @@
+//! The thin rim: observe, apply, take back.
+
+use std::path::Path;
+
+use host::netlink::Netlink;
+use host::nft::Nft;
+use host::sysctl::Sysctls;
+use tracing::{info, warn};
+
+use super::inputs::HostInputs;
+use super::plan::{
+    HostPlan, NftChange, Observed, RouteChange, SysctlChange, TableSeen, diff, diff_without_table,
+};
+use super::rules::Features;
+use super::state::{HostState, desired};
+use super::table::TABLE;
+
+/// A table with the one expression that not every kernel has. Only checked, never made.
+const PROBE: &str = "table inet ovn_k8s_gateway_probe {\n chain c {\n type filter hook input priority 0;\n meta l4proto 6 socket wildcard 0 accept\n }\n}\n";
+
+/// The host's part of the paths, kept right.
+#[derive(Debug)]
+pub struct HostPaths {
+    nft: Nft,
+    netlink: Netlink,
+    sysctls: Sysctls,
+    features: Option<Features>,
+    /// What the nft table holds, as far as we know: what was applied last. `None`: look.
+    applied: Option<HostState>,
+}
+
+/// What one pass did.
+#[derive(Debug, Default)]
+pub struct Report {
+    /// What had to be done.
+    pub plan: HostPlan,
+    /// What of it failed; the rest is done, and the next pass tries again.
+    pub failed: Vec<host::Error>,
+    /// What is left out for want of a setting, a device or a feature.
+    pub left_out: Vec<String>,
+}
+
+impl Report {
+    /// All that should be is.
+    #[must_use]
+    pub fn is_right(&self) -> bool {
+        self.failed.is_empty()
+    }
+}
+
+impl HostPaths {
+    /// In the namespace of the calling thread, with the record of sysctls in this directory. Must be called inside a
+    /// tokio runtime. Nothing is read or written yet.
+    pub fn open(state_dir: &Path) -> host::Result<Self> {
+        Ok(Self {
+            nft: Nft::default(),
+            netlink: Netlink::open()?,
+            sysctls: Sysctls::new(state_dir),
+            features: None,
+            applied: None,
+        })
+    }
+
+    /// What the kernel can do, asked once.
+    pub async fn features(&mut self) -> host::Result<Features> {
+        if let Some(features) = self.features {
+            return Ok(features);
+        }
+        let features = match self.nft.check("ask the kernel for the nft socket expression", PROBE).await {
+            Ok(()) => Features { socket: true },
+            Err(host::Error::NftRefused { said, .. }) if !said.contains("not permitted") => {
+                warn!(
+                    "this kernel has no nft socket expression ({said}); rules go by connection state alone"
+                );
+                Features { socket: false }
+            }
+            Err(e) => return Err(e),
+        };
+        self.features = Some(features);
+        Ok(features)
+    }
+
+    /// What would have to be done, without doing it (`--dry-run`).
+    pub async fn plan(&mut self, inputs: &HostInputs) -> host::Result<HostPlan> {
+        let wanted = desired(inputs, self.features().await?);
+        let table = TableSeen::read(self.nft.table(TABLE).await?.as_ref());
+        Ok(diff(&wanted, &self.observe(table).await?))
+    }
+
+    /// Makes it so. Routes and sysctls are looked at each time; the nft table only when it is not known what it holds
+    /// (at the start, after a failure, after [`HostPaths::look_again`]). When only Services changed, only their
+    /// elements are compared and written.
+    pub async fn converge(&mut self, inputs: &HostInputs) -> Report {
+        match self.try_converge(inputs).await {
+            Ok(report) => report,
+            Err(e) => {
+                self.applied = None;
+                Report { failed: vec![e], ..Report::default() }
+            }
+        }
+    }
+
+    /// Forgets what the nft table holds: the next pass lists it. For a periodic look for drift.
+    pub fn look_again(&mut self) {
+        self.applied = None;
+    }
+
+    /// Takes all of ours away: our nft table, the routes with our protocol number, what the record says we added to
+    /// sysctls. What somebody else made stays. Can be called again.
+    pub async fn cleanup(&mut self) -> Vec<host::Error> {
+        self.applied = None;
+        let mut failed = Vec::new();
+        let script = format!("add table inet {TABLE}\ndelete table inet {TABLE}\n");
+        let attempted = format!("delete the nft table inet {TABLE}");
+        match self.nft.table(TABLE).await {
+            Ok(None) => {}
+            Ok(Some(_)) => failed.extend(self.nft.apply(&attempted, &script).await.err()),
+            // There was never an nft, so there is no table of ours.
+            Err(host::Error::NftMissing { .. }) => {}
+            Err(e) => failed.push(e),
+        }
+        match self.netlink.routes().await {
+            Ok(routes) => {
+                for route in routes.iter().filter(|route| route.is_ours()) {
+                    failed.extend(self.netlink.delete_route(route).await.err());
+                }
+            }
+            Err(e) => failed.push(e),
+        }
+        failed.extend(self.sysctls.take_back().err());
+        failed
+    }
+
+    async fn try_converge(&mut self, inputs: &HostInputs) -> host::Result<Report> {
+        let features = self.features().await?;
+        let (wanted, changes) = match self.applied.take() {
+            Some(mut state) if *state.node() == inputs.node => {
+                let changes = state.follow(&inputs.services);
+                (state, Some(changes))
+            }
+            _ => (desired(inputs, features), None),
+        };
+        let plan = match changes {
+            Some(changes) => {
+                // The table is as we left it: only the elements of changed Services differ.
+                let observed = self.observe(TableSeen::default()).await?;
+                let nft = if changes.is_empty() { NftChange::None } else { NftChange::Elements(changes) };
+                HostPlan { nft, ..diff_without_table(&wanted, &observed) }
+            }
+            None => {
+                let table = TableSeen::read(self.nft.table(TABLE).await?.as_ref());
+                diff(&wanted, &self.observe(table).await?)
+            }
+        };
+        let (failed, table_is_known) = self.apply(&plan).await;
+        let left_out = wanted.left_out.clone();
+        self.applied = table_is_known.then_some(wanted);
+        Ok(Report { plan, failed, left_out })
+    }
+
+    async fn observe(&self, table: TableSeen) -> host::Result<Observed> {
+        let links = self.netlink.links().await?;
+        Ok(Observed { links, routes: self.netlink.routes().await?, table, ports: self.sysctls.ports()? })
+    }
+
+    /// Everything that can be done is done, whatever else fails. The second value: the nft table is as planned.
+    async fn apply(&self, plan: &HostPlan) -> (Vec<host::Error>, bool) {
+        let mut failed = Vec::new();
+        for change in &plan.sysctls {
+            failed.extend(self.apply_sysctl(change).err());
+        }
+        let mut table_is_known = true;
+        if let Some(script) = plan.nft.script() {
+            if let Err(e) = self.nft.apply(&format!("update the nft table inet {TABLE}"), &script).await {
+                table_is_known = false;
+                failed.push(e);
+            }
+        }
+        for change in &plan.routes {
+            let outcome = match change {
+                RouteChange::Remove(route) => self.netlink.delete_route(route).await,
+                RouteChange::Add(route) => self.netlink.add_route(route).await,
+            };
+            failed.extend(outcome.err());
+        }
+        (failed, table_is_known)
+    }
+
+    fn apply_sysctl(&self, change: &SysctlChange) -> host::Result<()> {
+        match change {
+            SysctlChange::Reserve { wanted, .. } => self.sysctls.reserve(wanted)?,
+            SysctlChange::Widen { target, now } => {
+                info!("widened the host's local port range from {now} to {target}: most of it is reserved");
+                self.sysctls.set_local_range(*target)?
+            }
+            SysctlChange::Restore { .. } => self.sysctls.restore_local_range()?,
+        };
+        Ok(())
+    }
+}

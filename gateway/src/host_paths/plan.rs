@@ -1,0 +1,382 @@
+//! What has to be done: the difference between what should be and what is, as a value that can be printed.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::{self, Write};
+
+use host::netlink::{Links, Route, TABLE_MAIN};
+use host::nft;
+use host::ports::{PortSet, PortSpan};
+use host::sysctl::{LOCAL_PORT_RANGE, PortSettings, RESERVED_PORTS};
+
+use super::rules::{CHAINS, Rule};
+use super::state::{HostState, WantedRoute};
+use super::table::{Data, ElementChange, Elements, Key, SetName, TABLE, listed};
+
+/// With fewer ports than this left to pick from, the host's range is widened: 28,232 is what Linux gives by default.
+pub const ENOUGH_LOCAL_PORTS: u32 = 16_384;
+
+/// What the local range is widened to, where the node's own is not wider already. The ends differ in parity, as the
+/// kernel wishes (ip-sysctl.rst).
+const WIDE: (u16, u16) = (15_000, 65_535);
+
+/// What the node's kernel holds of what we care for.
+#[derive(Clone, Debug)]
+pub struct Observed {
+    /// Devices.
+    pub links: Links,
+    /// Routes of all makers.
+    pub routes: Vec<Route>,
+    /// Our nft table.
+    pub table: TableSeen,
+    /// The port sysctls, and what of them is ours.
+    pub ports: PortSettings,
+}
+
+/// Our nft table as it was found.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct TableSeen {
+    /// It is there with our sets and chains, and nothing else is in it.
+    pub sound: bool,
+    /// The rules' comments by chain, in order.
+    pub rules: BTreeMap<String, Vec<String>>,
+    /// The elements.
+    pub elements: BTreeMap<Key, Data>,
+}
+
+/// What has to be done. An empty one writes nothing.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct HostPlan {
+    /// Sysctls, first.
+    pub sysctls: Vec<SysctlChange>,
+    /// The nft table.
+    pub nft: NftChange,
+    /// Routes, removals first.
+    pub routes: Vec<RouteChange>,
+    /// What should be and is not touched, and why (somebody else's route in the way, no device).
+    pub notes: Vec<String>,
+}
+
+/// A change of a sysctl.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[allow(missing_docs, reason = "self-explanatory")]
+pub enum SysctlChange {
+    /// The reserved ports: `wanted` are ours to have there.
+    Reserve { now: PortSet, target: PortSet, wanted: PortSet },
+    /// The local port range is widened.
+    Widen { now: PortSpan, target: PortSpan },
+    /// The local port range goes back to what it was before us.
+    Restore { now: PortSpan, target: PortSpan },
+}
+
+/// A change of the nft table, always one transaction.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum NftChange {
+    /// Nothing.
+    #[default]
+    None,
+    /// Elements only.
+    Elements(Vec<ElementChange>),
+    /// All rules anew, and elements.
+    Rules(Vec<Rule>, Vec<ElementChange>),
+    /// The whole table anew.
+    Replace(Vec<Rule>, Vec<ElementChange>),
+}
+
+/// A change of a route.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[allow(missing_docs, reason = "self-explanatory")]
+pub enum RouteChange {
+    Remove(Route),
+    Add(Route),
+}
+
+/// The difference: a pure function.
+#[must_use]
+pub fn diff(desired: &HostState, observed: &Observed) -> HostPlan {
+    HostPlan { nft: nft_change(desired, &observed.table), ..diff_without_table(desired, observed) }
+}
+
+/// The same for all but the nft table.
+pub(super) fn diff_without_table(desired: &HostState, observed: &Observed) -> HostPlan {
+    let mut notes = Vec::new();
+    let sysctls = sysctl_changes(&desired.reserved_ports(), &observed.ports);
+    let routes = route_changes(&desired.routes, observed, &mut notes);
+    HostPlan { sysctls, nft: NftChange::None, routes, notes }
+}
+
+impl TableSeen {
+    /// From what nft lists; `None` is no table.
+    #[must_use]
+    pub fn read(table: Option<&nft::Table>) -> Self {
+        let Some(table) = table else { return Self::default() };
+        let mut seen = Self { sound: table.others.is_empty() && layout_is_ours(table), ..Self::default() };
+        for (name, chain) in &table.chains {
+            let comments = chain.rules.iter().map(|rule| rule.comment.clone().unwrap_or_default());
+            seen.rules.insert(name.clone(), comments.collect());
+        }
+        for set in SetName::ALL {
+            for element in table.sets.get(set.name()).into_iter().flat_map(|listed| &listed.elements) {
+                match listed(set, element) {
+                    Some((key, data)) => {
+                        seen.elements.insert(key, data);
+                    }
+                    None => seen.sound = false,
+                }
+            }
+        }
+        seen
+    }
+}
+
+impl HostPlan {
+    /// Nothing to do?
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.sysctls.is_empty() && self.nft == NftChange::None && self.routes.is_empty()
+    }
+}
+
+impl NftChange {
+    /// As a script for nft, `None` when there is nothing to do.
+    #[must_use]
+    pub fn script(&self) -> Option<String> {
+        let mut script = String::new();
+        match self {
+            Self::None => return None,
+            Self::Elements(changes) => elements_script(&mut script, changes),
+            Self::Rules(rules, changes) => {
+                for chain in CHAINS {
+                    let _ = writeln!(script, "flush chain inet {TABLE} {}", chain.name);
+                }
+                rules_script(&mut script, rules);
+                elements_script(&mut script, changes);
+            }
+            Self::Replace(rules, changes) => {
+                // `add` makes `delete` succeed whether it is there or not.
+                let _ = writeln!(
+                    script,
+                    "add table inet {TABLE}\ndelete table inet {TABLE}\nadd table inet {TABLE}"
+                );
+                layout_script(&mut script);
+                rules_script(&mut script, rules);
+                elements_script(&mut script, changes);
+            }
+        }
+        Some(script)
+    }
+}
+
+impl fmt::Display for HostPlan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for change in &self.sysctls {
+            match change {
+                SysctlChange::Reserve { now, target, .. } => {
+                    writeln!(f, "sysctl {RESERVED_PORTS}: \"{now}\" -> \"{target}\"")?;
+                }
+                SysctlChange::Widen { now, target } | SysctlChange::Restore { now, target } => {
+                    writeln!(f, "sysctl {LOCAL_PORT_RANGE}: {now} -> {target}")?;
+                }
+            }
+        }
+        let (what, rules, changes): (_, &[Rule], &[ElementChange]) = match &self.nft {
+            NftChange::None => ("", &[], &[]),
+            NftChange::Elements(changes) => ("", &[], changes),
+            NftChange::Rules(rules, changes) => ("write the rules of", rules, changes),
+            NftChange::Replace(rules, changes) => ("make", rules, changes),
+        };
+        if !what.is_empty() {
+            writeln!(f, "nft {what} table inet {TABLE}")?;
+        }
+        for rule in rules {
+            writeln!(f, "nft rule {}: {}", rule.chain, rule.text)?;
+        }
+        for change in changes {
+            writeln!(f, "nft {change}")?;
+        }
+        for change in &self.routes {
+            match change {
+                RouteChange::Remove(route) => writeln!(f, "route delete {route}")?,
+                RouteChange::Add(route) => writeln!(f, "route add {route}")?,
+            }
+        }
+        for note in &self.notes {
+            writeln!(f, "left alone: {note}")?;
+        }
+        Ok(())
+    }
+}
+
+fn sysctl_changes(wanted: &PortSet, now: &PortSettings) -> Vec<SysctlChange> {
+    let mut changes = Vec::new();
+    let target = now.reserved_for(wanted);
+    if target != now.reserved {
+        changes.push(SysctlChange::Reserve {
+            now: now.reserved.clone(),
+            target: target.clone(),
+            wanted: wanted.clone(),
+        });
+    }
+    let without_us = now.local_without_us();
+    let free = |span: PortSpan| PortSet::from(span).minus(&target).len();
+    let wide =
+        PortSpan::new(without_us.low().min(WIDE.0), without_us.high().max(WIDE.1)).unwrap_or(without_us);
+    if free(without_us) < ENOUGH_LOCAL_PORTS {
+        if now.local != wide {
+            changes.push(SysctlChange::Widen { now: now.local, target: wide });
+        }
+    } else if now.local != without_us {
+        changes.push(SysctlChange::Restore { now: now.local, target: without_us });
+    }
+    changes
+}
+
+fn nft_change(desired: &HostState, seen: &TableSeen) -> NftChange {
+    if !seen.sound {
+        return NftChange::Replace(
+            desired.rules.clone(),
+            element_changes(&BTreeMap::new(), &desired.elements),
+        );
+    }
+    let mut wanted: BTreeMap<&str, Vec<String>> =
+        CHAINS.iter().map(|chain| (chain.name, Vec::new())).collect();
+    for rule in &desired.rules {
+        wanted.entry(rule.chain).or_default().push(rule.comment());
+    }
+    let changes = element_changes(&seen.elements, &desired.elements);
+    let same = wanted.iter().all(|(chain, comments)| seen.rules.get(*chain) == Some(comments));
+    match (same, changes.is_empty()) {
+        (false, _) => NftChange::Rules(desired.rules.clone(), changes),
+        (true, false) => NftChange::Elements(changes),
+        (true, true) => NftChange::None,
+    }
+}
+
+fn element_changes(seen: &BTreeMap<Key, Data>, wanted: &Elements) -> Vec<ElementChange> {
+    let gone = seen.iter().filter(|(key, _)| wanted.get(key).is_none());
+    let gone = gone.map(|(key, data)| ElementChange { key: *key, before: Some(*data), after: None });
+    let come = wanted.iter().filter(|(key, data)| seen.get(key) != Some(data));
+    let come =
+        come.map(|(key, data)| ElementChange { key, before: seen.get(&key).copied(), after: Some(data) });
+    gone.chain(come).collect()
+}
+
+fn route_changes(
+    wanted: &BTreeSet<WantedRoute>,
+    observed: &Observed,
+    notes: &mut Vec<String>,
+) -> Vec<RouteChange> {
+    let mut keep: BTreeSet<&Route> = BTreeSet::new();
+    let mut add = Vec::new();
+    for wanted in wanted {
+        let Some(link) = observed.links.named(&wanted.device) else {
+            notes.push(format!("route to {}: there is no device {}", wanted.destination, wanted.device));
+            continue;
+        };
+        let route = Route {
+            destination: wanted.destination,
+            table: TABLE_MAIN,
+            metric: None,
+            link: Some(link.index),
+            via: Some(wanted.via),
+            source: Some(wanted.source),
+            protocol: host::netlink::PROTOCOL,
+        };
+        let same_key = |other: &&Route| {
+            other.destination == route.destination
+                && other.table == route.table
+                && other.kernel_metric() == route.kernel_metric()
+        };
+        let (ours, others): (Vec<&Route>, Vec<&Route>) =
+            observed.routes.iter().filter(same_key).partition(|other| other.is_ours());
+        // Somebody else's that leads the same way is as good as ours; without a source the kernel takes the device's.
+        let as_good = |other: &&&Route| {
+            route.leads_like(other)
+                || route.leads_like(&Route { source: route.source, ..(**other).clone() })
+                    && other.source.is_none()
+        };
+        if let Some(same) = ours.iter().find(|other| route.leads_like(other)) {
+            keep.insert(same);
+        } else if let Some(foreign) = others.first().filter(|_| !others.iter().any(|other| as_good(&other))) {
+            notes
+                .push(format!("route {foreign}: it is in the way of {route}; delete it if it is not needed"));
+        } else if others.is_empty() {
+            add.push(RouteChange::Add(route));
+        }
+    }
+    let stale = observed.routes.iter().filter(|route| route.is_ours() && !keep.contains(route));
+    stale.cloned().map(RouteChange::Remove).chain(add).collect()
+}
+
+fn layout_is_ours(table: &nft::Table) -> bool {
+    let sets = SetName::ALL.iter().all(|set| {
+        table
+            .sets
+            .get(set.name())
+            .is_some_and(|seen| seen.key == set.key_types() && seen.data == set.data_types())
+    });
+    let chains = CHAINS.iter().all(|chain| {
+        table.chains.get(chain.name).is_some_and(|seen| match (&seen.hook, chain.hook) {
+            (None, None) => true,
+            (Some(seen), Some((kind, hook, priority))) => {
+                (seen.kind.as_str(), seen.hook.as_str(), seen.priority) == (kind, hook, priority)
+                    && seen.policy == "accept"
+            }
+            _ => false,
+        })
+    });
+    sets && chains && table.sets.len() == SetName::ALL.len() && table.chains.len() == CHAINS.len()
+}
+
+fn layout_script(script: &mut String) {
+    for set in SetName::ALL {
+        let (kind, data) = match set.data_types() {
+            [] => ("set", String::new()),
+            types => ("map", format!(" : {}", types.join(" . "))),
+        };
+        let key = set.key_types().join(" . ");
+        let _ = writeln!(script, "add {kind} inet {TABLE} {} {{ type {key}{data}; }}", set.name());
+    }
+    for chain in CHAINS {
+        let hook = chain.hook.map_or(String::new(), |(kind, hook, priority)| {
+            format!(" {{ type {kind} hook {hook} priority {priority}; policy accept; }}")
+        });
+        let _ = writeln!(script, "add chain inet {TABLE} {}{hook}", chain.name);
+    }
+}
+
+fn rules_script(script: &mut String, rules: &[Rule]) {
+    for rule in rules {
+        let _ = writeln!(
+            script,
+            "add rule inet {TABLE} {} {} comment \"{}\"",
+            rule.chain,
+            rule.text,
+            rule.comment()
+        );
+    }
+}
+
+/// Removals before additions: an element that changes its data is both.
+fn elements_script(script: &mut String, changes: &[ElementChange]) {
+    for set in SetName::ALL {
+        let of_set = || changes.iter().filter(|change| change.key.set == set);
+        let gone: Vec<String> =
+            of_set().filter(|change| change.before.is_some()).map(|change| change.key.nft()).collect();
+        let come: Vec<String> = of_set()
+            .filter_map(|change| {
+                let after = change.after?;
+                Some(after.nft().map_or(change.key.nft(), |data| format!("{} : {data}", change.key.nft())))
+            })
+            .collect();
+        for (verb, elements) in [("delete", gone), ("add", come)] {
+            if !elements.is_empty() {
+                let _ = writeln!(
+                    script,
+                    "{verb} element inet {TABLE} {} {{ {} }}",
+                    set.name(),
+                    elements.join(", ")
+                );
+            }
+        }
+    }
+}

@@ -1,0 +1,258 @@
+//! The elements of the nft table: typed, and shared by services that need the same one.
+
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
+use std::fmt;
+use std::net::{IpAddr, SocketAddr};
+
+use demux::policy::Transport;
+use host::nft;
+
+/// The name of our nft table, of the family `inet`. All of it is ours; nothing outside of it is.
+pub const TABLE: &str = "ovn_k8s_gateway";
+
+/// The sets and maps of the table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum SetName {
+    /// The node's own accesses, to the cluster address.
+    Svc4,
+    /// The same for IPv6.
+    Svc6,
+    /// Ports that only this host's endpoints serve, to the endpoint.
+    Direct4,
+    /// The same for IPv6.
+    Direct6,
+    /// Ports of this host's endpoints, to the address they listen on.
+    Endpoints4,
+    /// The same for IPv6.
+    Endpoints6,
+    /// NodePorts that are not the host's.
+    NodePorts,
+}
+
+/// What an element is found by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Key {
+    /// The set or map it is in.
+    pub set: SetName,
+    /// The address, in the sets that are asked by one.
+    pub address: Option<IpAddr>,
+    /// Transport protocol.
+    pub protocol: Transport,
+    /// Port.
+    pub port: u16,
+}
+
+/// What an element maps to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Data {
+    /// Nothing: an element of a set.
+    Member,
+    /// An address.
+    Address(IpAddr),
+    /// An address and a port.
+    Socket(SocketAddr),
+}
+
+/// An element that came, went or changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct ElementChange {
+    /// Which.
+    pub key: Key,
+    /// What it mapped to; `None`: it was not there.
+    pub before: Option<Data>,
+    /// What it maps to; `None`: it is not there any more.
+    pub after: Option<Data>,
+}
+
+impl SetName {
+    /// All of them.
+    pub const ALL: [Self; 7] = [
+        Self::Svc4,
+        Self::Svc6,
+        Self::Direct4,
+        Self::Direct6,
+        Self::Endpoints4,
+        Self::Endpoints6,
+        Self::NodePorts,
+    ];
+
+    /// The name in nft.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Svc4 => "svc4",
+            Self::Svc6 => "svc6",
+            Self::Direct4 => "direct4",
+            Self::Direct6 => "direct6",
+            Self::Endpoints4 => "endpoints4",
+            Self::Endpoints6 => "endpoints6",
+            Self::NodePorts => "node_ports",
+        }
+    }
+
+    /// nft's types of the key's parts.
+    #[must_use]
+    pub const fn key_types(self) -> &'static [&'static str] {
+        match self {
+            Self::Svc4 | Self::Direct4 => &["ipv4_addr", "inet_proto", "inet_service"],
+            Self::Svc6 | Self::Direct6 => &["ipv6_addr", "inet_proto", "inet_service"],
+            Self::Endpoints4 | Self::Endpoints6 | Self::NodePorts => &["inet_proto", "inet_service"],
+        }
+    }
+
+    /// nft's types of the data's parts, none for a set.
+    #[must_use]
+    pub const fn data_types(self) -> &'static [&'static str] {
+        match self {
+            Self::Svc4 | Self::Direct4 => &["ipv4_addr", "inet_service"],
+            Self::Svc6 | Self::Direct6 => &["ipv6_addr", "inet_service"],
+            Self::Endpoints4 => &["ipv4_addr"],
+            Self::Endpoints6 => &["ipv6_addr"],
+            Self::NodePorts => &[],
+        }
+    }
+}
+
+impl Key {
+    /// As nft takes it. The protocol is a number: names need a file that slim systems have not.
+    #[must_use]
+    pub fn nft(&self) -> String {
+        let rest = format!("{} . {}", self.protocol.number(), self.port);
+        self.address.map_or(rest.clone(), |address| format!("{address} . {rest}"))
+    }
+}
+
+impl Data {
+    /// As nft takes it, `None` for an element of a set.
+    #[must_use]
+    pub fn nft(&self) -> Option<String> {
+        match self {
+            Self::Member => None,
+            Self::Address(address) => Some(address.to_string()),
+            Self::Socket(socket) => Some(format!("{} . {}", socket.ip(), socket.port())),
+        }
+    }
+}
+
+impl fmt::Display for Key {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.address {
+            Some(address) => write!(f, "{} {}", self.protocol, SocketAddr::new(address, self.port)),
+            None => write!(f, "{} {}", self.protocol, self.port),
+        }
+    }
+}
+
+impl fmt::Display for Data {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Member => Ok(()),
+            Self::Address(address) => write!(f, " -> {address}"),
+            Self::Socket(socket) => write!(f, " -> {socket}"),
+        }
+    }
+}
+
+impl fmt::Display for ElementChange {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (sign, data) = match (&self.before, &self.after) {
+            (None, Some(after)) => ("+", after),
+            (Some(before), None) => ("-", before),
+            (_, Some(after)) => ("~", after),
+            (None, None) => return Ok(()),
+        };
+        write!(f, "{} {sign} {}{data}", self.key.set.name(), self.key)
+    }
+}
+
+/// The elements that should be there. One that several services need is there until the last of them is gone; when
+/// they want different data, the least is taken, whatever the order they came in.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Elements(BTreeMap<Key, Wanted>);
+
+/// The data wanted for one key, sorted. Nearly always one: the list behind it costs no allocation then.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Wanted {
+    first: Data,
+    others: Vec<Data>,
+}
+
+impl Elements {
+    /// One more wants it.
+    pub fn want(&mut self, key: Key, data: Data) {
+        match self.0.entry(key) {
+            Entry::Vacant(entry) => {
+                entry.insert(Wanted { first: data, others: Vec::new() });
+            }
+            Entry::Occupied(mut entry) => {
+                let wanted = entry.get_mut();
+                let (first, other) = (wanted.first.min(data), wanted.first.max(data));
+                wanted.first = first;
+                let at = wanted.others.partition_point(|known| *known < other);
+                wanted.others.insert(at, other);
+            }
+        }
+    }
+
+    /// One less wants it.
+    pub fn unwant(&mut self, key: Key, data: Data) {
+        let Entry::Occupied(mut entry) = self.0.entry(key) else { return };
+        let wanted = entry.get_mut();
+        if wanted.first != data {
+            if let Some(at) = wanted.others.iter().position(|known| *known == data) {
+                wanted.others.remove(at);
+            }
+        } else if wanted.others.is_empty() {
+            entry.remove();
+        } else {
+            wanted.first = wanted.others.remove(0);
+        }
+    }
+
+    /// What a key maps to.
+    #[must_use]
+    pub fn get(&self, key: &Key) -> Option<Data> {
+        self.0.get(key).map(|wanted| wanted.first)
+    }
+
+    /// How many elements.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// None at all?
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// All, by set.
+    pub fn iter(&self) -> impl Iterator<Item = (Key, Data)> + '_ {
+        self.0.iter().map(|(key, wanted)| (*key, wanted.first))
+    }
+}
+
+/// An element as nft lists it, `None` when it is not of this shape.
+pub(super) fn listed(set: SetName, element: &nft::Element) -> Option<(Key, Data)> {
+    let mut parts = element.key.iter();
+    let address = match set.key_types().len() {
+        3 => Some(parts.next()?.parse().ok()?),
+        _ => None,
+    };
+    let protocol = transport(parts.next()?)?;
+    let port = parts.next()?.parse().ok()?;
+    let data = match (set.data_types().len(), element.data.as_slice()) {
+        (0, []) => Data::Member,
+        (1, [ip]) => Data::Address(ip.parse().ok()?),
+        (2, [ip, port]) => Data::Socket(SocketAddr::new(ip.parse().ok()?, port.parse().ok()?)),
+        _ => return None,
+    };
+    parts.next().is_none().then_some((Key { set, address, protocol, port }, data))
+}
+
+/// nft prints a protocol's name where the system has a file of them, its number elsewhere.
+fn transport(text: &str) -> Option<Transport> {
+    text.parse().ok().or_else(|| Transport::from_number(text.parse().ok()?))
+}
