@@ -272,3 +272,6 @@ impl fmt::Display for ReplyRule {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
