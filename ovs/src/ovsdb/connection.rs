@@ -25,7 +25,7 @@ const CONNECT_LIMIT: Duration = Duration::from_secs(10);
 const OWN_QUEUE: usize = 1024;
 /// Transactions handed to the writer and not yet written.
 const REQUEST_QUEUE: usize = 64;
-/// Room made for each read, and the largest buffer kept while nothing is in it.
+/// Room made for each read, and about how much is written at once.
 const READ_SIZE: usize = 64 * 1024;
 
 type Reader = Box<dyn AsyncRead + Send + Unpin>;
@@ -119,9 +119,6 @@ impl Connection {
             match framed.map_err(|source| Error::Framing { remote: self.remote.clone(), source })? {
                 None => self.fill().await?,
                 Some(message) => {
-                    if self.buffer.is_empty() && message.get().len() > READ_SIZE {
-                        self.buffer = BytesMut::new();
-                    }
                     if let Some(event) = self.understand(message)? {
                         return Ok(event);
                     }

@@ -70,7 +70,7 @@ pub enum Error {
     },
     /// The server refused a request of ours.
     #[error(
-        "the database at {remote} refused \"{method}\": {reason}; databases before OVS 2.12 cannot be used"
+        "the database at {remote} refused \"{method}\": {reason}; check the database's name, and that the server is OVS 2.12 or newer"
     )]
     Refused {
         /// By whom.

@@ -15,6 +15,9 @@ mod tests;
 /// The largest message accepted unless told otherwise: a full snapshot of a very large northbound database.
 pub const DEFAULT_LIMIT: usize = 1 << 30;
 
+/// From here on the memory of a message counts.
+const LARGE: usize = 64 * 1024;
+
 /// Why a byte stream could not be cut into JSON messages. None of them can be recovered on the same stream.
 #[derive(Debug, thiserror::Error)]
 pub enum FramingError {
@@ -69,9 +72,11 @@ impl JsonFramer {
         }
         let Some(end) = end else { return Ok(None) };
         self.scanned = 0;
-        let message = buffer.split_to(end);
-        let text = std::str::from_utf8(&message).map_err(|_| FramingError::NotUtf8)?;
-        let value = RawValue::from_string(text.to_owned()).map_err(FramingError::Invalid)?;
+        // A large message that fills the buffer takes its memory over: it is not copied, and not kept twice.
+        let takes_over = end == buffer.len() && end >= LARGE;
+        let message = if takes_over { std::mem::take(buffer) } else { buffer.split_to(end) };
+        let text = String::from_utf8(message.into()).map_err(|_| FramingError::NotUtf8)?;
+        let value = RawValue::from_string(text).map_err(FramingError::Invalid)?;
         Ok(Some(value))
     }
 

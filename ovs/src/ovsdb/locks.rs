@@ -41,7 +41,7 @@ impl Lock {
 
     /// Takes the lock from whoever holds it, who is told.
     pub fn steal(&self) {
-        self.shared.locks.push(Request::Steal(self.name.clone()));
+        self.shared.locks.steal(&self.name);
     }
 }
 
@@ -93,11 +93,14 @@ impl Locks {
             .or_insert_with(|| Entry { handles: 0, held: watch::Sender::new(false) });
         entry.handles += 1;
         let held = entry.held.subscribe();
-        drop(inner);
         if !known {
-            self.push(Request::Lock(name.to_owned()));
+            self.push(&mut inner, Request::Lock(name.to_owned()));
         }
         Lock { name: name.to_owned(), held, shared: shared.clone(), _commands: commands.clone() }
+    }
+
+    pub(super) fn steal(&self, name: &str) {
+        self.push(&mut self.inner(), Request::Steal(name.to_owned()));
     }
 
     /// Waits until there are requests, and takes them. Safe to drop: requests not taken stay.
@@ -132,8 +135,9 @@ impl Locks {
         }
     }
 
-    fn push(&self, request: Request) {
-        self.inner().requests.push(request);
+    /// The caller keeps the mutex from looking at the entries to this: requests are in the order of the facts.
+    fn push(&self, inner: &mut Inner, request: Request) {
+        inner.requests.push(request);
         self.changed.notify_one();
     }
 
@@ -143,8 +147,7 @@ impl Locks {
         entry.handles -= 1;
         if entry.handles == 0 {
             inner.entries.remove(name);
-            drop(inner);
-            self.push(Request::Unlock(name.to_owned()));
+            self.push(&mut inner, Request::Unlock(name.to_owned()));
         }
     }
 

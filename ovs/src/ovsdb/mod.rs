@@ -18,6 +18,27 @@
 //! - Of a cluster only members that are connected to it are used, on request only its leader, and none whose
 //!   data is older than what was seen.
 //!
+//! ```no_run
+//! # async fn example() -> Result<(), ovs::ovsdb::Error> {
+//! use ovs::ovsdb::{Config, Db, Operation, Remote};
+//! use ovs::rows::{TypedRow, vswitch};
+//!
+//! let remotes = Remote::parse_list("unix:/var/run/openvswitch/db.sock")?;
+//! let monitors = vswitch::monitors();
+//! let db = Db::spawn(Config { monitors, ..Config::new(remotes, vswitch::DATABASE) });
+//! let mut changes = db.subscribe();
+//! let snapshot = db.wait_synced().await;
+//! if let Some(bridge) = vswitch::Bridge::named(&snapshot, "breth0") {
+//!     let mark = Operation::mutate("Bridge").row(bridge.uuid).put_key("external_ids", "seen", "yes");
+//!     db.transact(vec![mark]).await?;
+//! }
+//! while changes.changed().await.is_ok() {
+//!     println!("look again: {}", db.snapshot().generation());
+//! }
+//! # Ok(())
+//! # }
+//! ```
+//!
 //! It never writes on its own, never keeps columns nobody asked for, and trusts no TLS server whose
 //! certificate does not come from the CA given. The *name* in that certificate is not looked at: certificates
 //! made by ovs-pki(8) do not carry it, and OVS itself does not compare it.

@@ -86,20 +86,20 @@ impl Session {
     async fn keep_following(&mut self) {
         let backoff = self.config.backoff;
         let mut delay = backoff.first;
-        let mut failures = 0;
+        let mut failures = 0_usize;
         for turn in 0_usize.. {
             let count = self.config.remotes.len().max(1);
             let outcome = self.follow(turn % count).await;
             let followed = self.fell_out_of_step();
             let End::Failed(error) = outcome else { return };
             self.record(&error);
-            if followed.is_some_and(|length| length >= backoff.most) {
+            if followed.is_some_and(|length| length >= delay) {
+                // It was good for a while: the next is tried at once, or the same if there is no other.
                 (delay, failures) = (backoff.first, 0);
-                // A server that was good for long is tried again at once, and the others after it.
                 continue;
             }
             failures += 1;
-            if failures % count == 0 {
+            if failures.is_multiple_of(count) {
                 if self.refusing(tokio::time::sleep(delay)).await.is_err() {
                     return;
                 }
@@ -140,11 +140,12 @@ impl Session {
     /// Waits for one thing to do and does it.
     async fn serve(&mut self, connection: &mut Connection) -> Result<(), End> {
         let requests = connection.requests();
+        let closed = Error::Closed { remote: connection.remote().clone() };
         // A transaction is taken over only when the writer has room for it; answers are read meanwhile.
         let command = async {
             match requests.reserve().await {
                 Ok(permit) => self.inbox.recv().await.map(|command| (permit, command)).ok_or(End::Abandoned),
-                Err(_) => std::future::pending().await,
+                Err(_) => Err(End::Failed(closed)),
             }
         };
         tokio::select! {

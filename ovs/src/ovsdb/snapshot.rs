@@ -25,8 +25,10 @@ pub struct Table {
     columns: Arc<Columns>,
     generation: u64,
     len: usize,
-    shards: Arc<[Arc<BTreeMap<Uuid, Arc<Row>>>]>,
+    shards: Arc<[Arc<Shard>]>,
 }
+
+type Shard = BTreeMap<Uuid, Arc<Row>>;
 
 /// The monitored columns of one row.
 #[derive(Clone, Debug, PartialEq)]

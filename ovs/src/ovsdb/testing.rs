@@ -55,7 +55,8 @@ impl Server {
     }
 
     pub(crate) fn start(&mut self) {
-        let _ = std::fs::remove_file(self.path("sock"));
+        let listeners = [self.path("sock"), self.path("ctl")];
+        listeners.iter().for_each(|path| _ = std::fs::remove_file(path));
         let child = Command::new("ovsdb-server")
             .arg(format!("--remote=punix:{}", self.path("sock")))
             .arg(format!("--unixctl={}", self.path("ctl")))
@@ -68,7 +69,8 @@ impl Server {
             .spawn()
             .expect("ovsdb-server is installed");
         self.child = Some(child);
-        until("the server listens", || std::os::unix::net::UnixStream::connect(self.path("sock")).is_ok());
+        let answers = |path: &String| std::os::unix::net::UnixStream::connect(path).is_ok();
+        until("the server listens", || listeners.iter().all(answers));
     }
 
     /// `kill -9`.

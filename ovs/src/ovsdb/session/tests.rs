@@ -4,7 +4,7 @@ mod cluster;
 mod faults;
 mod tls;
 
-use super::super::testing::{Server, VSWITCH_SCHEMA, config, soon, until_db};
+use super::super::testing::{NB_SCHEMA, Server, VSWITCH_SCHEMA, config, soon, until_db};
 use super::super::{Atom, Condition, Datum, Db, MonitorTable, Operation, Remote};
 use super::*;
 
@@ -241,7 +241,7 @@ async fn many_transactions_at_once_and_dropped_ones() {
                     Operation::mutate("Open_vSwitch").row(root).add("next_cfg", 1),
                     Operation::select("Open_vSwitch").columns(&["external_ids"]),
                 ]);
-                if number % 10 == 0 {
+                if number.is_multiple_of(10) {
                     // Asked once, then dropped.
                     tokio::select! { biased; _ = work => {}, () = tokio::task::yield_now() => {} }
                 } else {
@@ -322,4 +322,62 @@ async fn many_rows_come_whole_and_survive_a_restart() {
     until_db(&db, "sync", |_, status| status.is_synced()).await;
     soon("sync", db.wait_synced()).await;
     assert_eq!(db.snapshot().generation(), after.generation());
+}
+
+/// A cache that followed every change is the same as one read at once: our idea of differences is the server's.
+#[tokio::test]
+async fn following_gives_what_reading_gives() {
+    let server = Server::standalone(NB_SCHEMA);
+    let monitors = || {
+        vec![
+            MonitorTable::new("Address_Set", &["name", "addresses", "external_ids"]),
+            MonitorTable::new("Logical_Router", &["name", "enabled", "options"]),
+        ]
+    };
+    let open = || Db::spawn(config(&[server.remote()], "OVN_Northbound", monitors()));
+    let db = open();
+    soon("sync", db.wait_synced()).await;
+    let mut state = 7_u64;
+    let mut random = |below: u64| {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (state >> 33) % below
+    };
+    for step in 0..300 {
+        let mut word = || format!("w{}", random(9));
+        let some = Datum::set([word(), word(), word()]);
+        let pairs = Datum::map([(word(), word()), (word(), word())]);
+        let rows: Vec<Uuid> = ["Address_Set", "Logical_Router"]
+            .iter()
+            .flat_map(|table| db.snapshot().rows(table).map(|row| row.uuid()).collect::<Vec<_>>())
+            .collect();
+        let row =
+            rows.get(usize::try_from(random(rows.len().max(1) as u64)).unwrap()).copied().unwrap_or_default();
+        let set = |operation: Operation| operation.row(row);
+        let operation = match random(10) {
+            0 => Operation::insert("Address_Set").set("name", format!("a{step}")).set("addresses", some),
+            1 => Operation::insert("Logical_Router").set("name", format!("r{step}")).set("options", pairs),
+            2 => set(Operation::mutate("Address_Set")).put("addresses", some),
+            3 => set(Operation::mutate("Address_Set")).take("addresses", some),
+            4 => set(Operation::update("Address_Set")).set("external_ids", pairs),
+            5 => set(Operation::mutate("Address_Set")).take("external_ids", some).put("external_ids", pairs),
+            6 => {
+                set(Operation::update("Logical_Router")).set("enabled", random(2) == 0).set("options", pairs)
+            }
+            7 => set(Operation::update("Logical_Router")).set("enabled", Datum::empty_set()),
+            8 => set(Operation::update("Address_Set")).set("addresses", Datum::empty_set()),
+            _ if random(4) == 0 => set(Operation::delete("Address_Set")),
+            _ => set(Operation::update("Address_Set"))
+                .set("addresses", some)
+                .set("external_ids", Datum::empty_map()),
+        };
+        soon("a transaction", db.transact(vec![operation])).await.unwrap();
+    }
+    let fresh = open();
+    let fresh = soon("sync", fresh.wait_synced()).await;
+    let followed = db.snapshot();
+    for table in ["Address_Set", "Logical_Router"] {
+        let rows = |snapshot: &Snapshot| snapshot.rows(table).cloned().collect::<Vec<_>>();
+        assert!(!rows(&fresh).is_empty());
+        assert_eq!(rows(&followed), rows(&fresh));
+    }
 }
