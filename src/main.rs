@@ -1,2 +1,34 @@
 //! One binary, several names: looks at the name it was called by and hands over to a crate.
-fn main() {}
+
+use std::io::Write;
+use std::process::ExitCode;
+
+mod applet;
+
+use applet::{Applet, Call};
+
+fn main() -> ExitCode {
+    match applet::resolve(std::env::args_os()) {
+        Call::Run(applet, args) => {
+            // Before any dependency can ask for one: two providers in one binary would be a panic at the first TLS
+            // connection.
+            gateway::tls::install_provider();
+            match applet {
+                Applet::Status => gateway::ask::status(args),
+                Applet::GatewayHelper | Applet::Explain => {
+                    eprintln!("{}: this part is not built into this version", applet::BINARY);
+                    ExitCode::FAILURE
+                }
+            }
+        }
+        Call::Print(text) => {
+            // A reader that closes the pipe early has seen enough.
+            let _ = std::io::stdout().write_all(text.as_bytes());
+            ExitCode::SUCCESS
+        }
+        Call::Refuse(line) => {
+            eprintln!("{}: {line}", applet::BINARY);
+            ExitCode::FAILURE
+        }
+    }
+}
