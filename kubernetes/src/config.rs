@@ -46,7 +46,7 @@ pub struct ClientConfig {
 #[derive(Clone)]
 enum Origin {
     Settings { ca: Ca, token: Token },
-    Kubeconfig { path: PathBuf, parsed: Box<Kubeconfig>, allow_insecure_token: bool },
+    Kubeconfig { path: PathBuf, parsed: Box<Kubeconfig> },
 }
 
 /// Whom to believe that it is the API server.
@@ -154,10 +154,19 @@ impl ClientConfig {
         let url = cluster.and_then(|entry| entry.cluster.as_ref()?.server.as_deref());
         let server =
             Server::parse(url.ok_or_else(|| wrong(format!("context \"{current}\" has no server")))?)?;
-        Ok(Self {
-            server: server.url,
-            origin: Origin::Kubeconfig { path: path.into(), parsed: Box::new(parsed), allow_insecure_token },
-        })
+        let user = context.user.as_deref().unwrap_or_default();
+        let user = parsed.auth_infos.iter().find(|entry| entry.name == user);
+        let has_secret = user.and_then(|entry| entry.auth_info.as_ref()).is_some_and(|auth| {
+            auth.token.is_some()
+                || auth.token_file.is_some()
+                || auth.password.is_some()
+                || auth.exec.is_some()
+        });
+        if has_secret {
+            server.check_token_is_safe(allow_insecure_token)?;
+        }
+        let origin = Origin::Kubeconfig { path: path.into(), parsed: Box::new(parsed) };
+        Ok(Self { server: server.url, origin })
     }
 
     /// The server's URL, without credentials.
@@ -190,21 +199,10 @@ impl ClientConfig {
                 }
                 config
             }
-            Origin::Kubeconfig { path, parsed, allow_insecure_token } => {
-                let config =
-                    kube::Config::from_custom_kubeconfig((**parsed).clone(), &KubeConfigOptions::default())
-                        .await
-                        .map_err(|error| Error::Kubeconfig { path: path.clone(), why: error.to_string() })?;
-                let auth = &config.auth_info;
-                if auth.token.is_some()
-                    || auth.token_file.is_some()
-                    || auth.password.is_some()
-                    || auth.exec.is_some()
-                {
-                    Server::parse(&config.cluster_url.to_string())?
-                        .check_token_is_safe(*allow_insecure_token)?;
-                }
-                config
+            Origin::Kubeconfig { path, parsed } => {
+                kube::Config::from_custom_kubeconfig((**parsed).clone(), &KubeConfigOptions::default())
+                    .await
+                    .map_err(|error| Error::Kubeconfig { path: path.clone(), why: error.to_string() })?
             }
         };
         config.connect_timeout = Some(CONNECT_TIMEOUT);

@@ -8,7 +8,7 @@ use serde_json::value::RawValue;
 use super::Problem;
 use super::store::{Kind, Object};
 use super::wire::{self, Names};
-use crate::object::ObjectKey;
+use crate::object::{ObjectKey, ServiceType};
 use crate::validate;
 
 /// Lists may hold lists. Deeper than this nobody means it.
@@ -126,7 +126,10 @@ impl Reader<'_> {
         });
         match valid {
             Ok(objects) => {
-                self.parsed.objects.extend(objects.into_iter().map(|object| (place.to_owned(), object)))
+                for remark in objects.iter().filter_map(remark) {
+                    self.refuse(place, Some(name.clone()), remark);
+                }
+                self.parsed.objects.extend(objects.into_iter().map(|object| (place.to_owned(), object)));
             }
             Err(reason) => {
                 let kept = head.is_some_and(|head| self.keep(place, kind, &head.key));
@@ -213,6 +216,22 @@ fn yaml(document: &str, lines_before: usize) -> Result<Value, String> {
             text.lines().next().unwrap_or_default().split(" at line ").next().unwrap_or_default().to_owned();
         format!("line {}: {text}", lines_before as u64 + line)
     })
+}
+
+/// What is odd about an object that is taken all the same: something that a cluster would have filled in.
+fn remark(object: &Object) -> Option<&'static str> {
+    match object {
+        Object::Service(service) if service.kind == ServiceType::NodePort => {
+            let unnamed = service.ports.iter().any(|port| port.node_port.is_none());
+            unnamed.then_some(
+                "a port has no nodePort, and nobody allocates one here: it is open on no node port",
+            )
+        }
+        Object::Slice(slice) if slice.service.is_none() => {
+            Some("without the label kubernetes.io/service-name it belongs to no Service")
+        }
+        _ => None,
+    }
 }
 
 fn shown(kind: &str, value: &Value) -> String {

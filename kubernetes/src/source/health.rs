@@ -14,7 +14,10 @@ const SAY_AGAIN: (Duration, Duration) = (Duration::from_secs(60), Duration::from
 pub(super) struct HealthLog {
     health: Health,
     kinds: BTreeMap<Kind, State>,
+    /// When a failure may be said again, and the pause that led there.
     say_again: Option<(SystemTime, Duration)>,
+    /// The failure that is going on was said.
+    said: bool,
 }
 
 #[derive(Debug, Default)]
@@ -27,7 +30,7 @@ struct State {
 impl HealthLog {
     pub(super) fn new(origin: String, now: SystemTime) -> Self {
         let health = Health { origin, connected: false, since: now, last_error: None, failures: 0 };
-        Self { health, kinds: BTreeMap::new(), say_again: None }
+        Self { health, kinds: BTreeMap::new(), say_again: None, said: false }
     }
 
     pub(super) fn get(&self) -> &Health {
@@ -80,47 +83,34 @@ impl HealthLog {
         let failures = required().flatten().map(|state| state.failures).max().unwrap_or(0);
         let now = SystemTime::now();
 
-        let before = &self.health;
-        if connected != before.connected || last_error != before.last_error {
-            batch.health_changed = true;
-        }
-        if connected && !before.connected {
-            if before.failures > 0 {
-                let away = now.duration_since(before.since).unwrap_or_default().as_secs();
-                tracing::info!(
-                    "{}: connected again, after {away} s and {} failures",
-                    before.origin,
-                    before.failures
-                );
-            } else {
-                tracing::info!("{}: connected", before.origin);
-            }
-        }
+        batch.health_changed |= connected != self.health.connected || last_error != self.health.last_error;
+        let away = now.duration_since(self.health.since).unwrap_or_default();
         self.health.failures = failures;
         self.health.last_error = last_error;
         if connected != self.health.connected {
             self.health.connected = connected;
             self.health.since = now;
         }
-        self.say(now);
+        self.say(now, away);
     }
 
-    /// The first failure is said at once, a later one when the pause has passed, and the pause doubles.
-    fn say(&mut self, now: SystemTime) {
-        let Some(error) = &self.health.last_error else {
-            self.say_again = None;
+    /// A failure is said at once, then when the pause has passed, and the pause doubles. One that comes and goes is
+    /// one failure: only a quiet time as long as the pause makes the next one new.
+    fn say(&mut self, now: SystemTime, away: Duration) {
+        let Health { origin, last_error, failures, .. } = &self.health;
+        let Some(error) = last_error else {
+            if self.health.connected && std::mem::take(&mut self.said) {
+                tracing::info!("{origin}: connected again after {} s", away.as_secs());
+            }
             return;
         };
         let pause = match self.say_again {
-            None => SAY_AGAIN.0,
-            Some((at, pause)) if now >= at => (pause * 2).min(SAY_AGAIN.1),
-            Some(_) => return,
+            Some((at, _)) if now < at => return,
+            Some((at, pause)) if now < at + pause => (pause * 2).min(SAY_AGAIN.1),
+            _ => SAY_AGAIN.0,
         };
         self.say_again = Some((now + pause, pause));
-        let failures = self.health.failures;
-        tracing::warn!(
-            "{}: {error} (failures in a row: {failures}); what is known is kept",
-            self.health.origin
-        );
+        self.said = true;
+        tracing::warn!("{origin}: {error} (failures in a row: {failures}); what is known is kept");
     }
 }
