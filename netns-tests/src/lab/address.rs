@@ -64,8 +64,7 @@ impl Dual {
 
 /// The fabric: what the nodes' NICs are plugged into.
 pub fn fabric(last: u8) -> Dual {
-    let low = u16::from(last / 100) * 0x100 + u16::from(last % 100 / 10) * 0x10 + u16::from(last % 10);
-    Dual { v4: Ipv4Addr::new(172, 18, 0, last), v6: Ipv6Addr::new(0xfd00, 0x18, 0, 0, 0, 0, 0, low) }
+    Dual { v4: Ipv4Addr::new(172, 18, 0, last), v6: Ipv6Addr::new(0xfd00, 0x18, 0, 0, 0, 0, 0, digits(last)) }
 }
 
 /// The default gateway of the fabric.
@@ -87,23 +86,20 @@ pub fn node(number: usize) -> Dual {
 pub fn internet(last: u8) -> Dual {
     Dual {
         v4: Ipv4Addr::new(203, 0, 113, last),
-        v6: Ipv6Addr::new(0x2001, 0xdb8, 0x203, 0, 0, 0, 0, u16::from(last)),
+        v6: Ipv6Addr::new(0x2001, 0xdb8, 0x203, 0, 0, 0, 0, digits(last)),
     }
 }
 
 /// Host `last` of the administrators' network behind the router.
 pub fn administration(last: u8) -> Dual {
-    Dual {
-        v4: Ipv4Addr::new(192, 0, 2, last),
-        v6: Ipv6Addr::new(0x2001, 0xdb8, 2, 0, 0, 0, 0, u16::from(last)),
-    }
+    Dual { v4: Ipv4Addr::new(192, 0, 2, last), v6: Ipv6Addr::new(0x2001, 0xdb8, 2, 0, 0, 0, 0, digits(last)) }
 }
 
 /// Address `last` of the pods' network of node `number`: 1 is the router, 2 the node's management port.
 pub fn subnet(number: usize, last: u8) -> Dual {
     Dual {
         v4: Ipv4Addr::new(10, 244, small(number), last),
-        v6: Ipv6Addr::new(0xfd10, 0x244, 0, u16::from(small(number)), 0, 0, 0, u16::from(last)),
+        v6: Ipv6Addr::new(0xfd10, 0x244, 0, u16::from(small(number)), 0, 0, 0, digits(last)),
     }
 }
 
@@ -115,7 +111,7 @@ pub fn management(number: usize) -> Dual {
 /// An address of the network between cluster router (1) and gateway routers (1 + node number).
 pub fn join(last: usize) -> Dual {
     let last = small(last);
-    Dual { v4: Ipv4Addr::new(100, 64, 1, last), v6: Ipv6Addr::new(0xfd98, 0, 0, 0, 0, 0, 0, u16::from(last)) }
+    Dual { v4: Ipv4Addr::new(100, 64, 1, last), v6: Ipv6Addr::new(0xfd98, 0, 0, 0, 0, 0, 0, digits(last)) }
 }
 
 /// The join address of the gateway router of node `number`.
@@ -148,6 +144,11 @@ pub fn mac(kind: u8, node: usize, number: usize) -> [u8; 6] {
 /// A MAC address in its usual notation.
 pub fn mac_text(mac: [u8; 6]) -> String {
     mac.map(|byte| format!("{byte:02x}")).join(":")
+}
+
+/// A number whose hexadecimal digits are the decimal ones of `last`: both families' addresses end alike.
+fn digits(last: u8) -> u16 {
+    u16::from(last / 100) * 0x100 + u16::from(last % 100 / 10) * 0x10 + u16::from(last % 10)
 }
 
 /// Labs have a handful of nodes and pods; more than 200 would need wider address plans than these.

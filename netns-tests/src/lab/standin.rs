@@ -64,6 +64,10 @@ impl StandIn {
                 writeln!(lines, "route replace {range} via {via} dev {port} src {source}")?;
             }
         }
+        // Without it the host asks for the router of the node's subnet in the name of the node's physical address when
+        // that is what it answers from, and OVN's router hears only its own subnet.
+        let announce = format!("net/ipv4/conf/{port}/arp_announce");
+        self.node.namespace().sysctl(&announce, "2")?;
         self.node.namespace().ip(lines)
     }
 

@@ -109,7 +109,10 @@ impl Topology {
                             continue;
                         }
                         serve(scope, address::node(gateway).of(family), port.node_port, endpoints);
-                        for outside in service.outside_addresses().filter(|a| Family::of(*a) == family) {
+                        // The first gateway alone answers for an external address on the nodes' own link.
+                        let external = service.external_ips.iter().filter(|_| gateway == 1);
+                        let outside = external.chain(&service.load_balancer).copied();
+                        for outside in outside.filter(|a| Family::of(*a) == family) {
                             serve(scope, outside, port.port, endpoints);
                         }
                         if service.local && self.egress == Egress::FirstGateway {

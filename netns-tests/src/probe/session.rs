@@ -2,7 +2,7 @@
 
 use std::{
     io::{ErrorKind, Read, Write},
-    net::TcpStream,
+    net::{SocketAddr, TcpStream},
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -19,6 +19,7 @@ use crate::lab::{netns::Namespace, process::PATIENCE};
 /// An SSH-like TCP session: one connection, small messages back and forth at a pace.
 #[derive(Debug)]
 pub struct Session {
+    seen_as: SocketAddr,
     stop: Arc<AtomicBool>,
     thread: JoinHandle<SessionReport>,
 }
@@ -41,11 +42,18 @@ impl Session {
             ask.connect(namespace).with_context(|| format!("opening a session to {}", ask.to))?;
         // TCP itself gives up much later; a session that stalls this long counts as dead.
         stream.set_read_timeout(Some(PATIENCE))?;
-        read_line(&mut stream).context("waiting for the greeting of a session")?;
+        let greeting = read_line(&mut stream).context("waiting for the greeting of a session")?;
+        let seen_as = greeting.split_whitespace().nth(1).and_then(|peer| peer.parse().ok());
+        let seen_as = seen_as.with_context(|| format!("a greeting of another kind: {greeting:?}"))?;
         let stop = Arc::new(AtomicBool::new(false));
         let flag = Arc::clone(&stop);
         let thread = std::thread::spawn(move || converse(stream, pace, &flag));
-        Ok(Self { stop, thread })
+        Ok(Self { seen_as, stop, thread })
+    }
+
+    /// The client's address as the server saw it.
+    pub fn seen_as(&self) -> SocketAddr {
+        self.seen_as
     }
 
     /// Ends the session after its current message.
@@ -55,12 +63,15 @@ impl Session {
     }
 }
 
-fn read_line(stream: &mut TcpStream) -> Result<()> {
+fn read_line(stream: &mut TcpStream) -> Result<String> {
+    // Byte by byte: what follows the line is not ours to read.
+    let mut line = Vec::new();
     let mut byte = [0];
     while byte != *b"\n" {
         stream.read_exact(&mut byte)?;
+        line.extend(byte);
     }
-    Ok(())
+    Ok(String::from_utf8_lossy(&line).into_owned())
 }
 
 fn converse(mut stream: TcpStream, pace: Duration, stop: &AtomicBool) -> SessionReport {
