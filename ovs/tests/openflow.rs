@@ -14,7 +14,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use ovs::openflow::flow::{Action, Field, Flow, FlowKey, Match, OfPort, ipv4};
-use ovs::openflow::{Connection, Cookies, Disconnect, Dumped, Error, FlowMod, Ours, diff};
+use ovs::openflow::{Connection, Cookies, Disconnect, Dumped, Error, FlowMod, Ours, diff, set_no_flood};
 use switch::Switch;
 
 const COOKIE: u64 = 0x6f76_6e38_0000_0000;
@@ -352,4 +352,53 @@ async fn our_text_is_taken_by_ovs_ofctl_and_means_the_same() {
     let ours = Ours { cookies: OURS, learned: vec![] };
     let plan = diff(&desired, &connection.dump_all().await.unwrap(), &ours);
     assert_eq!((plan.mods, plan.same), (vec![], flows.len()));
+}
+
+#[tokio::test]
+async fn what_others_do_to_the_flows_is_told_and_what_we_do_is_not() {
+    let mut switch = Switch::start();
+    let connection = Connection::connect(&switch.address()).await.unwrap();
+    let mut changes = connection.watch(vec![0x99]).await.unwrap();
+    let own = Flow::new(0, 10, Match::any().with(Field::InPort, 1_u8), COOKIE | 1, vec![]);
+    connection.apply(&[FlowMod::Add(own.clone())]).await.unwrap();
+    connection.bundle(&[FlowMod::Delete { key: own.key.clone(), cookies: OURS }]).await.unwrap();
+    connection.bundle(&adds(&table::shapes(COOKIE))).await.unwrap();
+    switch.ofctl(&["add-flow", "br0", "cookie=0x99,table=20,actions=drop"]);
+    switch.ofctl(&["del-flows", "br0", "table=20"]);
+    // All of that goes without a word; the next three do not.
+    connection.barrier().await.unwrap();
+    switch.ofctl(&["add-flow", "br0", "cookie=0x77,table=20,actions=drop"]);
+    assert_eq!(changes.next().await, Some(1));
+    switch.ofctl(&["mod-flows", "br0", "table=20,actions=LOCAL"]);
+    assert_eq!(changes.next().await, Some(2));
+    switch.ofctl(&["del-flows", "br0", "table=20"]);
+    assert_eq!(changes.next().await, Some(3));
+    // Someone else's flow in the place of ours.
+    switch.ofctl(&[
+        "add-flow",
+        "br0",
+        "cookie=0x77,priority=1000,in_port=1,vlan_tci=0x1000/0x1000,actions=LOCAL",
+    ]);
+    assert_eq!(changes.next().await, Some(4));
+    // Watching anew counts anew.
+    changes = connection.watch(vec![]).await.unwrap();
+    switch.ofctl(&["add-flow", "br0", "cookie=0x99,table=20,actions=drop"]);
+    assert_eq!(changes.next().await, Some(1));
+    switch.kill_vswitchd();
+    assert_eq!(changes.next().await, None);
+}
+
+#[tokio::test]
+async fn a_port_is_left_out_of_floods_and_put_back() {
+    let switch = Switch::start();
+    let address = switch.address();
+    let shown = || switch.ofctl_1_0(&["show", "br0"]).contains("NO_FLOOD");
+    assert_eq!(set_no_flood(&address, "p2", true).await.unwrap(), Some(true));
+    assert!(shown());
+    assert_eq!(set_no_flood(&address, "p2", true).await.unwrap(), Some(false));
+    assert_eq!(set_no_flood(&address, "p2", false).await.unwrap(), Some(true));
+    assert!(!shown());
+    assert_eq!(set_no_flood(&address, "p9", true).await.unwrap(), None);
+    switch.vsctl(&["set", "bridge", "br0", "protocols=OpenFlow14"]);
+    assert!(set_no_flood(&address, "p2", true).await.is_err());
 }

@@ -1,6 +1,6 @@
 //! A held OpenFlow 1.4 connection to one bridge.
 //!
-//! Three parties: the callers, who take a range of transaction numbers ([`Ticket`]) and hand whole messages to the
+//! Three parties: the callers, who take a range of transaction numbers (a `Ticket`) and hand whole messages to the
 //! writer; the writer task, which alone writes; and the reader task, which alone reads and gives every answer to the
 //! ticket its number belongs to. Reader and writer never wait for each other, so that a switch that answers while we
 //! still send (errors in a large bundle) stalls nobody.
@@ -15,9 +15,11 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU32;
 
 use bytes::Bytes;
+use tokio::sync::{Mutex, watch};
 
 use self::bundle::OpenBundle;
 use self::link::{Link, Patience};
+pub(super) use self::link::{Reading, Writing, dial};
 use self::ticket::{Desk, Ticket};
 use super::error::{Disconnect, Error, Refusal};
 use super::mods::{Cookies, FlowMod};
@@ -35,6 +37,14 @@ pub struct Connection {
     link: Link,
     desk: Arc<Desk>,
     next_bundle: AtomicU32,
+    /// The switch has been asked to tell of changes.
+    monitored: Mutex<bool>,
+}
+
+/// What others do to the flows of a bridge, counted.
+#[derive(Debug)]
+pub struct Changes {
+    changes: watch::Receiver<u64>,
 }
 
 /// What a committed bundle was.
@@ -57,7 +67,8 @@ impl Connection {
     async fn connect_with(address: &str, patience: Patience) -> Result<Connection, Error> {
         let desk = Arc::new(Desk::default());
         let link = link::open(address, Arc::clone(&desk), patience).await?;
-        let connection = Connection { link, desk, next_bundle: AtomicU32::new(1) };
+        let connection =
+            Connection { link, desk, next_bundle: AtomicU32::new(1), monitored: Mutex::default() };
         let ticket = connection.ticket(2)?;
         let mut out = connection.link.buffer();
         message::put_quiet(&mut out, ticket.xid(0));
@@ -69,6 +80,7 @@ impl Connection {
     /// Makes all the changes at once, or none of them: an atomic, ordered bundle.
     ///
     /// When the switch refuses any of them, all refusals come back as [`Error::Refused`] and the bundle is discarded.
+    /// A call that is dropped, or ends because the connection does, may have been committed if that was its last step.
     pub async fn bundle(&self, mods: &[FlowMod]) -> Result<BundleReport, Error> {
         if mods.is_empty() {
             return Ok(BundleReport::default());
@@ -165,6 +177,27 @@ impl Connection {
         self.reply(&mut ticket, kind::ECHO_REPLY, "an echo").await.map(drop)
     }
 
+    /// Begins to watch for changes of flows that are not made over this connection: other programs, timeouts, and what
+    /// `learn()` adds unless its cookie is among the ignored. A second call replaces the first.
+    ///
+    /// It tells that something happened, not what: the cure for drift is to dump and compare.
+    pub async fn watch(&self, ignored: Vec<u64>) -> Result<Changes, Error> {
+        // A second monitor of the same kind would be refused.
+        let mut monitored = self.monitored.lock().await;
+        // The receiver first, so that nothing falls between.
+        let changes = self.desk.watch(ignored);
+        let mut ticket = self.ticket(2)?;
+        let mut out = self.link.buffer();
+        if !*monitored {
+            message::put_monitor_request(&mut out, ticket.xid(0));
+        }
+        message::put_barrier(&mut out, ticket.xid(1));
+        self.send(out).await?;
+        self.reply(&mut ticket, kind::BARRIER_REPLY, "to be told of changes").await?;
+        *monitored = true;
+        Ok(Changes { changes })
+    }
+
     /// Resolves when the connection is gone. EOF means that ovs-vswitchd ended, and that its tables will be empty.
     pub async fn closed(&self) -> Disconnect {
         self.desk.closed().await
@@ -206,6 +239,15 @@ impl Connection {
         message::put_barrier(&mut out, ticket.xid(1));
         self.send(out).await?;
         self.reply(&mut ticket, kind::BARRIER_REPLY, what).await.map(drop)
+    }
+}
+
+impl Changes {
+    /// Resolves after a change since the last call (or since the watch began), with the number of changes seen so far;
+    /// with none when the connection is gone.
+    pub async fn next(&mut self) -> Option<u64> {
+        self.changes.changed().await.ok()?;
+        Some(*self.changes.borrow_and_update())
     }
 }
 

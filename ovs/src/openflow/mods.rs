@@ -14,7 +14,7 @@ pub struct Cookies {
 /// One change of a switch's tables.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum FlowMod {
-    /// Adds a flow; one that has the same key is replaced, whoever's it was (see [`super::diff`]).
+    /// Adds a flow; one that has the same key is replaced, whoever's it was (see [`mod@super::diff`]).
     Add(Flow),
     /// Gives the flow with this key new actions and keeps its counters, cookie and timeouts; nothing happens when
     /// there is none.

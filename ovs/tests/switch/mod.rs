@@ -103,6 +103,11 @@ impl Switch {
         succeed(command(self.path(), "ovs-ofctl").args(["-O", "OpenFlow14"]).args(args))
     }
 
+    /// What `ovs-ofctl` with OpenFlow 1.0 prints.
+    pub fn ofctl_1_0(&self, args: &[&str]) -> String {
+        succeed(command(self.path(), "ovs-ofctl").args(args))
+    }
+
     /// What `ovs-appctl` gets from the switch.
     pub fn vswitchd_ctl(&self, args: &[&str]) -> String {
         let target = format!("--target={}/vswitchd.ctl", self.path().display());

@@ -45,8 +45,8 @@ impl Patience {
     };
 }
 
-type Reading = Box<dyn AsyncRead + Send + Unpin>;
-type Writing = Box<dyn AsyncWrite + Send + Unpin>;
+pub(in crate::openflow) type Reading = Box<dyn AsyncRead + Send + Unpin>;
+pub(in crate::openflow) type Writing = Box<dyn AsyncWrite + Send + Unpin>;
 
 /// The sending side, and the two tasks. Dropping it closes the socket.
 #[derive(Debug)]
@@ -125,7 +125,7 @@ impl Outbox {
 }
 
 /// Opens the socket. The outer error is a bad address.
-async fn dial(address: &str) -> Result<io::Result<(Reading, Writing)>, Error> {
+pub(in crate::openflow) async fn dial(address: &str) -> Result<io::Result<(Reading, Writing)>, Error> {
     if let Some(path) = address.strip_prefix("unix:").or_else(|| address.starts_with('/').then_some(address))
     {
         return Ok(UnixStream::connect(path).await.map(|stream| {
@@ -203,13 +203,16 @@ async fn read_until_closed(
 }
 
 fn dispatch(header: Header, message: Bytes, outbox: &Outbox, desk: &Desk) -> Result<(), Disconnect> {
-    if header.version != VERSION {
+    // An error that it has no number for in this version, Open vSwitch sends in OpenFlow 1.0.
+    if header.version != VERSION && header.kind != kind::ERROR {
         return Err(Malformed { what: "a message of another OpenFlow version", at: 0 }.into());
     }
     if header.kind == kind::ECHO_REQUEST {
         let mut reply = Vec::with_capacity(message.len());
         message::put_echo_reply(&mut reply, header.xid, &message[HEADER..]);
         outbox.send_unasked(reply);
+    } else if header.kind == kind::MULTIPART_REPLY && header.xid == 0 {
+        desk.news(&message);
     } else if !desk.deliver(header.xid, message) && header.kind == kind::ERROR {
         tracing::debug!(xid = header.xid, "the switch sent an error that nobody waits for");
     }

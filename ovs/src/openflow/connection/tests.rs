@@ -152,7 +152,7 @@ async fn nonsense_ends_the_connection_and_every_wait() {
         // Shorter than a header; of another version; of another version, longer than what was read at once.
         &[5, 21, 0, 7, 0, 0, 0, 1],
         &[4, 21, 0, 8, 0, 0, 0, 1],
-        &[1; 4000],
+        &[9; 4000],
     ];
     for bytes in nonsense {
         let (_dir, address, played) = play(move |mut switch| async move {

@@ -7,6 +7,7 @@ use bytes::Bytes;
 use tokio::sync::{mpsc, watch};
 
 use crate::openflow::error::Disconnect;
+use crate::openflow::wire::monitor::{self, Update};
 
 /// A range of transaction numbers, and the answers to them as they come. Dropping it forgets the question.
 #[derive(Debug)]
@@ -27,6 +28,14 @@ pub(super) struct Desk {
 struct State {
     next: u32,
     out: BTreeMap<u32, Waiting>,
+    watcher: Option<Watcher>,
+}
+
+/// Who wants to know what others do to the flows.
+#[derive(Debug)]
+struct Watcher {
+    ignored: Vec<u64>,
+    changes: watch::Sender<u64>,
 }
 
 #[derive(Debug)]
@@ -38,7 +47,10 @@ struct Waiting {
 impl Default for Desk {
     fn default() -> Self {
         // Number 0 belongs to what nobody waits for.
-        Desk { state: Mutex::new(State { next: 1, out: BTreeMap::new() }), ended: watch::Sender::new(None) }
+        Desk {
+            state: Mutex::new(State { next: 1, out: BTreeMap::new(), watcher: None }),
+            ended: watch::Sender::new(None),
+        }
     }
 }
 
@@ -70,6 +82,33 @@ impl Desk {
         }
     }
 
+    /// Counts what others do to flows, save those with the ignored cookies. A second watcher replaces the first.
+    pub(super) fn watch(&self, ignored: Vec<u64>) -> watch::Receiver<u64> {
+        let (changes, receiver) = watch::channel(0);
+        let mut state = self.lock();
+        // After the end, the channel is closed at once.
+        if self.ended.borrow().is_none() {
+            state.watcher = Some(Watcher { ignored, changes });
+        }
+        receiver
+    }
+
+    /// Reads news that came unasked.
+    pub(super) fn news(&self, message: &[u8]) {
+        let state = self.lock();
+        let Some(watcher) = &state.watcher else { return };
+        let mut changes = 0;
+        let read = monitor::read_updates(message, |update| match update {
+            Update::Flow { cookie } if watcher.ignored.contains(&cookie) => {}
+            Update::Flow { .. } | Update::Missed => changes += 1,
+        });
+        // What cannot be read is a reason to look as well.
+        changes += u64::from(read.is_err());
+        if changes > 0 {
+            watcher.changes.send_modify(|sum| *sum += changes);
+        }
+    }
+
     /// Ends every wait, the first reason given stays.
     pub(super) fn end(&self, reason: Disconnect) {
         let mut state = self.lock();
@@ -79,6 +118,7 @@ impl Desk {
             first
         });
         state.out.clear();
+        state.watcher = None;
     }
 
     /// Resolves when the connection has ended.

@@ -77,6 +77,8 @@ const NAMES: &[(u16, u16, &str, &str)] = &[
     (14, 2, "OFPBPC_BAD_VALUE", "a property has a value that is not supported"),
     (15, 0, "OFPACFC_INVALID", "wrong asynchronous configuration"),
     (15, 1, "OFPACFC_UNSUPPORTED", "asynchronous configuration not supported"),
+    (16, 0, "OFPMOFC_UNKNOWN", "the flow monitor failed"),
+    (16, 1, "OFPMOFC_MONITOR_EXISTS", "the flow monitor exists already"),
     (17, 0, "OFPBFC_UNKNOWN", "the bundle failed"),
     (17, 1, "OFPBFC_EPERM", "not permitted"),
     (17, 2, "OFPBFC_BAD_ID", "no such bundle"),

@@ -1,7 +1,7 @@
 //! Whole messages: framing, and everything we send.
 
 use super::bytes::set_length;
-use super::{Unencodable, VERSION, action, oxm};
+use super::{Unencodable, VERSION, action, monitor, oxm};
 use crate::openflow::flow::{Flow, FlowKey, Match};
 use crate::openflow::mods::{Cookies, FlowMod};
 use action::put_u16s;
@@ -33,6 +33,7 @@ pub mod multipart {
     pub const FLOW: u16 = 1;
     pub const AGGREGATE: u16 = 2;
     pub const PORT_DESC: u16 = 13;
+    pub const FLOW_MONITOR: u16 = 16;
 }
 
 /// Kinds of bundle control message (`ofp_bundle_ctrl_type`); a reply is the request plus one.
@@ -126,6 +127,19 @@ pub fn put_flow_request(out: &mut Vec<u8>, xid: u32, what: u16, cookies: Cookies
     out.extend_from_slice(&cookies.mask.to_be_bytes());
     // An empty match with its padding.
     out.extend_from_slice(&[0, 1, 0, 4, 0, 0, 0, 0]);
+    finish_short(out, start);
+}
+
+/// Appends the wish to be told of every change of a flow that this connection does not make itself.
+pub fn put_monitor_request(out: &mut Vec<u8>, xid: u32) {
+    let start = begin(out, kind::MULTIPART_REQUEST, xid);
+    put_u16s(out, &[multipart::FLOW_MONITOR, 0, 0, 0]);
+    // The monitor's number; any output port, any output group.
+    out.extend_from_slice(&1_u32.to_be_bytes());
+    out.extend_from_slice(&[0xff; 8]);
+    put_u16s(out, &[monitor::ADD_REMOVED_MODIFY]);
+    // All tables; a new monitor; an empty match.
+    out.extend_from_slice(&[ALL_TABLES, 0, 0, 1, 0, 4, 0, 0, 0, 0]);
     finish_short(out, start);
 }
 

@@ -6,11 +6,12 @@
 //! [`stats::Opaque`].
 
 mod action;
-mod bytes;
+pub(crate) mod bytes;
 pub mod errors;
 pub(crate) mod hello;
 mod learn;
 pub mod message;
+pub(crate) mod monitor;
 mod oxm;
 pub mod stats;
 #[cfg(test)]

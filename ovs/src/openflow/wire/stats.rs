@@ -1,5 +1,6 @@
 //! Answers of the switch: flows, sums, ports.
 
+use std::fmt;
 use std::time::Duration;
 
 use super::bytes::Reader;
@@ -61,6 +62,26 @@ pub struct Port {
     pub no_link: bool,
 }
 
+impl fmt::Display for Opaque {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.key {
+            Some(key) => write!(f, "{key} (unknown here: {})", self.unknown),
+            None => {
+                write!(f, "table={},priority={} (unknown here: {})", self.table, self.priority, self.unknown)
+            }
+        }
+    }
+}
+
+impl fmt::Display for Dumped {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.flow {
+            Ok(flow) => write!(f, "{flow}"),
+            Err(opaque) => write!(f, "cookie={:#x}, {opaque}", self.cookie),
+        }
+    }
+}
+
 impl Dumped {
     /// The flow's identity, if its match is known.
     pub fn key(&self) -> Option<&FlowKey> {
@@ -75,7 +96,7 @@ impl Dumped {
 #[derive(Debug)]
 pub(crate) struct Part<'a> {
     pub(crate) more: bool,
-    body: Reader<'a>,
+    pub(crate) body: Reader<'a>,
 }
 
 /// Opens a multipart reply (the whole message, header included) that must be about `what`.

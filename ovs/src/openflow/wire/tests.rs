@@ -198,6 +198,7 @@ proptest! {
         let _ = flows_of(&reply(message::multipart::FLOW, &bytes));
         let _ = read_aggregate(&reply(about, &bytes));
         let _ = read_ports(&reply(message::multipart::PORT_DESC, &bytes), &mut Vec::new());
+        let _ = monitor::read_updates(&reply(message::multipart::FLOW_MONITOR, &bytes), |_| {});
         let _ = errors::read_error(&bytes);
         let _ = hello::check(&bytes);
         let _ = oxm::read_match(&mut Reader::new(&bytes));
