@@ -122,6 +122,9 @@ pub struct HelperArgs {
     /// Take over the flows that an older helper left (cookie 0)
     #[arg(long)]
     pub adopt: bool,
+    /// Do not keep flow-restore-wait armed on the kernel datapath (then a restart of vswitchd loses packets)
+    #[arg(long)]
+    pub no_restore_wait: bool,
     /// Remove the helper's flows, host settings and patch ports, and exit
     #[arg(long, conflicts_with_all = ["detach", "monitor"])]
     pub cleanup: bool,
@@ -237,6 +240,7 @@ impl HelperArgs {
         fill(&mut self.nb_cert, file, "certificate", path)?;
         fill(&mut self.nb_cacert, file, "ca_cert", path)?;
         fill(&mut self.state_dir, file, "state_dir", path)?;
+        raise(&mut self.no_restore_wait, file, "no_restore_wait")?;
         raise(&mut self.adopt, file, "adopt")
     }
 
@@ -296,6 +300,7 @@ impl HelperArgs {
             adopt: self.adopt,
             metrics_address: self.metrics_address,
             manifests: self.manifests.clone(),
+            restore_wait: !self.no_restore_wait,
         }
     }
 }

@@ -35,6 +35,8 @@ pub struct Settings {
     pub metrics_address: Option<SocketAddr>,
     /// A folder of manifests in place of an API server.
     pub manifests: Option<PathBuf>,
+    /// Keep `flow-restore-wait` armed on the kernel datapath.
+    pub restore_wait: bool,
 }
 
 /// `--reply-rule`.

@@ -1,0 +1,69 @@
+//! The control socket's own commands: what `ovs-appctl -t ovn-k8s-gateway-helper` and `ovn-k8s status` ask.
+
+use std::sync::Arc;
+
+use ovs::unixctl::Server;
+use tokio::sync::{mpsc, oneshot, watch};
+
+use super::status::Status;
+
+/// A question or order to the helper's loop.
+#[derive(Debug)]
+pub enum Request {
+    /// A status with fresh counters.
+    Status(oneshot::Sender<Arc<Status>>),
+    /// The policy in force, as JSON.
+    Policy(oneshot::Sender<String>),
+    /// The flows wanted, as ovs-ofctl writes them.
+    Flows(oneshot::Sender<String>),
+    /// Compare everything again, and say what was found.
+    Reconcile(oneshot::Sender<String>),
+}
+
+/// Registers the commands.
+pub fn register(
+    server: &mut Server,
+    requests: &mpsc::Sender<Request>,
+    latest: &watch::Receiver<Arc<Status>>,
+) {
+    let (sender, seen) = (requests.clone(), latest.clone());
+    server.register("status", "[table|json]", 0, 1, move |args| {
+        let (sender, seen) = (sender.clone(), seen.clone());
+        async move {
+            let status = match ask(&sender, Request::Status).await {
+                Ok(status) => status,
+                // A loop that is busy with the switch still has its last word.
+                Err(_) => seen.borrow().clone(),
+            };
+            match args.first().map(String::as_str) {
+                None | Some("table") => Ok(status.to_string()),
+                Some("json") => serde_json::to_string(&*status).map_err(|error| error.to_string()),
+                Some(other) => Err(format!("\"{other}\" is no layout; write table or json")),
+            }
+        }
+    });
+    let sender = requests.clone();
+    server.register("policy", "", 0, 0, move |_| {
+        let sender = sender.clone();
+        async move { ask(&sender, Request::Policy).await }
+    });
+    let sender = requests.clone();
+    server.register("flows", "", 0, 0, move |_| {
+        let sender = sender.clone();
+        async move { ask(&sender, Request::Flows).await }
+    });
+    let sender = requests.clone();
+    server.register("reconcile", "", 0, 0, move |_| {
+        let sender = sender.clone();
+        async move { ask(&sender, Request::Reconcile).await }
+    });
+}
+
+async fn ask<T>(
+    requests: &mpsc::Sender<Request>,
+    request: impl FnOnce(oneshot::Sender<T>) -> Request,
+) -> Result<T, String> {
+    let (reply, answer) = oneshot::channel();
+    requests.send(request(reply)).await.map_err(|_| "the helper is ending".to_owned())?;
+    answer.await.map_err(|_| "the helper is ending".to_owned())
+}
