@@ -331,6 +331,18 @@ async fn many_tasks_share_one_connection() {
 }
 
 #[tokio::test]
+async fn a_switch_is_reached_over_tcp_too() {
+    let switch = Switch::start();
+    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    switch.vsctl(&["set-controller", "br0", &format!("ptcp:{free}:127.0.0.1")]);
+    let address = format!("tcp:127.0.0.1:{free}");
+    switch.until("the bridge to listen", |_| std::net::TcpStream::connect(("127.0.0.1", free)).is_ok());
+    let connection = Connection::connect(&address).await.unwrap();
+    connection.bundle(&adds(&table::shapes(COOKIE))).await.unwrap();
+    assert_eq!(connection.dump(OURS).await.unwrap().len(), table::shapes(COOKIE).len());
+}
+
+#[tokio::test]
 async fn a_bridge_without_openflow_1_4_says_how_to_allow_it() {
     let switch = Switch::start();
     switch.vsctl(&["set", "bridge", "br0", "protocols=OpenFlow10,OpenFlow13"]);

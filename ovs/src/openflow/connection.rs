@@ -102,6 +102,10 @@ impl Connection {
             let (index, answer) = self.answer(&mut ticket).await?;
             match (index, answer.kind()) {
                 (1, kind::BARRIER_REPLY) => break,
+                (1, kind::ERROR) => {
+                    let what = "a barrier";
+                    return Err(Error::Switch { what, error: answer.error(what)? });
+                }
                 (_, kind::ERROR) => refused = Some(answer.error("a flow change")?),
                 _ => {}
             }

@@ -93,8 +93,9 @@ impl<'a> OpenBundle<'a> {
     async fn commit(&mut self) -> Result<(), Error> {
         let mut out = self.connection.link.buffer();
         message::put_bundle_control(&mut out, self.ticket.xid(self.end_index()), self.id, bundle::COMMIT);
-        self.begun = false;
         self.connection.send(out).await?;
+        // Queued: from here on the switch decides.
+        self.begun = false;
         let mut refused = Vec::new();
         loop {
             let (index, answer) = self.connection.answer(&mut self.ticket).await?;

@@ -239,15 +239,29 @@ async fn write_all(
     spare: Arc<Mutex<Vec<Vec<u8>>>>,
     desk: Arc<Desk>,
 ) {
+    let reason = tokio::select! {
+        reason = write_until_refused(&mut writing, &mut chunks, &spare) => reason,
+        // The switch may have stopped reading: what waits for it, and whoever waits for room, would wait for ever.
+        reason = desk.closed() => reason,
+    };
+    // A switch that only closed its reading side would otherwise go unnoticed.
+    desk.end(reason);
+}
+
+async fn write_until_refused(
+    writing: &mut Writing,
+    chunks: &mut mpsc::UnboundedReceiver<Chunk>,
+    spare: &Mutex<Vec<Vec<u8>>>,
+) -> Disconnect {
     while let Some(mut chunk) = chunks.recv().await {
-        if let Err(error) = writing.write_all(&chunk.bytes).await {
-            // The reader knows more about the end of it, and may still have answers to read; but if the switch only
-            // closed its reading side, nobody else would notice.
-            desk.end(match error.kind() {
-                io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset => Disconnect::Eof,
-                _ => Disconnect::Io(error.to_string()),
-            });
-            return;
+        match writing.write_all(&chunk.bytes).await {
+            Ok(()) => {}
+            Err(error)
+                if matches!(error.kind(), io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset) =>
+            {
+                return Disconnect::Eof;
+            }
+            Err(error) => return Disconnect::Io(error.to_string()),
         }
         chunk.bytes.clear();
         let mut spare = spare.lock().unwrap_or_else(PoisonError::into_inner);
@@ -255,4 +269,5 @@ async fn write_all(
             spare.push(chunk.bytes);
         }
     }
+    Disconnect::Dropped
 }

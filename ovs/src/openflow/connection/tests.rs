@@ -147,6 +147,23 @@ async fn a_silent_switch_is_asked_and_then_given_up() {
 }
 
 #[tokio::test]
+async fn a_switch_that_reads_no_more_holds_nobody_for_ever() {
+    let (leave, left) = tokio::sync::oneshot::channel::<()>();
+    let (_dir, address, played) = play(|mut switch| async move {
+        switch.begin().await;
+        let _ = left.await;
+    });
+    let patience = Patience { give_up: Duration::from_millis(100), ..SOON };
+    let connection = Connection::connect_with(&address, patience).await.unwrap();
+    // Far more than socket and queue hold.
+    let mods: Vec<_> = (0..50_000).map(|n| FlowMod::Add(Flow::new(0, 0, Match::any(), n, vec![]))).collect();
+    let error = connection.bundle(&mods).await.unwrap_err();
+    assert!(matches!(error, Error::Closed(Disconnect::Silent(_))), "{error}");
+    drop(leave);
+    played.await.unwrap();
+}
+
+#[tokio::test]
 async fn nonsense_ends_the_connection_and_every_wait() {
     let nonsense: [&[u8]; 3] = [
         // Shorter than a header; of another version; of another version, longer than what was read at once.
