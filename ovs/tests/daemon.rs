@@ -1,5 +1,7 @@
 //! Detaching, pidfile, supervision and control socket, on a real process, asked by the real ovs-appctl.
 
+#![allow(clippy::unwrap_used, reason = "all of this is test code")]
+
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
