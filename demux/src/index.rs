@@ -138,7 +138,9 @@ fn distinct(rules: &ServiceRules) -> impl Iterator<Item = (usize, &ServicePort)>
             .get(..position)
             .is_some_and(|before| before.iter().any(|other| other.slot() == port.slot()))
     };
-    rules.ports.iter().enumerate().filter(move |(position, port)| !repeats(*position, port))
+    // As `ServiceRules::new` leaves them; only a list made otherwise has to be compared pair by pair.
+    let sorted = rules.ports.is_sorted_by(|one, next| one.slot() < next.slot());
+    rules.ports.iter().enumerate().filter(move |(position, port)| sorted || !repeats(*position, port))
 }
 
 const fn bits_of(family: Family, protocol: Transport) -> usize {
