@@ -280,6 +280,11 @@ impl<'a> Rows<'a> {
         {
             self.row(0, 850, &format!("in_port=LOCAL,{what}"), &marked);
         }
+        // In the bridge's default way with fragments, a first piece matches with ports (and ICMP types) of zero, and
+        // later pieces of IPv6 with protocol 44: without these rows they part, and the later ones wait in vain.
+        for what in ["ip,nw_frag=yes", "ipv6,nw_frag=yes"] {
+            self.row(0, 860, &format!("in_port=LOCAL,{what}"), &marked);
+        }
         for what in ["tcp", "tcp6", "sctp", "sctp6", "icmp", "icmp6"] {
             self.row(0, 840, &format!("in_port=LOCAL,{what}"), &out);
         }
