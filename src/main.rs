@@ -15,10 +15,8 @@ fn main() -> ExitCode {
             gateway::tls::install_provider();
             match applet {
                 Applet::Status => gateway::ask::status(args),
-                Applet::GatewayHelper | Applet::Explain => {
-                    eprintln!("{}: this part is not built into this version", applet::BINARY);
-                    ExitCode::FAILURE
-                }
+                Applet::GatewayHelper => gateway::helper::start::main(args),
+                Applet::Explain => gateway::explain::main(args),
             }
         }
         Call::Print(text) => {
