@@ -6,7 +6,7 @@
 use std::collections::HashMap;
 
 use crate::decide::{Decision, Ingress, Owner, decide};
-use crate::frame::{Datagram, Frame, Tuple};
+use crate::frame::{Datagram, Frame, Tuple, protocol};
 use crate::policy::Policy;
 
 /// Who opened a connection.
@@ -65,6 +65,8 @@ impl Table {
             self.insert(tuple, owner);
         }
         if let (Some(tuple), Some(datagram)) = (frame.tuple(), frame.datagram())
+            // Associations are known apart from connections, and by their ports alone.
+            && tuple.protocol != protocol::SCTP
             && let Some(owner) = Connections::owner(self, &tuple)
         {
             self.datagrams.insert(datagram, owner);

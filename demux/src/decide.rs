@@ -120,7 +120,8 @@ fn neighbour_discovery(split: &Split, ip: &Ip) -> Option<Decision<'static>> {
     if !(ip.protocol == protocol::ICMPV6 && ip.destination.is_ipv6()) {
         return None;
     }
-    let TransportHeader::Icmp { kind, target, .. } = ip.transport else { return None };
+    // Another code is invalid (RFC 4861, section 6.1 and 7.1), and the host drops it.
+    let TransportHeader::Icmp { kind, code: 0, target, .. } = ip.transport else { return None };
     match (kind, target) {
         (icmpv6::SOLICITATION, Some(target)) if split.shared.contains(&IpAddr::V6(target)) => {
             Some(to_management(RuleId::NdForShared))
@@ -199,10 +200,9 @@ fn served<'policy>(claim: Claim<'policy>, ip: &Ip, rules: &ServiceRuleIds) -> De
 
 /// Whose reply is it, once it is no service's.
 fn reply(split: &Split, ip: &Ip, owner: Option<Owner>) -> Decision<'static> {
-    let fragment = ip.fragment != Fragment::No;
-    let partition = split.partition();
-    // Under the partitioned rule the pieces of a datagram are all judged by their owner, whatever they carry.
-    if fragment && partition.is_some() {
+    // The pieces of a datagram are all judged by their owner, whatever they carry: later pieces of IPv6 do not even
+    // show their protocol.
+    if ip.fragment != Fragment::No {
         return by_owner(ip, owner);
     }
     if is_icmp_error(ip) {
@@ -211,7 +211,7 @@ fn reply(split: &Split, ip: &Ip, owner: Option<Owner>) -> Decision<'static> {
     if ip.protocol == protocol::SCTP {
         return by_association(ip, owner);
     }
-    if let Some(ports) = partition {
+    if let Some(ports) = split.partition() {
         if matches!(ip.protocol, protocol::TCP | protocol::UDP) && ports.contains(ip.destination_port()) {
             return decided(Verdict::NorthSouth, RuleId::Partition);
         }
@@ -219,7 +219,7 @@ fn reply(split: &Split, ip: &Ip, owner: Option<Owner>) -> Decision<'static> {
             return decided(Verdict::Both, RuleId::EchoReply);
         }
     }
-    match fragment || split.tracks() {
+    match split.tracks() {
         true => by_owner(ip, owner),
         false => to_management(RuleId::OutsidePartition),
     }
@@ -285,6 +285,8 @@ fn from_overlay<'policy>(policy: &'policy Policy, frame: &Frame) -> Decision<'po
         return Decision { service: Some(service), ..out(RuleId::ExternalAnswer) };
     }
     match ip.protocol {
+        // One way for all pieces: conntrack holds those back whose siblings it does not see.
+        _ if ip.fragment != Fragment::No => out(RuleId::OverlayTracked),
         protocol::SCTP => out(RuleId::OverlaySctp),
         protocol::TCP if !split.tracks() => out(RuleId::OverlayUntracked),
         _ => out(RuleId::OverlayTracked),
@@ -302,6 +304,9 @@ fn from_host(split: &Split, frame: &Frame) -> Decision<'static> {
     }
     if !split.tracks() {
         return out(RuleId::HostOut);
+    }
+    if ip.fragment != Fragment::No {
+        return out(RuleId::HostTracked);
     }
     match (ip.protocol, ip.transport, icmp_kind(ip)) {
         (protocol::TCP, TransportHeader::Tcp { flags, .. }, _) if flags & (TCP_SYN | TCP_ACK) == TCP_SYN => {

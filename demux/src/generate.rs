@@ -1,4 +1,4 @@
-//! Policies and frames made up from a seed, for tests that hold renderers against [`decide`](crate::decide::decide).
+//! Policies and frames made up from a seed, for tests that hold renderers against [`decide`].
 //!
 //! Frames lean towards the policy: its addresses, its ports, the edges of its ranges, so that every rule is met.
 //! Among them are options, extension headers, fragments, ICMP errors, tags, tunnels, cut-off and random bytes. The
@@ -14,7 +14,7 @@ mod random;
 
 use crate::connections::{Table, owner_of};
 use crate::decide::{Decision, Ingress, Owner, decide};
-use crate::frame::Frame;
+use crate::frame::{Frame, protocol};
 use crate::policy::Policy;
 use crate::rule::RuleId;
 use random::Random;
@@ -95,7 +95,10 @@ fn owner_after(case: &Case, policy: &Policy) -> Option<Owner> {
     }
     for piece in std::iter::once(&case.bytes).chain(&case.pieces) {
         let frame = Frame::parse(piece);
-        if let (Some(datagram), Some(owner)) = (frame.datagram(), owner_of(&frame, &table, &table)) {
+        let associated = frame.tuple().is_some_and(|tuple| tuple.protocol == protocol::SCTP);
+        if let (false, Some(datagram), Some(owner)) =
+            (associated, frame.datagram(), owner_of(&frame, &table, &table))
+        {
             table.insert_datagram(datagram, owner);
         }
     }

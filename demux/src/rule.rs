@@ -39,12 +39,11 @@
 //! NodePort sources
 //!   node-port-source, node-port-host-source, node-port-source-denied
 //! reply rule
-//!   tracked-fragment        a fragment (partitioned: asked here)    -> owner
+//!   tracked-fragment        a fragment, asked already               -> owner
 //!   icmp-error              ICMP 3, 4, 11, 12; ICMPv6 1 to 4        -> both
 //!   sctp-lookup             SCTP                                    -> SCTP owner
 //!   partition               partitioned: TCP, UDP to a SNAT port    -> north-south
 //!   echo-reply              partitioned: ICMP 0, ICMPv6 129         -> both
-//!   tracked-fragment        a fragment (tracked: asked here)        -> owner
 //!   owner-lookup            tracked or draining                     -> owner
 //!   outside-partition       partitioned                             -> management
 //! owner
@@ -64,12 +63,14 @@
 //!   foreign-source-mac      any other                               -> drop
 //!   node-port-answer        from A and a NodePort that OVN serves   -> OUT
 //!   external-answer         from E and its port that OVN serves     -> OUT
+//!   overlay-tracked         a fragment                              -> OUT, the pods' from now on
 //!   overlay-sctp            SCTP                                    -> OUT, the pods' from now on
 //!   overlay-untracked       partitioned and not draining: TCP       -> OUT
 //!   overlay-tracked         any other                               -> OUT, the pods' from now on
 //! from the host
 //!   tagged-host             VLAN tag                                -> OUT
 //!   host-tunnel             UDP to a tunnel port                    -> OUT
+//!   host-tracked            tracked or draining: a fragment         -> OUT, the host's from now on
 //!   host-syn                tracked or draining: TCP, SYN, no ACK   -> OUT, the host's from now on
 //!   host-echo               tracked or draining: ICMP 8, ICMPv6 128 -> OUT, the host's from now on
 //!   host-untracked          tracked or draining: TCP, SCTP, ICMP    -> OUT

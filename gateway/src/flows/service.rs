@@ -103,13 +103,13 @@ impl Rows<'_> {
             ServiceAddress::Node(family) => {
                 for address in self.split.shared.iter().filter(|address| Family::of(**address) == family) {
                     let matches = matches.clone().address(End::Source, *address);
-                    self.row(table::OVERLAY, 100, matches, RuleId::NodePortAnswer, self.out());
+                    self.row(table::OVERLAY, 99, matches, RuleId::NodePortAnswer, self.out());
                 }
             }
             ServiceAddress::External(address) => {
-                // Below a NodePort's: an external address may be a shared one.
+                // Above a NodePort's, as on the way in: an external address may be a shared one.
                 let matches = matches.address(End::Source, address);
-                self.row(table::OVERLAY, 99, matches, RuleId::ExternalAnswer, self.out());
+                self.row(table::OVERLAY, 100, matches, RuleId::ExternalAnswer, self.out());
             }
         }
     }

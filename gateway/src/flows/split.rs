@@ -152,6 +152,10 @@ impl<'a> Rows<'a> {
             let tcp = local.clone().protocol(family, protocol::TCP);
             let syn = tcp.clone().masked(Field::TcpFlags, SYN, SYN | ACK);
             let echo = if family == Family::V4 { 8 } else { 128 };
+            // All pieces of a datagram one way: later ones of IPv6 do not show their protocol, and conntrack holds
+            // pieces back whose siblings it does not see.
+            let pieces = local.clone().family(family).fragment();
+            self.row(table::INGRESS, 860, pieces, HostTracked, own.clone());
             self.row(table::INGRESS, 850, syn, HostSyn, own.clone());
             self.row(table::INGRESS, 850, local.clone().icmp(family, echo), HostEcho, own.clone());
             for untracked in [protocol::TCP, protocol::SCTP, icmp_number(family)] {
@@ -187,6 +191,9 @@ impl<'a> Rows<'a> {
         use RuleId::*;
         let pods = self.commit_out(MARK_PODS);
         for family in Family::ALL {
+            // All pieces one way, as for the host's.
+            let pieces = Match::any().family(family).fragment();
+            self.row(table::OVERLAY, 110, pieces, OverlayTracked, pods.clone());
             let sctp = Match::any().protocol(family, protocol::SCTP);
             let associate = match self.datapath.sctp {
                 SctpRule::Learned => {
@@ -249,6 +256,9 @@ impl<'a> Rows<'a> {
             actions
         };
         let (both, host) = (heard_by_others(self.both()), heard_by_others(self.host()));
+        // Asked for the code as well: a bridge's cached flow for an invalid solicitation (code 1) knows no target,
+        // and without this would not tell it from valid ones, whichever their target.
+        let message = |kind| wire.clone().icmp(Family::V6, kind).with(Field::Icmpv6Code, 0u8);
         let arp = wire.clone().arp();
         for address in self.split.shared.iter() {
             match address {
@@ -257,18 +267,17 @@ impl<'a> Rows<'a> {
                     self.row(table::INGRESS, 630, asked, ArpForShared, self.host());
                 }
                 IpAddr::V6(v6) => {
-                    let solicitation = wire.clone().icmp(Family::V6, 135);
-                    let asked = solicitation.with(Field::NdTarget, u128::from(*v6));
+                    let asked = message(135).with(Field::NdTarget, u128::from(*v6));
                     self.row(table::INGRESS, 630, asked, NdForShared, self.host());
                 }
             }
         }
         self.row(table::INGRESS, 620, arp, Arp, both.clone());
         for kind in NEIGHBOUR {
-            self.row(table::INGRESS, 620, wire.clone().icmp(Family::V6, kind), Nd, both.clone());
+            self.row(table::INGRESS, 620, message(kind), Nd, both.clone());
         }
         for kind in ROUTER {
-            self.row(table::INGRESS, 620, wire.clone().icmp(Family::V6, kind), RouterDiscovery, host.clone());
+            self.row(table::INGRESS, 620, message(kind), RouterDiscovery, host.clone());
         }
     }
 
@@ -291,16 +300,13 @@ impl<'a> Rows<'a> {
         use RuleId::*;
         let asked = Match::any().tracked();
         let owner = vec![on_to(table, table::OWNER)];
-        match self.split.partition() {
-            None => self.row(table, 1, asked, TrackedFragment, owner),
-            Some(ports) => {
-                self.row(table, 70, asked, TrackedFragment, owner);
-                for (value, mask) in ports.masks() {
-                    self.partition(table, value, mask);
-                }
-                for (family, kind) in [(Family::V4, 0), (Family::V6, 129)] {
-                    self.row(table, 30, Match::any().icmp(family, kind), EchoReply, self.both());
-                }
+        self.row(table, 70, asked, TrackedFragment, owner);
+        if let Some(ports) = self.split.partition() {
+            for (value, mask) in ports.masks() {
+                self.partition(table, value, mask);
+            }
+            for (family, kind) in [(Family::V4, 0), (Family::V6, 129)] {
+                self.row(table, 30, Match::any().icmp(family, kind), EchoReply, self.both());
             }
         }
         let associations = match self.datapath.sctp {
