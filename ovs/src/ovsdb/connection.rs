@@ -43,7 +43,8 @@ pub(super) struct Connection {
     next_id: u64,
     probe_interval: Option<Duration>,
     heard: Instant,
-    probed: bool,
+    /// When an answer was asked for, if nothing came since.
+    probed: Option<Instant>,
 }
 
 /// What the server said.
@@ -85,7 +86,7 @@ impl Connection {
             next_id: 0,
             probe_interval,
             heard: Instant::now(),
-            probed: false,
+            probed: None,
         })
     }
 
@@ -135,22 +136,20 @@ impl Connection {
     /// Waits for bytes, and probes a silent server.
     async fn fill(&mut self) -> Result<(), Error> {
         self.buffer.reserve(READ_SIZE);
-        let deadline = self.probe_interval.map(|interval| {
-            let patience = if self.probed { interval * 2 } else { interval };
-            self.heard + patience
-        });
+        // The server has the whole interval after the probe, also if we ourselves were stopped for longer.
+        let deadline = self.probe_interval.map(|interval| self.probed.unwrap_or(self.heard) + interval);
         let read = self.reader.read_buf(&mut self.buffer);
         let read = match deadline {
             None => read.await,
             // `timeout_at` looks at the future first: bytes that wait count, however late we look.
             Some(deadline) => match tokio::time::timeout_at(deadline, read).await {
                 Ok(read) => read,
-                Err(_) if self.probed => {
+                Err(_) if self.probed.is_some() => {
                     let seconds = self.heard.elapsed().as_secs();
                     return Err(Error::Silent { remote: self.remote.clone(), seconds });
                 }
                 Err(_) => {
-                    self.probed = true;
+                    self.probed = Some(Instant::now());
                     return self.send(r#"{"id":"echo","method":"echo","params":[]}"#.to_owned());
                 }
             },
@@ -161,7 +160,7 @@ impl Connection {
             Err(error) => Err(self.framing(error.into())),
             Ok(_) => {
                 self.heard = Instant::now();
-                self.probed = false;
+                self.probed = None;
                 Ok(())
             }
         }

@@ -28,6 +28,8 @@ mod tests;
 /// The names of our two monitors, which the server gives back with each update.
 const DATA: &str = "data";
 const SERVER: &str = "server";
+/// Different failures logged before one that works; a peer must not fill the log with inventions.
+const MOST_SAID: usize = 16;
 
 /// Follows the database until the last handle is dropped.
 pub(super) async fn run(config: Config, shared: Arc<Shared>, inbox: mpsc::Receiver<Command>) {
@@ -438,9 +440,13 @@ impl Session {
                 *last_error = Some(text.as_str().into());
             }
         });
-        match self.said.len() < 16 && self.said.insert(text.clone()) {
-            true => tracing::warn!("{}: {text}; trying until it works", self.config.database),
-            false => tracing::debug!("{}: {text}", self.config.database),
+        let new = self.said.len() < MOST_SAID && self.said.insert(text.clone());
+        let database = &self.config.database;
+        match error {
+            _ if !new => tracing::debug!("{database}: {text}"),
+            // What a cluster is like, and no fault.
+            Error::WrongMember { .. } => tracing::info!("{database}: {text}"),
+            _ => tracing::warn!("{database}: {text}; trying until it works"),
         }
     }
 

@@ -101,8 +101,12 @@ impl Server {
     }
 
     pub(crate) fn appctl(&self, arguments: &[&str]) -> String {
+        self.try_appctl(arguments).unwrap_or_else(|error| panic!("{error}"))
+    }
+
+    pub(crate) fn try_appctl(&self, arguments: &[&str]) -> Result<String, String> {
         let target = self.path("ctl");
-        tool("ovs-appctl", &[&["-t", &target, "-T", "20"], arguments].concat())
+        try_tool("ovs-appctl", &[&["-t", &target, "-T", "20"], arguments].concat())
     }
 }
 
@@ -114,11 +118,16 @@ impl Drop for Server {
 
 /// Runs a tool to its end and gives what it prints.
 pub(crate) fn tool(name: &str, arguments: &[&str]) -> String {
-    let output =
-        Command::new(name).args(arguments).output().unwrap_or_else(|error| panic!("{name}: {error}"));
+    try_tool(name, arguments).unwrap_or_else(|error| panic!("{error}"))
+}
+
+fn try_tool(name: &str, arguments: &[&str]) -> Result<String, String> {
+    let output = Command::new(name).args(arguments).output().map_err(|error| format!("{name}: {error}"))?;
     let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-    assert!(output.status.success(), "{name} {arguments:?}: {out}{err}");
-    out.trim().to_owned()
+    match output.status.success() {
+        true => Ok(out.trim().to_owned()),
+        false => Err(format!("{name} {arguments:?}: {out}{err}")),
+    }
 }
 
 /// A configuration that does not wait long between attempts.

@@ -47,6 +47,49 @@ async fn recovers_from(says: &'static [u8], closes: bool, told: &str) {
     soon("sync", db.wait_synced()).await;
 }
 
+/// Lines of the log of this thread from now on.
+fn log() -> (tracing::subscriber::DefaultGuard, impl Fn(&str) -> usize) {
+    use std::io::Write;
+    use std::sync::Mutex;
+    #[derive(Clone, Default)]
+    struct Lines(Arc<Mutex<Vec<u8>>>);
+    impl Write for Lines {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            self.0.lock().unwrap().extend_from_slice(bytes);
+            Ok(bytes.len())
+        }
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+    let lines = Lines::default();
+    let writer = lines.clone();
+    let subscriber = tracing_subscriber::fmt().with_ansi(false).with_writer(move || writer.clone()).finish();
+    let guard = tracing::subscriber::set_default(subscriber);
+    let count = move |part: &str| {
+        let text = String::from_utf8(lines.0.lock().unwrap().clone()).unwrap();
+        text.lines().filter(|line| line.contains(part)).count()
+    };
+    (guard, count)
+}
+
+#[tokio::test]
+async fn a_failure_is_logged_once_until_it_works() {
+    let (_guard, lines) = log();
+    let mut server = Server::stopped(VSWITCH_SCHEMA);
+    let (task, count) = fake(&server.path("sock"), b"nonsense", true);
+    let db = Db::spawn(config(&[server.remote()], "Open_vSwitch", monitors()));
+    until_db(&db, "attempts", |_, _| count.load(Ordering::Relaxed) >= 6).await;
+    task.abort();
+    assert_eq!((lines("WARN"), lines("does not speak JSON-RPC")), (1, 1));
+    server.start();
+    soon("sync", db.wait_synced()).await;
+    assert_eq!(lines("following unix:"), 1);
+    server.kill();
+    until_db(&db, "attempts", |_, status| matches!(status, Status::Connecting { attempts: 4.., .. })).await;
+    assert_eq!((lines("closed the connection"), lines("is ovsdb-server running there")), (1, 1));
+}
+
 #[tokio::test]
 async fn garbage() {
     recovers_from(b"HTTP/1.1 400 Bad Request\r\n\r\n", false, "does not speak JSON-RPC").await;
