@@ -179,11 +179,28 @@ impl From<ConfigError> for Stop {
     }
 }
 
+impl From<&clap::Error> for Stop {
+    /// The whole of clap's error as one line with its remedy.
+    fn from(error: &clap::Error) -> Self {
+        use clap::error::ErrorKind;
+        let text = error.render().to_string();
+        if matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) {
+            return Stop::Asked(text);
+        }
+        let lines = text.lines().map(str::trim).take_while(|line| !line.starts_with("Usage:"));
+        let said = lines.filter(|line| !line.is_empty() && !line.starts_with("For more information"));
+        let line = said
+            .map(|line| line.trim_start_matches("error: ").trim_start_matches("tip: "))
+            .fold(String::new(), |all, part| if all.is_empty() { part.to_owned() } else { join(all, part) });
+        Stop::Wrong(format!("{line} (--help lists the flags)"))
+    }
+}
+
 impl HelperArgs {
     /// Reads the command line (with the program's name first), then the settings file for what the command line
     /// left out, and checks that the two needed names are there.
     pub fn load(args: impl IntoIterator<Item = OsString>, paths: &Paths) -> Result<Self, Stop> {
-        let mut flags = Self::try_parse_from(args).map_err(|error| stop(&error))?;
+        let mut flags = Self::try_parse_from(args).map_err(|error| Stop::from(&error))?;
         let (path, required) = match &flags.config {
             Some(path) => (path.clone(), true),
             None => (paths.ovn_k8s_conf(), false),
@@ -224,7 +241,9 @@ impl HelperArgs {
         fill(&mut self.k8s_api_server, file, "k8s_api_server", not_empty)?;
         fill(&mut self.k8s_token_file, file, "k8s_token_file", path)?;
         fill(&mut self.k8s_ca_file, file, "k8s_ca_file", path)?;
-        fill(&mut self.k8s_ca_file, file, "k8s_ca_certificate", path)?;
+        // The file may name the place where a CA would be; one that is not there leaves the word to the database.
+        let ca = file.read_as("k8s_ca_certificate", path)?.filter(|ca| ca.exists());
+        self.k8s_ca_file = self.k8s_ca_file.take().or(ca);
         raise(&mut self.allow_insecure_token, file, "allow_insecure_token")?;
         extend(&mut self.service_cluster_ip_range, file, "service_cluster_ip_range")?;
         fill(&mut self.service_node_port_range, file, "service_node_port_range", port_range)?;
@@ -303,21 +322,6 @@ impl HelperArgs {
             restore_wait: !self.no_restore_wait,
         }
     }
-}
-
-/// The whole of a clap error as one line with its remedy.
-fn stop(error: &clap::Error) -> Stop {
-    use clap::error::ErrorKind;
-    let text = error.render().to_string();
-    if matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) {
-        return Stop::Asked(text);
-    }
-    let lines = text.lines().map(str::trim).take_while(|line| !line.starts_with("Usage:"));
-    let said = lines.filter(|line| !line.is_empty() && !line.starts_with("For more information"));
-    let line = said
-        .map(|line| line.trim_start_matches("error: ").trim_start_matches("tip: "))
-        .fold(String::new(), |all, part| if all.is_empty() { part.to_owned() } else { join(all, part) });
-    Stop::Wrong(format!("{line} (--help lists the flags)"))
 }
 
 /// Joins two lines of an error so that they read as one.

@@ -88,8 +88,8 @@ impl Metrics {
         self.flows_wanted.set(count(status.flows.wanted));
         self.flows_installed.set(count(status.flows.installed));
         self.flows_foreign.set(count(status.flows.foreign));
-        self.conntrack_entries.set(status.bridge.conntrack_entries.map_or(-1, |n| count_u64(n)));
-        self.conntrack_limit.set(status.bridge.conntrack_limit.map_or(-1, |n| count_u64(n)));
+        self.conntrack_entries.set(status.bridge.conntrack_entries.map_or(-1, count_u64));
+        self.conntrack_limit.set(status.bridge.conntrack_limit.map_or(-1, count_u64));
         self.services.set(count(status.services.known));
         self.services_refused.set(count(status.services.refused.len()));
         for source in &status.sources {

@@ -9,7 +9,7 @@
 //!                                                 +-> HostTask (routes, nft, sysctls), HealthServers
 //! ```
 //!
-//! [`daemon`] is the loop; everything it decides by is pure ([`bridge`], [`northbound`], [`facts`], [`restore`],
+//! [`daemon`] is the loop, its pass and its upkeep in the modules beside it; everything it decides by is pure ([`bridge`], [`northbound`], [`facts`], [`restore`],
 //! [`adopt`]) and everything it touches is a thin rim ([`observe`], [`switch`], [`vswitchd`], [`host_task`]).
 //!
 //! It never adds or removes the NIC, never writes the northbound database, never changes what does not carry its
@@ -31,10 +31,12 @@ pub mod http;
 pub mod metrics;
 pub mod northbound;
 pub mod observe;
+mod reconcile;
 pub mod report;
 pub mod restore;
 pub mod settings;
 pub mod start;
 pub mod status;
 pub mod switch;
+mod upkeep;
 pub mod vswitchd;

@@ -157,6 +157,7 @@ fn problems(helper: &Helper) -> Vec<String> {
     if let Some(error) = helper.last_error.as_ref().filter(|_| !helper.switch.in_step()) {
         problems.push(format!("flows: {error}"));
     }
+    problems.extend(helper.switch.conflicts().iter().cloned());
     problems
 }
 

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use demux::policy::{ServiceKey, ServiceRules};
 use demux::rule::RuleId;
-use ovs::openflow::{Connection, Cookies, Dumped, Error, FlowMod, Plan, diff};
+use ovs::openflow::{Changes, Connection, Cookies, Dumped, Error, FlowMod, Plan, diff};
 use tokio::time::timeout;
 
 use super::adopt::Foreign;
@@ -46,6 +46,7 @@ pub struct Report {
 pub struct Switch {
     address: String,
     connection: Option<Arc<Connection>>,
+    changes: Option<Changes>,
     rendering: Option<Rendering>,
     /// Everything wanted is installed, as far as is known.
     in_step: bool,
@@ -61,6 +62,7 @@ impl Switch {
         Self {
             address,
             connection: None,
+            changes: None,
             rendering: None,
             in_step: false,
             foreign: Foreign::default(),
@@ -74,6 +76,8 @@ impl Switch {
     pub async fn connect(&mut self) -> Result<(), Error> {
         if self.connection.is_none() {
             let connection = bounded(Connection::connect(&self.address)).await?;
+            // The watch before the first dump, so that no change falls between.
+            self.changes = Some(bounded(connection.watch(vec![cookie::learned()])).await?);
             self.connection = Some(Arc::new(connection));
             self.in_step = false;
         }
@@ -96,9 +100,26 @@ impl Switch {
         }
     }
 
+    /// The switch's OpenFlow address.
+    pub fn address(&self) -> &str {
+        &self.address
+    }
+
+    /// Resolves when somebody else changed flows of the bridge; never while nobody watches.
+    pub async fn drifted(&mut self) {
+        let told = match &mut self.changes {
+            Some(changes) => changes.next().await,
+            None => None,
+        };
+        if told.is_none() {
+            std::future::pending::<()>().await;
+        }
+    }
+
     /// Forgets the connection: what is on the bridge is not known any more.
     pub fn disconnect(&mut self) {
         self.connection = None;
+        self.changes = None;
         self.in_step = false;
         self.installed = 0;
     }

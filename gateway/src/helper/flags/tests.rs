@@ -67,13 +67,15 @@ fn both_spellings_of_every_flag() {
 fn the_command_line_comes_before_the_file() {
     let file = "physical_bridge = brx\nphysical_interface = \"ethx\"\nconntrack_zone = 64001\nmtu = 1400\n\
                 reply_rule = Tracked\nservice_cluster_ip_range = 10.1.0.0/16, fd01::/112\nadopt = yes\n\
-                k8s_ca_certificate = /etc/ca.crt\nunix_socket = /not/for/us\n";
+                k8s_ca_certificate = /etc/hostname\nunix_socket = /not/for/us\n";
     let flags = load_with("--physical-bridge=breth0 --conntrack-zone=5", file).unwrap();
     let settings = flags.settings();
     assert_eq!((settings.bridge.as_str(), settings.interface.as_str()), ("breth0", "ethx"));
     assert_eq!((settings.zone, settings.reply, settings.adopt), (5, ReplySetting::Tracked, true));
     assert_eq!(settings.service_ranges.len(), 2);
-    assert_eq!(flags.k8s_ca_file.as_deref(), Some(Path::new("/etc/ca.crt")));
+    assert_eq!(flags.k8s_ca_file.as_deref(), Some(Path::new("/etc/hostname")));
+    let absent = load_with(NEEDED, "k8s_ca_certificate = /nonexistent/ca.crt\n").unwrap();
+    assert_eq!(absent.k8s_ca_file, None, "then the text in the database counts");
     assert_eq!(flags.nb_db, None);
 }
 

@@ -1,0 +1,282 @@
+//! One pass of the loop: look at everything, decide, mend what differs.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use demux::policy::{Policy, PortRange, ServiceKey, Split};
+use kubernetes::ClientConfig;
+
+use super::bridge::BridgeView;
+use super::daemon::{CLOSE_WATCH, Helper, some_rows, some_rules};
+use super::facts::wanted;
+use super::northbound::{self, GatewayRouter};
+use super::observe::{self, Followed};
+use super::restore::Phase;
+use super::start;
+use super::switch::Licence;
+use crate::flows::Rendering;
+use crate::host_paths::{HostInputs, ServiceHostRows, sockets_in_the_way};
+use crate::services::Catalogue;
+
+/// How long the first write waits for the northbound database.
+const NORTHBOUND_GRACE: Duration = Duration::from_secs(5);
+
+impl Helper {
+    /// Looks at everything and mends what differs. `whole`: also compare flow by flow.
+    pub(super) async fn reconcile(&mut self, whole: bool) {
+        self.observe().await;
+        self.mend_patch().await;
+        let wanted = wanted(&self.facts, &self.parts.settings);
+        let rebuild = self.wanted.as_ref().is_none_or(|before| before.node != wanted.node);
+        let host_changed = self.wanted.as_ref().is_none_or(|before| before.host != wanted.host);
+        self.wanted = Some(wanted);
+        let synced = self.parts.source.synced();
+        let catalogue_changed = synced && (rebuild || self.from_cache || !self.catalogue_built);
+        if catalogue_changed {
+            self.rebuild_catalogue();
+        }
+        self.want_flows(catalogue_changed);
+        self.mend_flows(whole).await;
+        if synced && (host_changed || catalogue_changed) {
+            self.parts.host.set(self.host_inputs());
+            self.health.reconcile(&self.catalogue.health_checks()).await;
+        } else {
+            self.parts.host.look_again();
+        }
+        self.follow_restart().await;
+        self.pin_mac().await;
+        self.tell();
+    }
+
+    pub(super) async fn observe(&mut self) {
+        let snapshot = self.parts.local.db.snapshot();
+        let (name, uplink) = (&self.parts.settings.bridge, &self.parts.settings.interface);
+        let bridge = BridgeView::of(&snapshot, name, uplink);
+        self.follow_northbound(&bridge);
+        let (router, missing) = self.router();
+        self.facts.bridge = bridge;
+        self.follow_api_settings();
+        self.facts.router = router;
+        self.facts.router_missing = missing;
+        self.facts.service_cidrs = self.parts.source.service_cidrs();
+        match observe::addresses(&self.parts.netlink).await {
+            Ok(addresses) => self.facts.addresses = addresses,
+            Err(error) => tracing::warn!("the host's addresses cannot be read: {error}"),
+        }
+        if let Some(split) = self.switch.rendering().map(|rendering| &rendering.policy().split) {
+            self.facts.last = Some(split.clone());
+        }
+        let range =
+            self.facts.router.as_ref().and_then(|router| router.ports).or(self.parts.settings.snat_ports);
+        let in_force = self.facts.last.as_ref().and_then(Split::partition).is_some();
+        self.facts.sockets_in_range = match range {
+            Some(range) if !in_force => self.sockets_in(range),
+            _ => Vec::new(),
+        };
+        self.look_at_conntrack().await;
+    }
+
+    /// Sockets of the host that the partitioned rule would cut off.
+    pub(super) fn sockets_in(&self, range: PortRange) -> Vec<String> {
+        let shared = match &self.facts.router {
+            Some(router) => router.addresses.clone(),
+            None => self.facts.last.as_ref().map(|last| last.shared.clone()).unwrap_or_default(),
+        };
+        match sockets_in_the_way(&shared, range) {
+            Ok(sockets) => sockets.iter().map(ToString::to_string).collect(),
+            Err(error) => vec![format!("the host's sockets cannot be listed: {error}")],
+        }
+    }
+
+    pub(super) fn follow_northbound(&mut self, bridge: &BridgeView) {
+        let Some(iface_id) = bridge.iface_id.clone() else { return };
+        if self.northbound.as_ref().is_some_and(|(followed, _)| *followed == iface_id) {
+            return;
+        }
+        let ovn_nb = bridge.external_ids.get("ovn-nb").map(String::as_str);
+        match observe::nb_remotes(&self.parts.nb, ovn_nb, &self.parts.paths) {
+            Ok(remotes) => {
+                let followed = Followed::northbound(remotes, self.parts.tls.clone(), &iface_id);
+                self.northbound = Some((iface_id, followed));
+                self.northbound_error = None;
+            }
+            Err(error) => self.northbound_error = Some(error),
+        }
+    }
+
+    pub(super) fn router(&self) -> (Option<GatewayRouter>, Option<String>) {
+        let Some((iface_id, followed)) = &self.northbound else {
+            let missing = self.northbound_error.clone().unwrap_or_else(|| {
+                "the patch port's end on br-int has no iface-id; gateway-init sets it".to_owned()
+            });
+            return (None, Some(missing));
+        };
+        if !followed.known() {
+            let error = followed.error().unwrap_or_else(|| "no answer yet".to_owned());
+            return (None, Some(format!("northbound database {}: {error}", followed.origin)));
+        }
+        match northbound::gateway_router(&followed.db.snapshot(), iface_id) {
+            Some(router) => (Some(router), None),
+            None => (None, Some(format!("no gateway router is behind the logical port {iface_id}"))),
+        }
+    }
+
+    /// The API server's address or token changed in the local database: go on with the new one.
+    pub(super) fn follow_api_settings(&mut self) {
+        let external_ids = &self.facts.bridge.external_ids;
+        if self.parts.settings.manifests.is_some() || *external_ids == self.api_settings {
+            return;
+        }
+        let first = self.api_settings.is_empty();
+        self.api_settings.clone_from(external_ids);
+        match ClientConfig::from_settings(&start::node_settings(&self.parts.flags, external_ids)) {
+            Ok(_) if first => {}
+            Ok(client) => self.parts.source.reconfigure(client),
+            Err(error) => tracing::warn!("the API server's new settings are not used: {error}"),
+        }
+    }
+
+    pub(super) async fn mend_patch(&mut self) {
+        let snapshot = self.parts.local.db.snapshot();
+        let operations = self.facts.bridge.mend_patch(&snapshot);
+        if operations.is_empty() || self.patch_tried == snapshot.generation() {
+            return;
+        }
+        self.patch_tried = snapshot.generation();
+        match self.parts.local.db.transact(operations).await {
+            Ok(_) => {
+                tracing::info!("the patch pair between {} and br-int is made", self.parts.settings.bridge)
+            }
+            Err(error) => tracing::warn!("the patch pair cannot be made: {error}"),
+        }
+    }
+
+    pub(super) fn rebuild_catalogue(&mut self) {
+        let Some(wanted) = &self.wanted else { return };
+        let mut catalogue = Catalogue::new(wanted.node.clone());
+        let keys: Vec<_> = self.parts.source.services().map(|service| service.key.clone()).collect();
+        for key in keys {
+            catalogue.update(&key, self.parts.source.view(&key).as_ref());
+        }
+        self.catalogue = catalogue;
+        self.catalogue_built = true;
+        self.from_cache = false;
+    }
+
+    /// Renders anew when the split, the datapath or all services changed.
+    pub(super) fn want_flows(&mut self, services_changed: bool) {
+        let Some(wanted) = &self.wanted else { return };
+        let current = self.switch.rendering();
+        let same = current.is_some_and(|rendering| {
+            rendering.policy().split == wanted.split && *rendering.datapath() == wanted.datapath
+        });
+        if same && !services_changed {
+            return;
+        }
+        let mut policy = Policy::new(wanted.split.clone());
+        if self.parts.source.synced() {
+            for key in self.catalogue.keys() {
+                if let Some(rules) = some_rules(self.catalogue.granted(key).rules) {
+                    policy.set_service(key.clone(), rules);
+                }
+            }
+        } else if let Some(cached) = &self.cached {
+            self.from_cache = true;
+            for (key, rules) in cached.services() {
+                policy.set_service(key.clone(), rules.clone());
+            }
+        }
+        self.switch.want(Rendering::new(policy, wanted.datapath));
+        self.cache_soon();
+    }
+
+    /// Whether enough is known to take flows away.
+    pub(super) fn licence(&self) -> Licence {
+        let northbound = match &self.northbound {
+            Some((_, followed)) => followed.known() || self.started.elapsed() >= NORTHBOUND_GRACE,
+            None => self.facts.bridge.iface_id.is_none() || self.northbound_error.is_some(),
+        };
+        if self.parts.source.synced() && self.parts.local.known() && northbound {
+            Licence::Whole
+        } else {
+            Licence::FillEmpty
+        }
+    }
+
+    pub(super) async fn mend_flows(&mut self, whole: bool) {
+        if !self.facts.bridge.present || self.facts.bridge.mac.is_none() {
+            return;
+        }
+        let connected_before = self.switch.is_connected();
+        if let Err(error) = self.switch.connect().await {
+            self.failed(&error);
+            return;
+        }
+        if !connected_before {
+            let armed = self.armed();
+            self.phase = Phase::connected(self.started.elapsed(), armed);
+        }
+        if self.switch.in_step() && !whole {
+            self.retry = None;
+            return;
+        }
+        let drift_expected = !self.switch.in_step();
+        let (licence, zone, adopt) = (self.licence(), self.parts.settings.zone, self.parts.settings.adopt);
+        let began = Instant::now();
+        match self.switch.compare(licence, zone, adopt).await {
+            Ok(report) => {
+                self.last_full = Instant::now();
+                self.trouble.recovered();
+                if report.changed > 0 {
+                    let took = began.elapsed();
+                    self.parts.metrics.programmed(report.changed, took);
+                    if drift_expected {
+                        tracing::info!(
+                            "{} flows changed, {} were right, in {} ms",
+                            report.changed,
+                            report.same,
+                            took.as_millis()
+                        );
+                    } else {
+                        self.parts.metrics.drift_repaired.inc_by(report.changed as u64);
+                        tracing::warn!("{} flows had drifted and are put right", report.changed);
+                    }
+                } else if drift_expected && licence == Licence::Whole {
+                    tracing::info!(
+                        "{} flows are as wanted, adopted in {} ms",
+                        report.same,
+                        began.elapsed().as_millis()
+                    );
+                }
+                if licence == Licence::Whole {
+                    self.retry = None;
+                } else {
+                    self.retry_after(CLOSE_WATCH);
+                }
+            }
+            Err(error) => self.failed(&error),
+        }
+    }
+
+    pub(super) async fn look_for_drift(&mut self) {
+        if !self.switch.in_step() {
+            return;
+        }
+        match self.switch.looks_right().await {
+            Ok(true) => {}
+            Ok(false) => self.mend_flows(true).await,
+            Err(error) => self.failed(&error),
+        }
+    }
+
+    pub(super) fn host_inputs(&self) -> Option<HostInputs> {
+        let wanted = self.wanted.as_ref()?;
+        let services: BTreeMap<ServiceKey, Arc<ServiceHostRows>> = self
+            .catalogue
+            .keys()
+            .filter_map(|key| Some((key.clone(), some_rows(self.catalogue.granted(key).host)?)))
+            .collect();
+        Some(HostInputs { node: wanted.host.clone(), services })
+    }
+}

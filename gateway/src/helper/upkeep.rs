@@ -1,0 +1,138 @@
+//! What the loop looks after beside flows and host paths: vswitchd's restart, its conntrack table, the pinned MAC,
+//! and the policy in the state folder.
+
+use std::time::{Duration, Instant};
+
+use ovs::openflow::flood::set_no_flood;
+use ovs::openflow::{Connection, Cookies};
+use ovs::ovsdb::{Datum, Operation};
+use tokio::time::Instant as TokioInstant;
+
+use super::bridge::{INTEGRATION_BRIDGE, patch_names};
+use super::daemon::{CLOSE_WATCH, Helper};
+use super::restore::{self, Order, Seen};
+use super::switch::Licence;
+use super::vswitchd;
+
+/// How often the conntrack zone is counted: a dump of it may be long.
+const CONNTRACK: Duration = Duration::from_secs(30);
+/// The state folder's policy is written at most so often.
+const CACHE: Duration = Duration::from_secs(5);
+
+impl Helper {
+    /// `flow-restore-wait` around a restart of vswitchd, on the kernel datapath.
+    pub(super) async fn follow_restart(&mut self) {
+        if !self.facts.bridge.present || self.facts.bridge.userspace || !self.parts.settings.restore_wait {
+            return;
+        }
+        let integration = if self.phase.is_waiting() { self.integration_flows().await } else { None };
+        let seen = Seen {
+            now: self.started.elapsed(),
+            kernel: true,
+            armed: self.armed(),
+            ours_in: self.switch.in_step(),
+            integration,
+        };
+        let (phase, order) = self.phase.next(seen);
+        self.phase = phase;
+        if order != Order::Leave {
+            self.set_restore_wait(order == Order::Arm).await;
+        }
+        if self.phase.is_waiting() {
+            self.retry_after(CLOSE_WATCH);
+        }
+    }
+
+    pub(super) fn armed(&self) -> bool {
+        self.facts.bridge.other_config.get(restore::KEY).map(String::as_str) == Some("true")
+    }
+
+    pub(super) async fn integration_flows(&self) -> Option<u32> {
+        let address = format!("unix:{}", self.parts.paths.bridge_mgmt(INTEGRATION_BRIDGE).display());
+        let connection = Connection::connect(&address).await.ok()?;
+        connection.aggregate(Cookies::ANY).await.ok().map(|sum| sum.flows)
+    }
+
+    pub(super) async fn set_restore_wait(&self, arm: bool) {
+        let row = Operation::mutate("Open_vSwitch");
+        let change = if arm {
+            row.put_key("other_config", restore::KEY, "true")
+        } else {
+            row.take("other_config", Datum::set([restore::KEY]))
+        };
+        let count = Operation::mutate("Open_vSwitch").add("next_cfg", 1);
+        match self.parts.local.db.transact(vec![change, count]).await {
+            Ok(_) if arm => tracing::info!("flow-restore-wait is armed for vswitchd's next restart"),
+            Ok(_) => tracing::info!("flows are back: vswitchd goes to work"),
+            Err(error) => tracing::warn!("flow-restore-wait cannot be changed: {error}"),
+        }
+    }
+
+    /// On a bridge with further ports the MAC that host and router share must stay where it is, and the overlay's
+    /// port must not hear what is flooded. vswitchd forgets both when it restarts.
+    pub(super) async fn pin_mac(&mut self) {
+        let bridge = &self.facts.bridge;
+        let Some(mac) = bridge.mac.filter(|_| !self.pinned && self.switch.is_connected()) else { return };
+        if bridge.other_ports.is_empty() || bridge.overlay.is_none() {
+            return;
+        }
+        let name = &self.parts.settings.bridge;
+        let pinned = vswitchd::pin_mac(&self.parts.paths, name, mac).await;
+        let quiet = set_no_flood(self.switch.address(), &patch_names(name).0, true).await;
+        self.pinned = pinned.is_ok() && quiet.is_ok();
+        if let Err(error) = pinned {
+            tracing::warn!("the MAC of {name} cannot be pinned: {error}");
+        }
+        if let Err(error) = quiet {
+            tracing::warn!("the patch port cannot be left out of floods: {error}");
+        }
+    }
+
+    pub(super) async fn look_at_conntrack(&mut self) {
+        if self.last_conntrack.is_some_and(|at| at.elapsed() < CONNTRACK) || !self.facts.bridge.present {
+            return;
+        }
+        self.last_conntrack = Some(Instant::now());
+        match vswitchd::conntrack(&self.parts.paths, self.parts.settings.zone).await {
+            Ok(conntrack) => {
+                self.conntrack = conntrack;
+                self.conntrack_known = true;
+                self.facts.draining = conntrack.pods_tcp > 0;
+            }
+            Err(_) => self.conntrack_known = false,
+        }
+        let full = self.conntrack.limit.is_some_and(|limit| self.conntrack.entries >= limit / 10 * 9);
+        if full && !self.warned_conntrack {
+            tracing::warn!(
+                "{} connections are tracked in zone {} and the table holds {:?}: new pod connections will be lost; raise dpctl/ct-set-maxconns or use the partitioned rule",
+                self.conntrack.entries,
+                self.parts.settings.zone,
+                self.conntrack.limit
+            );
+        }
+        self.warned_conntrack = full;
+    }
+
+    pub(super) fn cache_soon(&mut self) {
+        if self.cache_due.is_none() {
+            self.cache_due = Some(TokioInstant::now() + CACHE);
+        }
+    }
+
+    /// Only what is really known is kept: a policy from the cache would outlive its truth.
+    pub(super) fn write_cache(&mut self) {
+        self.cache_due = None;
+        let Some(rendering) = self.switch.rendering().filter(|_| self.licence() == Licence::Whole) else {
+            return;
+        };
+        if self.facts.router.is_none() && self.facts.last.is_none() {
+            return;
+        }
+        let (cache, policy) = (self.cache.clone(), rendering.policy().clone());
+        tokio::task::spawn_blocking(move || {
+            if let Err(error) = cache.store(&policy) {
+                tracing::warn!("the policy cannot be kept in the state folder: {error}");
+            }
+        });
+    }
+}
