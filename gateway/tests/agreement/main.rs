@@ -68,7 +68,8 @@ fn classifier_and_bridge_agree() {
     let missed: Vec<RuleId> = reachable().filter(|rule| !seen.rules.contains_key(rule)).collect();
     assert!(missed.is_empty(), "no frame met {missed:?}");
     let drops = DropReason::ALL.map(Verdict::Drop);
-    let verdicts = [Verdict::Management, Verdict::NorthSouth, Verdict::Both, Verdict::Uplink, Verdict::Switch];
+    let verdicts =
+        [Verdict::Management, Verdict::NorthSouth, Verdict::Both, Verdict::Uplink, Verdict::Switch];
     for verdict in verdicts.into_iter().chain(drops) {
         assert!(seen.verdicts.contains(&verdict), "no frame met {verdict}");
     }
