@@ -16,6 +16,7 @@ use std::fs::File;
 use std::io::{Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
+use std::time::{Duration, Instant};
 
 use nix::sys::wait::WaitStatus;
 use nix::unistd::Pid;
@@ -204,10 +205,17 @@ fn fork_with_pipe() -> Result<Fork, DaemonError> {
     }
 }
 
-/// Fails when this process has more than one thread.
+/// Fails when this process has more than one thread. One that was joined just now stays listed for a moment more, and
+/// the kernel tells nobody when it is gone: hence a short patience.
 fn refuse_threads() -> Result<(), DaemonError> {
-    let count = std::fs::read_dir("/proc/self/task").map(Iterator::count).unwrap_or(1);
-    if count > 1 { Err(DaemonError::Threads(count)) } else { Ok(()) }
+    let patience = Instant::now() + Duration::from_secs(1);
+    loop {
+        match std::fs::read_dir("/proc/self/task").map(Iterator::count) {
+            Ok(count) if count > 1 && Instant::now() > patience => return Err(DaemonError::Threads(count)),
+            Ok(count) if count > 1 => std::thread::sleep(Duration::from_millis(1)),
+            _ => return Ok(()),
+        }
+    }
 }
 
 /// Points the standard descriptors at /dev/null, so that no terminal is kept busy.

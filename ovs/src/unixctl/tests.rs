@@ -26,8 +26,7 @@ impl Daemon {
         let runtime =
             tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
         let path = dir.path().join(name);
-        let args = VlogArgs { verbose: vec!["any:off".into()], ..VlogArgs::default() };
-        let vlog = Vlog::for_tests(&args);
+        let vlog = Vlog::for_tests(&VlogArgs::default());
         let guard = runtime.enter();
         let mut server = Server::bind(&path, "prog", "1.2.3", &vlog).unwrap();
         server.register("echo", "[WORD]...", 1, 3, |args| async move {
@@ -93,8 +92,8 @@ fn ovs_appctl_changes_levels() {
     let daemon = Daemon::start();
     assert!(daemon.appctl(&["vlog/set", "ovsdb:console:dbg", "unixctl:syslog:warn"]).status.success());
     let list = stdout(&daemon.appctl(&["vlog/list"]));
-    assert!(list.contains("ovsdb              DBG        OFF        OFF\n"), "{list}");
-    assert!(list.contains("unixctl            OFF       WARN        OFF\n"), "{list}");
+    assert!(list.contains("ovsdb              DBG       INFO       INFO\n"), "{list}");
+    assert!(list.contains("unixctl           INFO       WARN       INFO\n"), "{list}");
     let refused = daemon.appctl(&["vlog/set", "consol:dbg"]);
     assert_eq!(refused.status.code(), Some(2));
     assert!(stderr(&refused).contains("consol"), "{refused:?}");

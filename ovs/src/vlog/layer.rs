@@ -64,7 +64,8 @@ impl<S: Subscriber> Layer<S> for VlogLayer {
         if text.emer && level == Level::Err {
             level = Level::Emer;
         }
-        let module = self.shared.levels.module(metadata.target());
+        let target = text.target.take();
+        let module = self.shared.levels.module(target.as_deref().unwrap_or(metadata.target()));
         let levels = self.shared.levels.of(module);
         if levels.iter().all(|most| level > *most) {
             return;
@@ -92,6 +93,8 @@ struct Text {
     message: String,
     fields: String,
     emer: bool,
+    /// Events that come from the `log` crate all have the target `log`, and their own in a field.
+    target: Option<String>,
 }
 
 impl Text {
@@ -123,6 +126,12 @@ impl Visit for Text {
     fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
         if field.name() == "message" {
             let _ = write!(self.message, "{value:?}");
+            return;
+        }
+        if let Some(name) = field.name().strip_prefix("log.") {
+            if name == "target" {
+                self.target = Some(format!("{value:?}"));
+            }
             return;
         }
         let comma = if self.fields.is_empty() { "" } else { ", " };

@@ -81,6 +81,8 @@ pub enum VlogError {
 #[derive(Clone, Debug)]
 pub struct Vlog {
     shared: Arc<Shared>,
+    /// Events may come: callsites remember whether they are wanted, and have to be asked to look again.
+    live: bool,
 }
 
 /// What the layer and all handles share.
@@ -119,10 +121,11 @@ impl Vlog {
         }));
     }
 
-    /// A handle that no events come to.
+    /// A handle that no events come to, and that leaves the callsites of tests beside it alone.
     #[cfg(test)]
     pub(crate) fn for_tests(args: &VlogArgs) -> Self {
-        Self::build("prog", args, &[], &Paths::from_env()).unwrap().0
+        let (vlog, _) = Self::build("prog", args, &[], &Paths::from_env()).unwrap();
+        Self { live: false, ..vlog }
     }
 
     /// The same without installing the layer.
@@ -137,7 +140,7 @@ impl Vlog {
             sinks: Sinks::new(program, args.syslog_target),
             sequence: std::sync::atomic::AtomicU64::new(0),
         });
-        let vlog = Self { shared: shared.clone() };
+        let vlog = Self { shared: shared.clone(), live: true };
         for spec in &args.verbose {
             vlog.set(spec)?;
         }
@@ -152,8 +155,9 @@ impl Vlog {
         match Spec::parse(spec, &|word| self.shared.levels.knows(word))? {
             Spec::Levels { module, destination, level } => {
                 self.shared.levels.set(module.as_deref(), destination, level);
-                // Callsites remember whether they are wanted.
-                tracing::callsite::rebuild_interest_cache();
+                if self.live {
+                    tracing::callsite::rebuild_interest_cache();
+                }
             }
             Spec::Pattern { destination, pattern } => self.shared.sinks.set_pattern(destination, &pattern),
             Spec::Facility(facility) => self.shared.sinks.set_facility(facility),
