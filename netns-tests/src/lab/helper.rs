@@ -72,6 +72,9 @@ pub trait Helper: Send + Sync + fmt::Debug {
     /// Returns when the bridge serves these Services and no others. The lab's manifests say them already.
     fn follow(&self, services: &[ServiceSpec]) -> Result<()>;
 
+    /// Ends it and starts it again the same way; returns when it is ready. What it programmed stays meanwhile.
+    fn restart(&self, how: Stop) -> Result<()>;
+
     /// Ends it. What it programmed stays.
     fn stop(self: Box<Self>, how: Stop) -> Result<()>;
 }
@@ -98,7 +101,9 @@ pub const METRICS_PORT: u16 = 9409;
 #[derive(Debug)]
 pub struct Daemon {
     node: Arc<Node>,
-    held: Mutex<Held>,
+    manifests: PathBuf,
+    options: HelperOptions,
+    held: Mutex<Option<Held>>,
 }
 
 impl Daemon {
@@ -111,8 +116,24 @@ impl Daemon {
 
     /// Starts it and does not wait.
     pub fn launch(lab: &Lab, node: &Arc<Node>, options: &HelperOptions) -> Result<Self> {
-        let held = command(lab, node, options)?.hold(&node.dir().join("helper.out"), node.register())?;
-        Ok(Self { node: Arc::clone(node), held: Mutex::new(held) })
+        lab.write_manifests_if_missing()?;
+        let (manifests, options) = (lab.manifests(), options.clone());
+        let daemon = Self { node: Arc::clone(node), manifests, options, held: Mutex::default() };
+        daemon.run()?;
+        Ok(daemon)
+    }
+
+    /// Starts the process.
+    fn run(&self) -> Result<()> {
+        let program = command(&self.node, &self.manifests, &self.options)?;
+        let started = program.hold(&self.node.dir().join("helper.out"), self.node.register())?;
+        self.slot(|held| *held = Some(started))
+    }
+
+    /// Ends the process, and does not start it again.
+    pub fn end(&self, how: Stop) -> Result<()> {
+        let held = self.slot(Option::take)?.context("the helper does not run")?;
+        how.end(held)
     }
 
     /// Waits until `/readyz` says yes; an error when it ends before.
@@ -153,13 +174,21 @@ impl Daemon {
     }
 
     fn with<T>(&self, work: impl FnOnce(&mut Held) -> T) -> Result<T> {
+        self.slot(|held| held.as_mut().map(work))?.context("the helper does not run")
+    }
+
+    fn slot<T>(&self, work: impl FnOnce(&mut Option<Held>) -> T) -> Result<T> {
         let mut held = self.held.lock().map_err(|_| anyhow!("a thread broke while it held the helper"))?;
         Ok(work(&mut held))
     }
 }
 
 /// The helper's command line on a node, in the foreground.
-pub fn command<'a>(lab: &Lab, node: &'a Node, options: &HelperOptions) -> Result<Program<'a>> {
+pub fn command<'a>(
+    node: &'a Node,
+    manifests: &std::path::Path,
+    options: &HelperOptions,
+) -> Result<Program<'a>> {
     let dir = node.dir().display();
     let mut program = node.program(link(node)?).args([
         format!("--physical-bridge={BRIDGE}"),
@@ -177,8 +206,7 @@ pub fn command<'a>(lab: &Lab, node: &'a Node, options: &HelperOptions) -> Result
         program = program.arg(format!("--snat-ports={range}"));
     }
     if options.objects == Objects::Manifests {
-        lab.write_manifests_if_missing()?;
-        program = program.arg(format!("--manifests={}", lab.manifests().display()));
+        program = program.arg(format!("--manifests={}", manifests.display()));
     }
     Ok(program.args(&options.extra))
 }
@@ -220,8 +248,14 @@ impl Helper for Daemon {
         })
     }
 
+    fn restart(&self, how: Stop) -> Result<()> {
+        self.end(how)?;
+        self.run()?;
+        self.wait_until_ready()
+    }
+
     fn stop(self: Box<Self>, how: Stop) -> Result<()> {
-        how.end(self.held.into_inner().map_err(|_| anyhow!("a thread broke while it held the helper"))?)
+        self.end(how)
     }
 }
 
@@ -279,9 +313,20 @@ impl Cluster {
         &self.lab
     }
 
+    /// The helper of a node, from 1.
+    pub fn helper(&self, node: usize) -> Result<&dyn Helper> {
+        let helper = node.checked_sub(1).and_then(|index| self.helpers.get(index));
+        Ok(helper.with_context(|| format!("the lab has no node {node}"))?.as_ref())
+    }
+
+    /// Waits until every bridge serves these Services, which the manifests say already.
+    pub fn follow(&self, services: &[ServiceSpec]) -> Result<()> {
+        self.helpers.iter().try_for_each(|helper| helper.follow(services))
+    }
+
     /// Makes these the Services; returns when OVN and every node's bridge serve them.
     pub fn apply(&self, services: &[ServiceSpec]) -> Result<()> {
         self.lab.apply(services)?;
-        self.helpers.iter().try_for_each(|helper| helper.follow(services))
+        self.follow(services)
     }
 }

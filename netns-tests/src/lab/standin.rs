@@ -3,19 +3,16 @@
 //! It exists so that the lab and its tests can be checked without the product (`LAB_STANDIN=1`): a cell of the path
 //! matrix that fails with the stand-in is the lab's fault, one that fails with the helper alone is the helper's.
 
-use std::{
-    fmt::Write as _,
-    net::IpAddr,
-    sync::{Arc, Mutex},
-};
+use std::{fmt::Write as _, net::IpAddr, sync::Arc};
 
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Context, Result};
 
 use super::{
     PortRange,
     address::{self, Family},
     helper::{Helper, HelperOptions, ReplyRule},
     node::{BRIDGE, Node, PATCH, Stop, UPLINK},
+    process::wait_until,
     service::{EndpointSpec, Protocol, ServiceSpec},
 };
 
@@ -25,7 +22,6 @@ pub struct StandIn {
     node: Arc<Node>,
     rule: ReplyRule,
     snat_ports: Option<PortRange>,
-    services: Mutex<Vec<ServiceSpec>>,
 }
 
 impl StandIn {
@@ -36,8 +32,7 @@ impl StandIn {
             (ReplyRule::Auto, None) => ReplyRule::Tracked,
             (rule, _) => rule,
         };
-        let stand_in =
-            Self { node: Arc::clone(node), rule, snat_ports: options.snat_ports, services: Mutex::default() };
+        let stand_in = Self { node: Arc::clone(node), rule, snat_ports: options.snat_ports };
         stand_in.routes()?;
         stand_in.follow(&[])?;
         Ok(stand_in)
@@ -45,12 +40,11 @@ impl StandIn {
 
     fn program(&self, services: &[ServiceSpec]) -> Result<()> {
         let flows = Rows::render(self, services)?;
-        self.node
-            .program("ovs-ofctl")
-            .args(["-O", "OpenFlow14", "--bundle", "replace-flows", BRIDGE, "-"])
-            .input(flows)
-            .run()
-            .context("writing the flow table of breth0")?;
+        // A switch that was just started answers before its bridges do.
+        wait_until("the flow table of breth0 to be written", || {
+            let words = ["-O", "OpenFlow14", "--bundle", "replace-flows", BRIDGE, "-"];
+            self.node.program("ovs-ofctl").args(words).input(flows.clone()).run().map(|_| true)
+        })?;
         self.node.namespace().nft(self.nft(services)).context("writing the host's nft table")
     }
 
@@ -151,10 +145,11 @@ impl StandIn {
 
 impl Helper for StandIn {
     fn follow(&self, services: &[ServiceSpec]) -> Result<()> {
-        self.program(services)?;
-        let mut kept =
-            self.services.lock().map_err(|_| anyhow!("a thread broke while it held the services"))?;
-        *kept = services.to_vec();
+        self.program(services)
+    }
+
+    fn restart(&self, _how: Stop) -> Result<()> {
+        // It has no process: it programs, and the rest is the bridge's.
         Ok(())
     }
 

@@ -56,6 +56,11 @@ impl Session {
         self.seen_as
     }
 
+    /// Asks the session to end after its current message, and does not wait.
+    pub fn wind_down(&self) {
+        self.stop.store(true, Ordering::Relaxed);
+    }
+
     /// Ends the session after its current message.
     pub fn finish(self) -> Result<SessionReport> {
         self.stop.store(true, Ordering::Relaxed);
@@ -112,6 +117,8 @@ pub struct StreamReport {
     pub sent: u64,
     /// Datagrams that never came back.
     pub lost: u64,
+    /// The longest row of datagrams lost one after the other.
+    pub row: u64,
     /// Datagrams that came back more than once.
     pub doubled: u64,
 }
@@ -160,10 +167,16 @@ impl Stream {
             StreamReport {
                 sent: seen.len() as u64,
                 lost: seen.iter().filter(|count| **count == 0).count() as u64,
+                row: longest_row(&seen),
                 doubled: seen.iter().filter(|count| **count > 1).count() as u64,
             }
         });
         Ok(Self { stop, thread })
+    }
+
+    /// Asks the stream to end, and does not wait.
+    pub fn wind_down(&self) {
+        self.stop.store(true, Ordering::Relaxed);
     }
 
     /// Ends the stream, waits for what is under way, and counts.
@@ -171,6 +184,15 @@ impl Stream {
         self.stop.store(true, Ordering::Relaxed);
         self.thread.join().map_err(|_| anyhow!("a stream's thread broke"))
     }
+}
+
+/// The longest row of zeros.
+fn longest_row(seen: &[u32]) -> u64 {
+    let (longest, _) = seen.iter().fold((0, 0), |(longest, row), count| {
+        let row = if *count == 0 { row + 1 } else { 0 };
+        (u64::max(longest, row), row)
+    });
+    longest
 }
 
 /// The number behind the greeting's line.

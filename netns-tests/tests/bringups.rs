@@ -1,0 +1,38 @@
+//! Bring-ups in a row: each ends with a pod that reaches the internet.
+//!
+//! Host and gateway router share a MAC address; learnt on the wrong port it can lock a bring-up for good (12 of 40 with
+//! the flows of the original). `LAB_BRINGUPS` sets another count than 40.
+
+use anyhow::{Context, Result};
+use netns_tests::{
+    lab::{
+        LabOptions,
+        address::Family,
+        helper::{Cluster, HelperOptions},
+        process::wait_until,
+    },
+    matrix::POD_PORT,
+    probe::{Ask, Listen, Responder},
+};
+
+#[test]
+fn forty_in_a_row_reach_the_internet() -> Result<()> {
+    let count = std::env::var("LAB_BRINGUPS").ok().and_then(|count| count.parse().ok()).unwrap_or(40);
+    (1..=count)
+        .try_for_each(|number: usize| bring_up().with_context(|| format!("bring-up {number} of {count}")))
+}
+
+fn bring_up() -> Result<()> {
+    let options = LabOptions { nodes: 1, pods_per_node: 1, ..LabOptions::default() };
+    let cluster = Cluster::up(options, &HelperOptions::default())?;
+    let lab = cluster.lab();
+    let internet = lab.world().internet();
+    let _server = Responder::start(internet.namespace(), internet.name(), &Listen::everywhere(POD_PORT))?;
+    for family in Family::ALL {
+        let ask = Ask::tcp(internet.address().port(family, POD_PORT));
+        wait_until(&format!("a pod to reach the internet by {family}"), || {
+            Ok(ask.ask(lab.pod(1, 1)?.namespace())?.name == "internet")
+        })?;
+    }
+    Ok(())
+}
