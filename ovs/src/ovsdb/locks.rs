@@ -39,7 +39,7 @@ impl Lock {
         let _ = self.watch().wait_for(|held| *held).await;
     }
 
-    /// Takes the lock from whoever holds it, who is told.
+    /// Takes the lock from whoever holds it, who is told. Without a connection nothing is taken, then or later.
     pub fn steal(&self) {
         self.shared.locks.steal(&self.name);
     }

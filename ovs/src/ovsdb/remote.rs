@@ -15,7 +15,7 @@ pub const DEFAULT_PORT: u16 = 6640;
 /// A server to connect to.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Remote {
-    /// `unix:PATH`
+    /// `unix:PATH`, the path as it is: what OVS's run directory is, is not known here.
     Unix(PathBuf),
     /// `tcp:HOST:PORT`, IPv6 addresses in brackets.
     Tcp(Endpoint),
