@@ -71,4 +71,6 @@ fn status_says_that_no_helper_runs() {
     assert!(said.contains("ovn-k8s-gateway-helper is not running here"), "{said}");
     let said = refusal(&run(BINARY, &["status", "--target", "/nonexistent/x.ctl"]));
     assert!(said.contains("/nonexistent/x.ctl is not running here"), "{said}");
+    let said = refusal(&run(BINARY, &["status", "--output=poem"]));
+    assert!(said.contains("table, json"), "{said}");
 }

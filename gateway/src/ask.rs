@@ -10,7 +10,7 @@ use clap::builder::PossibleValuesParser;
 use ovs::paths::Paths;
 use ovs::unixctl::{Client, UnixctlError};
 
-use crate::helper::flags::PROGRAM;
+use crate::helper::flags::{PROGRAM, Stop};
 
 /// Shows who owns what, the rules and their counters, and what is not as it should be, as the running helper sees it.
 #[derive(Debug, Parser)]
@@ -31,21 +31,26 @@ struct StatusArgs {
 pub fn status(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     let args = match StatusArgs::try_parse_from(args) {
         Ok(args) => args,
-        Err(error) => {
-            let _ = error.print();
-            return if error.use_stderr() { ExitCode::FAILURE } else { ExitCode::SUCCESS };
-        }
+        Err(error) => match Stop::from(&error) {
+            Stop::Asked(text) => return print(&text),
+            Stop::Wrong(line) => return refuse(&line),
+        },
     };
     match answer(&args) {
-        // A reader that closes the pipe early has seen enough.
-        Ok(text) => {
-            std::io::stdout().write_all(text.as_bytes()).map_or(ExitCode::SUCCESS, |()| ExitCode::SUCCESS)
-        }
-        Err(line) => {
-            eprintln!("ovn-k8s status: {line}");
-            ExitCode::FAILURE
-        }
+        Ok(text) => print(&text),
+        Err(line) => refuse(&line),
     }
+}
+
+fn print(text: &str) -> ExitCode {
+    // A reader that closes the pipe early has seen enough.
+    let _ = std::io::stdout().write_all(text.as_bytes());
+    ExitCode::SUCCESS
+}
+
+fn refuse(line: &str) -> ExitCode {
+    eprintln!("ovn-k8s status: {line}");
+    ExitCode::FAILURE
 }
 
 fn answer(args: &StatusArgs) -> Result<String, String> {
