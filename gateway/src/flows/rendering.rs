@@ -1,9 +1,10 @@
 //! The whole table of one policy on one bridge, and how it follows the policy.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap};
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use demux::delta::Delta;
 use demux::policy::{Policy, ServiceAddress, ServiceKey, ServicePort, ServiceRules, Split, Transport};
 use ovs::openflow::FlowMod;
 use ovs::openflow::flow::{Flow, FlowKey, FlowValue};
@@ -18,7 +19,7 @@ use super::{Datapath, cookie, service, split};
 pub struct Rendering {
     policy: Policy,
     datapath: Datapath,
-    flows: HashMap<FlowKey, FlowValue>,
+    flows: Flows,
 }
 
 /// Every flow of a policy, in no order.
@@ -63,6 +64,21 @@ impl Rendering {
         &self.flows
     }
 
+    /// Takes a change of the policy over, and says what that changes in the bridge: deletions first for each service.
+    /// A change of the split renders everything anew.
+    pub fn apply(&mut self, delta: Delta) -> Vec<FlowMod> {
+        if delta.split.is_none() {
+            let services = delta.services.into_iter();
+            return services.flat_map(|(key, rules)| self.set_service(&key, rules)).collect();
+        }
+        let mut policy = self.policy.clone();
+        policy.apply(delta);
+        let next = Rendering::new(policy, self.datapath);
+        let mods = changes(&self.flows, &next.flows);
+        *self = next;
+        mods
+    }
+
     /// Sets the ports of one service, or takes the service away, and says what that changes in the bridge: deletions
     /// first, nothing for rows that stay as they are. Takes time by the service's ports, not by the policy.
     pub fn set_service(&mut self, key: &ServiceKey, rules: Option<Arc<ServiceRules>>) -> Vec<FlowMod> {
@@ -77,11 +93,16 @@ impl Rendering {
             None => self.policy.remove_service(key),
         };
         let new = self.rows_of(&slots, &addresses);
-        self.replace(old, new)
+        let mods = changes(&old, &new);
+        for key in old.keys().filter(|key| !new.contains_key(key)) {
+            self.flows.remove(key);
+        }
+        self.flows.extend(new);
+        mods
     }
 
     /// The rows of these ports and addresses, whichever service holds them now.
-    fn rows_of(&self, slots: &BTreeSet<Slot>, addresses: &BTreeSet<IpAddr>) -> BTreeMap<FlowKey, FlowValue> {
+    fn rows_of(&self, slots: &BTreeSet<Slot>, addresses: &BTreeSet<IpAddr>) -> Flows {
         let split: &Split = &self.policy.split;
         let claims = slots.iter().filter_map(|slot| claimed_by(&self.policy, *slot));
         let ports = claims.flat_map(|(_, port)| service::rows(split, &self.datapath, port));
@@ -89,25 +110,18 @@ impl Rendering {
         let errors = served.flat_map(|address| service::address_rows(split, &self.datapath, *address));
         ports.chain(errors).map(|flow| (flow.key, flow.value)).collect()
     }
+}
 
-    fn replace(
-        &mut self,
-        old: BTreeMap<FlowKey, FlowValue>,
-        new: BTreeMap<FlowKey, FlowValue>,
-    ) -> Vec<FlowMod> {
-        let mut mods = Vec::new();
-        for key in old.keys().filter(|key| !new.contains_key(key)) {
-            self.flows.remove(key);
-            mods.push(FlowMod::Delete { key: key.clone(), cookies: cookie::cookies() });
-        }
-        for (key, value) in new {
-            if old.get(&key) != Some(&value) {
-                self.flows.insert(key.clone(), value.clone());
-                mods.push(FlowMod::Add(Flow { key, value }));
-            }
-        }
-        mods
-    }
+/// Flows by identity.
+type Flows = HashMap<FlowKey, FlowValue>;
+
+/// What leads from one set of flows to another, deletions first.
+fn changes(old: &Flows, new: &Flows) -> Vec<FlowMod> {
+    let gone = old.keys().filter(|key| !new.contains_key(key));
+    let gone = gone.map(|key| FlowMod::Delete { key: key.clone(), cookies: cookie::cookies() });
+    let other = new.iter().filter(|(key, value)| old.get(key) != Some(value));
+    let other = other.map(|(key, value)| FlowMod::Add(Flow { key: key.clone(), value: value.clone() }));
+    gone.chain(other).collect()
 }
 
 /// What services claim, each (address, protocol, port) once.

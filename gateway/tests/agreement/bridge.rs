@@ -159,6 +159,11 @@ impl Bridge {
         self.command("dpctl/flush-conntrack", &[]);
     }
 
+    /// Empties the cache in front of the tables.
+    pub fn empty_cache(&mut self) {
+        self.command("revalidator/purge", &[]);
+    }
+
     /// Whether the connection table puts datagrams together, or takes their pieces for invalid.
     pub fn set_reassembly(&mut self, enabled: bool) {
         let method = if enabled { "dpctl/ipf-set-enabled" } else { "dpctl/ipf-set-disabled" };
@@ -176,7 +181,7 @@ impl Bridge {
     /// Packets that each rule's rows have met since they were installed, steps included.
     pub fn counters(&mut self) -> BTreeMap<RuleId, u64> {
         // Counters of cached flows reach the rows when the cache is emptied.
-        self.command("revalidator/purge", &[]);
+        self.empty_cache();
         let mut counters = BTreeMap::new();
         for flow in self.runtime.block_on(self.connection.dump(cookie::cookies())).unwrap() {
             *counters.entry(rule_of(flow.cookie).unwrap()).or_default() += flow.packets;

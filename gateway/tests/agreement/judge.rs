@@ -157,6 +157,11 @@ impl Judge<'_> {
         for frame in opening {
             let output = self.bridge.inject(frame.ingress, frame.frame);
             self.compare(&output, &[*frame]).map_err(disagree)?;
+            if frame.opinion.rule == RuleId::OverlaySctp {
+                // A wider cached flow of the host's hides what was learned until the switch looks at it again: soon,
+                // but not at once.
+                self.bridge.empty_cache();
+            }
         }
         let output: Vec<_> =
             frames.iter().flat_map(|frame| self.bridge.inject(frame.ingress, frame.frame)).collect();
