@@ -1,0 +1,43 @@
+# What can be done here. `make help` lists it.
+#
+# Prerequisites: Rust 1.95 and, for a real kube-apiserver, Go 1.26. Everything else is installed by apt when it is
+# missing (scripts/deps). The lab of tests and demo needs root, because it makes network namespaces.
+
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+
+CARGO ?= cargo
+TRIPLE := $(shell rustc -vV 2>/dev/null | sed -n 's/^host: //p')
+TARGET_DIR := $(if $(CARGO_TARGET_DIR),$(CARGO_TARGET_DIR),target)
+BINARY := $(TARGET_DIR)/$(TRIPLE)/release/ovn-k8s
+PREFIX ?= /usr
+
+.PHONY: help demo test test-kernel bench binary install deps
+
+help: ## this list
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 22
+
+demo: ## two gateway nodes in namespaces, all traffic at once, restarts under way; API=1 takes a real kube-apiserver
+	@API=$(API) scripts/demo $(ARGS)
+
+test: ## format, lints, crate boundaries, and every test
+	@scripts/test
+
+test-kernel: ## the path matrix on the kernel datapath, in an emulated machine
+	@scripts/test-kernel
+
+bench: ## benches of the pure parts
+	$(CARGO) bench --locked -p benches
+
+binary: ## the one static release binary
+	RUSTFLAGS="-C target-feature=+crt-static -C relocation-model=static" \
+		$(CARGO) build --locked --release --target $(TRIPLE) -p ovn-k8s
+	@echo "$(BINARY): $$(stat -c %s $(BINARY)) bytes"
+
+install: binary ## the binary, its names and the systemd units, below DESTDIR and PREFIX
+	install -D -m 755 $(BINARY) $(DESTDIR)$(PREFIX)/bin/ovn-k8s
+	ln -sf ovn-k8s $(DESTDIR)$(PREFIX)/bin/ovn-k8s-gateway-helper
+	install -D -m 644 -t $(DESTDIR)/lib/systemd/system deploy/systemd/*.service
+
+deps: ## what is missing for all of this, by apt
+	@scripts/deps all
