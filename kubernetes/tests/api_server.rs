@@ -160,7 +160,6 @@ async fn a_source_follows_a_real_api_server() {
     until(&mut witness, "the witness follows", |s| s.view(&key("new")).is_some()).await;
     api.kill().unwrap();
     until(&mut witness, "the loss is noticed", |s| !s.health().connected).await;
-    api.restart().unwrap();
     api.compact().unwrap();
     api.restart().unwrap();
     api.apply(&service("after", json!({ "ports": [{ "port": 3 }] }))).unwrap();

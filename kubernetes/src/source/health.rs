@@ -57,16 +57,19 @@ impl HealthLog {
             state.error = Some(error);
             self.update(batch);
         } else if differs {
-            // These are good to have, and the source is healthy without them.
-            tracing::info!(kind = kind.name(), "not watched: {error}");
+            // These are good to have, and the source is healthy without them. While it is not, its health says it all.
+            if self.health.connected {
+                tracing::info!("not watched: {error}");
+            }
             state.error = Some(error);
-            batch.problems_changed = true;
+            batch.problems_changed |= self.health.connected;
         }
     }
 
     /// What is missing though the source is healthy.
     pub(super) fn optional_problems(&self) -> impl Iterator<Item = Problem> {
-        self.kinds.iter().filter(|(kind, _)| !kind.is_required()).filter_map(|(kind, state)| {
+        let optional = self.kinds.iter().filter(|(kind, _)| self.health.connected && !kind.is_required());
+        optional.filter_map(|(kind, state)| {
             let reason = state.error.clone()?;
             Some(Problem {
                 place: format!("{}s of {}", kind.name(), self.health.origin),
@@ -76,6 +79,10 @@ impl HealthLog {
         })
     }
 
+    fn has_optional_errors(&self) -> bool {
+        self.kinds.iter().any(|(kind, state)| !kind.is_required() && state.error.is_some())
+    }
+
     fn update(&mut self, batch: &mut Batch) {
         let required = || Kind::REQUIRED.iter().map(|kind| self.kinds.get(kind));
         let connected = required().all(|state| state.is_some_and(|state| state.connected));
@@ -83,7 +90,9 @@ impl HealthLog {
         let failures = required().flatten().map(|state| state.failures).max().unwrap_or(0);
         let now = SystemTime::now();
 
-        batch.health_changed |= connected != self.health.connected || last_error != self.health.last_error;
+        let before = (self.health.connected, self.health.failures);
+        batch.health_changed |= before != (connected, failures) || last_error != self.health.last_error;
+        batch.problems_changed |= before.0 != connected && self.has_optional_errors();
         let away = now.duration_since(self.health.since).unwrap_or_default();
         self.health.failures = failures;
         self.health.last_error = last_error;

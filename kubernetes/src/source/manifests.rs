@@ -168,9 +168,6 @@ impl Folder {
                 Parsed { objects: before.clone(), problems: vec![problem], broken: true }
             }
         };
-        for problem in &parsed.problems {
-            tracing::warn!("manifests: {problem}");
-        }
         self.files.insert(name.into(), Loaded { stamp, parsed });
     }
 

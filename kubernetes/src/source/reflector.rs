@@ -71,6 +71,8 @@ type Body = Pin<Box<dyn AsyncBufRead + Send>>;
 
 #[derive(Deserialize)]
 struct Page<'a> {
+    #[serde(borrow)]
+    kind: Cow<'a, str>,
     metadata: PageMeta,
     #[serde(borrow)]
     items: Option<Vec<&'a RawValue>>,
@@ -172,6 +174,10 @@ impl Reflector {
             };
             let page: Page<'_> = serde_json::from_slice(&text)
                 .map_err(|error| self.failure(&format!("list: the answer is no list ({error})")))?;
+            // Whatever else answers with 200, a proxy's page for one, must not pass for an empty list.
+            if page.kind.strip_suffix("List") != Some(self.kind.name()) {
+                return Err(self.failure(&format!("list: the answer is a {}", one_line(&page.kind))));
+            }
             for item in page.items.unwrap_or_default() {
                 self.put(item).await;
             }
@@ -255,7 +261,9 @@ impl Reflector {
             // A bookmark, or a kind of event that was not thought of yet: it moves us on and says no more.
             _ => {}
         }
-        *version = head.version;
+        if !head.version.is_empty() {
+            *version = head.version;
+        }
         Ok(())
     }
 
@@ -267,7 +275,6 @@ impl Reflector {
                 let Some(head) = wire::head(json, &mut self.names) else { return };
                 let object = Some(format!("{} {}", self.kind.name(), head.key));
                 let reason = format!("{reason}; the version before stays in force");
-                tracing::warn!("{}: {reason}", object.as_deref().unwrap_or_default());
                 Event::Refused(
                     self.kind,
                     head.key,
@@ -434,7 +441,7 @@ fn explain(error: &str) -> String {
     } else {
         ""
     };
-    format!("{}{remedy}", one_line(error))
+    format!("{}{remedy}", one_line(error.trim_start_matches("ServiceError: ")))
 }
 
 /// Without line ends, and cut when it is long: an answer may be a whole web page.

@@ -115,8 +115,11 @@ impl Store {
             Event::Gone(kind, name) => self.gone(kind, &name, batch),
             Event::Refused(kind, name, problem) => {
                 self.seen(kind, &name);
-                batch.problems_changed |= self.refused.get(&(kind, name.clone())) != Some(&problem);
-                self.refused.insert((kind, name), problem);
+                if self.refused.get(&(kind, name.clone())) != Some(&problem) {
+                    tracing::warn!("{problem}");
+                    batch.problems_changed = true;
+                    self.refused.insert((kind, name), problem);
+                }
             }
             Event::Folder(contents) => self.replace(*contents, batch),
             Event::Connected(kind) => self.health.connected(kind, batch),
@@ -176,6 +179,10 @@ impl Store {
         }
         for kind in Kind::ALL {
             self.apply(Event::ListEnds(kind), batch);
+        }
+        let known: BTreeSet<&Problem> = self.folder_problems.iter().collect();
+        for new in contents.problems.iter().filter(|problem| !known.contains(problem)) {
+            tracing::warn!("manifests: {new}");
         }
         batch.problems_changed |= self.folder_problems != contents.problems;
         self.folder_problems = contents.problems;
