@@ -177,13 +177,18 @@ impl Netlink {
     /// All unicast routes of both families in all tables but the kernel's own (`local`). Routes with more than one
     /// next hop are listed with the first.
     pub async fn routes(&self) -> Result<Vec<Route>> {
+        self.routes_where(|_| true).await
+    }
+
+    /// The same, of those only that are asked for: a full routing table is never in memory for the sake of a few.
+    pub async fn routes_where(&self, mut wanted: impl FnMut(&Route) -> bool) -> Result<Vec<Route>> {
         let mut routes = Vec::new();
         let queries =
             [RouteMessageBuilder::<Ipv4Addr>::new().build(), RouteMessageBuilder::<Ipv6Addr>::new().build()];
         for query in queries {
             let mut dump = Box::pin(self.handle.route().get(query).execute());
             while let Some(message) = dump.try_next().await.map_err(|e| refused("list routes", e))? {
-                routes.extend(wire::route(&message));
+                routes.extend(wire::route(&message).filter(&mut wanted));
             }
         }
         Ok(routes)

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use host::netlink::Netlink;
+use host::netlink::{Netlink, Route};
 use host::nft::Nft;
 use host::sysctl::Sysctls;
 use tracing::{info, warn};
@@ -84,7 +84,7 @@ impl HostPaths {
     pub async fn plan(&mut self, inputs: &HostInputs) -> host::Result<HostPlan> {
         let wanted = desired(inputs, self.features().await?);
         let table = TableSeen::read(self.nft.table(TABLE).await?.as_ref());
-        Ok(diff(&wanted, &self.observe(table).await?))
+        Ok(diff(&wanted, &self.observe(&wanted, table).await?))
     }
 
     /// Makes it so. Routes and sysctls are looked at each time; the nft table only when it is not known what it holds
@@ -119,9 +119,9 @@ impl HostPaths {
             Err(host::Error::NftMissing { .. }) => {}
             Err(e) => failed.push(e),
         }
-        match self.netlink.routes().await {
+        match self.netlink.routes_where(Route::is_ours).await {
             Ok(routes) => {
-                for route in routes.iter().filter(|route| route.is_ours()) {
+                for route in &routes {
                     failed.extend(self.netlink.delete_route(route).await.err());
                 }
             }
@@ -143,13 +143,13 @@ impl HostPaths {
         let plan = match changes {
             Some(changes) => {
                 // The table is as we left it: only the elements of changed Services differ.
-                let observed = self.observe(TableSeen::default()).await?;
+                let observed = self.observe(&wanted, TableSeen::default()).await?;
                 let nft = if changes.is_empty() { NftChange::None } else { NftChange::Elements(changes) };
                 HostPlan { nft, ..diff_without_table(&wanted, &observed) }
             }
             None => {
                 let table = TableSeen::read(self.nft.table(TABLE).await?.as_ref());
-                diff(&wanted, &self.observe(table).await?)
+                diff(&wanted, &self.observe(&wanted, table).await?)
             }
         };
         let (failed, table_is_known) = self.apply(&plan).await;
@@ -158,9 +158,13 @@ impl HostPaths {
         Ok(Report { plan, failed, left_out })
     }
 
-    async fn observe(&self, table: TableSeen) -> host::Result<Observed> {
+    async fn observe(&self, wanted: &HostState, table: TableSeen) -> host::Result<Observed> {
         let links = self.netlink.links().await?;
-        Ok(Observed { links, routes: self.netlink.routes().await?, table, ports: self.sysctls.ports()? })
+        let concerns = |route: &Route| {
+            route.is_ours() || wanted.routes.iter().any(|wanted| wanted.destination == route.destination)
+        };
+        let routes = self.netlink.routes_where(concerns).await?;
+        Ok(Observed { links, routes, table, ports: self.sysctls.ports()? })
     }
 
     /// Everything that can be done is done, whatever else fails. The second value: the nft table is as planned.
@@ -170,11 +174,11 @@ impl HostPaths {
             failed.extend(self.apply_sysctl(change).err());
         }
         let mut table_is_known = true;
-        if let Some(script) = plan.nft.script() {
-            if let Err(e) = self.nft.apply(&format!("update the nft table inet {TABLE}"), &script).await {
-                table_is_known = false;
-                failed.push(e);
-            }
+        if let Some(script) = plan.nft.script()
+            && let Err(e) = self.nft.apply(&format!("update the nft table inet {TABLE}"), &script).await
+        {
+            table_is_known = false;
+            failed.push(e);
         }
         for change in &plan.routes {
             let outcome = match change {

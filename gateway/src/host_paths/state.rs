@@ -129,10 +129,7 @@ impl HostState {
 
     /// NodePorts in use that are not the host's, by protocol.
     pub fn node_ports(&self) -> impl Iterator<Item = (Transport, u16)> + '_ {
-        self.elements
-            .iter()
-            .filter(|(key, _)| key.set == SetName::NodePorts)
-            .map(|(key, _)| (key.protocol, key.port))
+        self.elements.of(SetName::NodePorts).map(|(key, _)| (key.protocol, key.port))
     }
 }
 

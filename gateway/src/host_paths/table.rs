@@ -228,6 +228,13 @@ impl Elements {
         self.0.is_empty()
     }
 
+    /// Those of one set.
+    pub fn of(&self, set: SetName) -> impl Iterator<Item = (Key, Data)> + '_ {
+        let first = Key { set, address: None, protocol: Transport::Tcp, port: 0 };
+        let own = self.0.range(first..).take_while(move |(key, _)| key.set == set);
+        own.map(|(key, wanted)| (*key, wanted.first))
+    }
+
     /// All, by set.
     pub fn iter(&self) -> impl Iterator<Item = (Key, Data)> + '_ {
         self.0.iter().map(|(key, wanted)| (*key, wanted.first))
