@@ -84,17 +84,14 @@ impl Server {
         let mut server = Self { commands: BTreeMap::new(), socket, exit: watch::channel(false).0 };
         let version = format!("{program} {version}");
         server.register("version", "", 0, 0, move |_| std::future::ready(Ok(version.clone())));
-        let exit = server.exit.clone();
-        server.register("exit", "", 0, 0, move |_| {
-            let _ = exit.send_replace(true);
-            std::future::ready(Ok(String::new()))
-        });
+        server.register("exit", "", 0, 0, |_| std::future::ready(Ok(String::new())));
         server.register_vlog(vlog);
         Ok(server)
     }
 
     /// Adds a command, or replaces one: `usage` shows its arguments, of which there are `min` to `max`. The handler's
-    /// error is the refusal that ovs-appctl prints.
+    /// error is the refusal that ovs-appctl prints. An `exit` of the daemon's own still ends in [`ExitRequest`], when
+    /// it succeeds.
     pub fn register<F, R>(&mut self, name: &str, usage: &str, min: usize, max: usize, handler: F)
     where
         F: Fn(Vec<String>) -> R + Send + Sync + 'static,
@@ -121,11 +118,13 @@ impl Server {
             let list = list.clone();
             self.register(name, "", 0, 0, move |_| std::future::ready(Ok(list.clone())));
         }
-        let commands = Arc::new(self.commands);
+        let (commands, exit) = (Arc::new(self.commands), Arc::new(self.exit));
         let mut open = Open(VecDeque::new());
         loop {
             match self.socket.listener.accept().await {
-                Ok((stream, _)) => open.add(tokio::spawn(serve(stream, commands.clone())).abort_handle()),
+                Ok((stream, _)) => {
+                    open.add(tokio::spawn(serve(stream, commands.clone(), exit.clone())).abort_handle())
+                }
                 Err(error) => {
                     // Out of descriptors, most likely: accepting at once again would only burn the processor.
                     tracing::debug!(target: "ovs::unixctl", "cannot accept a connection: {error}");
@@ -233,7 +232,11 @@ struct Request {
 }
 
 /// Serves one connection, one request after the other, until either side has had enough.
-async fn serve(mut stream: UnixStream, commands: Arc<BTreeMap<String, Command>>) {
+async fn serve(
+    mut stream: UnixStream,
+    commands: Arc<BTreeMap<String, Command>>,
+    exit: Arc<watch::Sender<bool>>,
+) {
     let mut framer = JsonFramer::new(LONGEST_REQUEST);
     let mut buffer = BytesMut::new();
     loop {
@@ -253,16 +256,19 @@ async fn serve(mut stream: UnixStream, commands: Arc<BTreeMap<String, Command>>)
         };
         // Neither a reply nor a notification is ours to answer.
         let Ok(request) = serde_json::from_str::<Request>(message.get()) else { return };
-        let answer = answer(&commands, request).await;
-        match timeout(STALL, stream.write_all(answer.as_bytes())).await {
-            Ok(Ok(())) => {}
-            _ => return,
+        let ends = request.method == "exit";
+        let (answer, accepted) = answer(&commands, request).await;
+        let written = timeout(STALL, stream.write_all(answer.as_bytes())).await;
+        if ends && accepted {
+            // Only now: the daemon may be gone a moment later, and the caller is to have its answer.
+            exit.send_replace(true);
         }
+        let Ok(Ok(())) = written else { return };
     }
 }
 
-/// Runs a command, if it is one, and puts its answer into JSON-RPC.
-async fn answer(commands: &BTreeMap<String, Command>, request: Request) -> String {
+/// Runs a command, if it is one, and puts its answer into JSON-RPC; true when it was not refused.
+async fn answer(commands: &BTreeMap<String, Command>, request: Request) -> (String, bool) {
     let outcome = match check(commands, &request) {
         Ok((command, args)) => {
             tracing::debug!(target: "ovs::unixctl", "received request {} {args:?}", request.method);
@@ -272,8 +278,8 @@ async fn answer(commands: &BTreeMap<String, Command>, request: Request) -> Strin
     };
     let id = request.id;
     match outcome {
-        Ok(text) => json!({"id": id, "result": with_newline(text), "error": null}).to_string(),
-        Err(text) => json!({"id": id, "result": null, "error": with_newline(text)}).to_string(),
+        Ok(text) => (json!({"id": id, "result": with_newline(text), "error": null}).to_string(), true),
+        Err(text) => (json!({"id": id, "result": null, "error": with_newline(text)}).to_string(), false),
     }
 }
 
