@@ -92,6 +92,7 @@ pub struct Helper {
     pub(super) cache: PolicyCache,
     pub(super) cached: Option<Policy>,
     pub(super) cache_due: Option<TokioInstant>,
+    pub(super) again: Option<TokioInstant>,
     tell_due: Option<TokioInstant>,
     drift_due: Option<TokioInstant>,
     pub(super) phase: Phase,
@@ -144,6 +145,7 @@ impl Helper {
             cache,
             cached,
             cache_due: None,
+            again: None,
             tell_due: None,
             drift_due: None,
             phase: Phase::Working { since: Duration::ZERO },
@@ -212,7 +214,7 @@ impl Helper {
     ) -> Wake {
         let lost = self.switch.closed();
         let drift = self.switch.drifted();
-        let retry = self.retry.map(|(at, _)| at);
+        let retry = self.retry.map(|(at, _)| at).into_iter().chain(self.again).min();
         let (cache_due, tell_due, drift_due) = (self.cache_due, self.tell_due, self.drift_due);
         let parts = &mut self.parts;
         let northbound = async {
@@ -230,7 +232,7 @@ impl Helper {
             _ = parts.local.news.changed() => Wake::World,
             () = northbound => Wake::World,
             Ok(()) = parts.netlink_news.changed() => Wake::World,
-            () = parts.host.changed() => Wake::World,
+            () = parts.host.changed() => Wake::TellDue,
             Some(request) = parts.requests.recv() => Wake::Request(request),
             () = until(retry) => Wake::Retry,
             () = until(cache_due) => Wake::CacheDue,
@@ -332,8 +334,10 @@ impl Helper {
         self.retry = Some((TokioInstant::now() + pause, pause));
     }
 
-    pub(super) fn retry_after(&mut self, pause: Duration) {
-        self.retry = Some((TokioInstant::now() + pause, pause));
+    /// Looks at everything again in a while, for what tells nobody when it is done.
+    pub(super) fn look_again_in(&mut self, pause: Duration) {
+        let at = TokioInstant::now() + pause;
+        self.again = Some(self.again.map_or(at, |before| before.min(at)));
     }
 
     async fn end(mut self) {

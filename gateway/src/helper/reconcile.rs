@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 use demux::policy::{Policy, PortRange, ServiceKey, Split};
 use kubernetes::ClientConfig;
 
-use super::bridge::BridgeView;
-use super::daemon::{CLOSE_WATCH, Helper, some_rows, some_rules};
+use super::bridge::{BridgeView, patch_names};
+use super::daemon::{Helper, some_rows, some_rules};
 use super::facts::wanted;
 use super::northbound::{self, GatewayRouter};
 use super::observe::{self, Followed};
@@ -22,9 +22,13 @@ use crate::services::Catalogue;
 /// How long the first write waits for the northbound database.
 const NORTHBOUND_GRACE: Duration = Duration::from_secs(5);
 
+/// How soon a switch is asked again whose ports are not all there.
+const PORTS: Duration = Duration::from_millis(50);
+
 impl Helper {
     /// Looks at everything and mends what differs. `whole`: also compare flow by flow.
     pub(super) async fn reconcile(&mut self, whole: bool) {
+        self.again = None;
         self.observe().await;
         self.mend_patch().await;
         let wanted = wanted(&self.facts, &self.parts.settings);
@@ -52,7 +56,8 @@ impl Helper {
     pub(super) async fn observe(&mut self) {
         let snapshot = self.parts.local.db.snapshot();
         let (name, uplink) = (&self.parts.settings.bridge, &self.parts.settings.interface);
-        let bridge = BridgeView::of(&snapshot, name, uplink);
+        let mut bridge = BridgeView::of(&snapshot, name, uplink);
+        self.ask_ports(&mut bridge).await;
         self.follow_northbound(&bridge);
         let (router, missing) = self.router();
         self.facts.bridge = bridge;
@@ -67,14 +72,61 @@ impl Helper {
         if let Some(split) = self.switch.rendering().map(|rendering| &rendering.policy().split) {
             self.facts.last = Some(split.clone());
         }
-        let range =
-            self.facts.router.as_ref().and_then(|router| router.ports).or(self.parts.settings.snat_ports);
+        let range = self.pods_range();
         let in_force = self.facts.last.as_ref().and_then(Split::partition).is_some();
         self.facts.sockets_in_range = match range {
             Some(range) if !in_force => self.sockets_in(range),
             _ => Vec::new(),
         };
         self.look_at_conntrack().await;
+    }
+
+    /// The source ports of OVN's SNAT, as far as anybody says.
+    pub(super) fn pods_range(&self) -> Option<PortRange> {
+        self.facts.router.as_ref().and_then(|router| router.ports).or(self.parts.settings.snat_ports)
+    }
+
+    /// Port numbers in the database are those of before a restart until vswitchd has written new ones; the switch
+    /// itself knows.
+    async fn ask_ports(&mut self, bridge: &mut BridgeView) {
+        if !bridge.present || bridge.mac.is_none() {
+            return;
+        }
+        self.connect().await;
+        match self.switch.ports().await {
+            Ok(Some(ports)) => {
+                let number = |name: &str| ports.iter().find(|port| port.name == name).map(|port| port.number);
+                let overlay = patch_names(&bridge.name).0;
+                let mut missing = false;
+                for (slot, name) in
+                    [(&mut bridge.uplink, &self.parts.settings.interface), (&mut bridge.overlay, &overlay)]
+                {
+                    match (*slot, number(name)) {
+                        (Some(_), Some(now)) => *slot = Some(now),
+                        // A switch that has just started makes its ports one by one.
+                        (Some(_), None) => missing = true,
+                        (None, _) => {}
+                    }
+                }
+                if missing {
+                    self.look_again_in(PORTS);
+                }
+            }
+            Ok(None) => {}
+            Err(error) => self.failed(&error),
+        }
+    }
+
+    async fn connect(&mut self) {
+        let connected_before = self.switch.is_connected();
+        match self.switch.connect().await {
+            Ok(()) if !connected_before => {
+                let armed = self.armed();
+                self.phase = Phase::connected(self.started.elapsed(), armed);
+            }
+            Ok(()) => {}
+            Err(error) => self.failed(&error),
+        }
     }
 
     /// Sockets of the host that the partitioned rule would cut off.
@@ -205,17 +257,8 @@ impl Helper {
     }
 
     pub(super) async fn mend_flows(&mut self, whole: bool) {
-        if !self.facts.bridge.present || self.facts.bridge.mac.is_none() {
+        if !self.switch.is_connected() {
             return;
-        }
-        let connected_before = self.switch.is_connected();
-        if let Err(error) = self.switch.connect().await {
-            self.failed(&error);
-            return;
-        }
-        if !connected_before {
-            let armed = self.armed();
-            self.phase = Phase::connected(self.started.elapsed(), armed);
         }
         if self.switch.in_step() && !whole {
             self.retry = None;
@@ -252,7 +295,7 @@ impl Helper {
                 if licence == Licence::Whole {
                     self.retry = None;
                 } else {
-                    self.retry_after(CLOSE_WATCH);
+                    self.look_again_in(NORTHBOUND_GRACE / 4);
                 }
             }
             Err(error) => self.failed(&error),

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use demux::policy::{ServiceKey, ServiceRules};
 use demux::rule::RuleId;
-use ovs::openflow::{Changes, Connection, Cookies, Dumped, Error, FlowMod, Plan, diff};
+use ovs::openflow::{Changes, Connection, Cookies, Dumped, Error, FlowMod, Plan, Port, diff};
 use tokio::time::timeout;
 
 use super::adopt::Foreign;
@@ -97,6 +97,14 @@ impl Switch {
                 Some(connection) => drop(connection.closed().await),
                 None => std::future::pending().await,
             }
+        }
+    }
+
+    /// The bridge's ports; none while there is no connection.
+    pub async fn ports(&self) -> Result<Option<Vec<Port>>, Error> {
+        match &self.connection {
+            Some(connection) => bounded(connection.ports()).await.map(Some),
+            None => Ok(None),
         }
     }
 

@@ -39,7 +39,7 @@ impl Helper {
             self.set_restore_wait(order == Order::Arm).await;
         }
         if self.phase.is_waiting() {
-            self.retry_after(CLOSE_WATCH);
+            self.look_again_in(CLOSE_WATCH);
         }
     }
 
@@ -93,11 +93,11 @@ impl Helper {
             return;
         }
         self.last_conntrack = Some(Instant::now());
-        match vswitchd::conntrack(&self.parts.paths, self.parts.settings.zone).await {
+        match vswitchd::conntrack(&self.parts.paths, self.parts.settings.zone, self.pods_range()).await {
             Ok(conntrack) => {
                 self.conntrack = conntrack;
                 self.conntrack_known = true;
-                self.facts.draining = conntrack.pods_tcp > 0;
+                self.facts.draining = conntrack.pods_outside > 0;
             }
             Err(_) => self.conntrack_known = false,
         }
