@@ -12,14 +12,14 @@ use netns_tests::{
     lab::{
         address::{self, Family},
         netns::Namespace,
-        process::Program,
+        process::{Program, wait_within},
         service::Protocol,
     },
     matrix::{HOST_PORT, POD_PORT},
     probe::{Ask, ping},
 };
 
-use crate::bench::{Bench, LOCAL_PODS, expect, routed};
+use crate::bench::{Bench, LOCAL_PODS, expect, expect_soon, routed};
 
 /// Larger than two packets of any MTU here.
 const LARGE: usize = 3000;
@@ -60,16 +60,16 @@ pub fn datagrams(bench: &Bench) -> Result<()> {
     for family in Family::ALL {
         let out = Ask::udp(far.port(family, POD_PORT)).echo(LARGE);
         for node in lab.nodes() {
-            expect(
-                bench.internet(),
-                &Ask::udp(node.address().port(family, HOST_PORT)).echo(LARGE),
-                node.name(),
-            )?;
-            expect(node.namespace(), &out, "internet")?;
+            let host = Ask::udp(node.address().port(family, HOST_PORT)).echo(LARGE);
+            expect_soon(bench.internet(), &host, node.name())?;
             for start in [node.namespace(), node.pod(1)?.namespace()] {
-                expect(start, &out, "internet")?;
-                let pinged = ping(start, far.of(family), 5, LARGE)?;
-                ensure!(pinged.received == 5, "{family} from {}: {pinged:?}", start.name());
+                expect_soon(start, &out, "internet")?;
+                let what = format!("{family} from {}: 5 of 5 large echoes", start.name());
+                wait_within(&what, Duration::from_secs(5), || {
+                    let pinged = ping(start, far.of(family), 5, LARGE)?;
+                    ensure!(pinged.received == 5, "{pinged:?}");
+                    Ok(true)
+                })?;
             }
         }
     }
@@ -93,6 +93,7 @@ pub fn answers_under_load(bench: &Bench) -> Result<()> {
                 }
             });
             let ask = Ask::udp(lab.world().internet().address().port(family, POD_PORT)).echo(LARGE);
+            expect_soon(pod.namespace(), &ask, "internet")?;
             let answered = (0..30).filter(|_| {
                 thread::sleep(Duration::from_millis(10));
                 ask.ask(pod.namespace()).is_ok()
