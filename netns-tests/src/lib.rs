@@ -61,6 +61,8 @@
 //! |---|---|
 //! | `OVN_K8S_BIN` | the binary under test |
 //! | `LAB_STANDIN=1` | [`lab::standin`] in the helper's place: a failure with it is the lab's |
+//! | `LAB_DATAPATH=kernel` | the kernel's own datapath (module `openvswitch`), see [`lab::machine`] |
+//! | `LAB_SLOWNESS=5` | every time limit five times as long |
 //! | `LAB_KEEP=1` | folders (logs, databases) stay when a lab goes |
 //!
 //! # The parts

@@ -4,6 +4,7 @@ pub mod address;
 pub mod central;
 pub mod helper;
 pub mod identity;
+pub mod machine;
 pub mod netns;
 pub mod node;
 pub mod pod;
@@ -23,8 +24,15 @@ use std::{
 use anyhow::{Context, Result, anyhow};
 
 use self::{
-    central::Central, identity::Identity, node::Node, pod::Pod, process::wait_until, service::ServiceSpec,
-    topology::Topology, world::World,
+    central::Central,
+    identity::Identity,
+    machine::Datapath,
+    node::{BRIDGE, Node},
+    pod::Pod,
+    process::wait_until,
+    service::ServiceSpec,
+    topology::Topology,
+    world::World,
 };
 
 /// What a lab is to look like.
@@ -40,11 +48,20 @@ pub struct LabOptions {
     pub egress: Egress,
     /// Whether the lab makes the patch pair between breth0 and br-int; the helper makes it when the lab does not.
     pub patch_pair: bool,
+    /// What the switches forward with; by default what the environment says.
+    pub datapath: Datapath,
 }
 
 impl Default for LabOptions {
     fn default() -> Self {
-        Self { nodes: 2, pods_per_node: 2, snat_ports: None, egress: Egress::FirstGateway, patch_pair: true }
+        Self {
+            nodes: 2,
+            pods_per_node: 2,
+            snat_ports: None,
+            egress: Egress::FirstGateway,
+            patch_pair: true,
+            datapath: Datapath::wanted(),
+        }
     }
 }
 
@@ -90,12 +107,24 @@ pub struct Lab {
 }
 
 impl Lab {
-    /// Brings a lab up: returns when every pod's port is bound by OVN.
+    /// Brings a lab up without helpers: returns when OVN has bound every port.
     ///
-    /// There is no helper on the nodes yet, so that host, pods and NodePorts share the NIC by MAC learning.
+    /// The bridge's own `NORMAL` learns the MAC address that host and gateway router share wherever it spoke last, which
+    /// can cut ovn-controller off for good. So it is pinned to the host here: the host's traffic works, pods do not
+    /// reach the outside until there is a helper.
     pub fn up(options: LabOptions) -> Result<Self> {
+        let lab = Self::start(options)?;
+        for node in &lab.nodes {
+            node.appctl(&format!("fdb/add {BRIDGE} {BRIDGE} 0 {}", node.mac()))?;
+        }
+        lab.wait_until_bound()?;
+        Ok(lab)
+    }
+
+    /// Starts everything and does not wait for OVN to bind the ports: that may need the helper's flows.
+    pub fn start(options: LabOptions) -> Result<Self> {
         let identity = Identity::next()?;
-        let world = World::make(identity.name())?;
+        let world = World::make(identity.name(), options.datapath)?;
         let (identity_ref, world_ref, options_ref) = (&identity, &world, &options);
         let (central, nodes) = thread::scope(|scope| {
             let central = scope.spawn(move || -> Result<_> {
@@ -115,9 +144,7 @@ impl Lab {
         for node in &nodes {
             node.start_controller()?;
         }
-        let lab = Self { nodes, topology, central, world, options, identity };
-        lab.wait_until_bound()?;
-        Ok(lab)
+        Ok(Self { nodes, topology, central, world, options, identity })
     }
 
     /// Waits until OVN has bound every port.

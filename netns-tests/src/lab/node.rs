@@ -11,6 +11,7 @@ use super::{
     LabOptions,
     address::{self, Dual, mac, mac_text},
     identity::Identity,
+    machine::Datapath,
     netns::Namespace,
     pod::{POD_MTU, Pod},
     process::{Held, Program, Register, wait_until},
@@ -76,14 +77,16 @@ impl Node {
         };
         node.start_database()?;
         world.plug(&node.namespace, &node.name, &node.mac())?;
-        node.guard()?;
+        if options.datapath == Datapath::Userspace {
+            node.guard()?;
+        }
         if let Some(ports) = options.snat_ports {
             // As gateway-init does: before any daemon of the node picks a source port.
             node.namespace.sysctl("net/ipv4/ip_local_reserved_ports", &ports.to_string())?;
         }
         node.start_switch()?;
         node.pods = (1..=options.pods_per_node)
-            .map(|pod| Pod::make(lab, number, &node.namespace, pod))
+            .map(|pod| Pod::make(lab, number, &node.namespace, pod, options.datapath))
             .collect::<Result<_>>()?;
         node.make_ports(options)?;
         Ok(node)
@@ -282,14 +285,15 @@ impl Node {
              -- set Open_vSwitch . external_ids:system-id={name} external_ids:hostname={name} \
                 external_ids:ovn-remote=tcp:{central}:6642 external_ids:ovn-nb=tcp:{central}:6641 \
                 external_ids:ovn-encap-type=geneve external_ids:ovn-encap-ip={address} \
-                external_ids:ovn-bridge-datapath-type=netdev external_ids:ovn-monitor-all=true \
+                external_ids:ovn-bridge-datapath-type={datapath} external_ids:ovn-monitor-all=true \
                 external_ids:ovn-remote-probe-interval=60000 \
-             -- add-br br-int -- set bridge br-int datapath_type=netdev fail-mode=secure \
-             -- add-br {BRIDGE} -- set bridge {BRIDGE} datapath_type=netdev fail-mode=standalone \
+             -- add-br br-int -- set bridge br-int datapath_type={datapath} fail-mode=secure \
+             -- add-br {BRIDGE} -- set bridge {BRIDGE} datapath_type={datapath} fail-mode=standalone \
                 other_config:hwaddr=\"{mac}\" \
              -- add-port {BRIDGE} {UPLINK} \
              -- add-port br-int {port} -- set interface {port} type=internal mtu_request={POD_MTU} \
                 mac=\"{management_mac}\" external_ids:iface-id={port}",
+            datapath = options.datapath.name(),
             central = address::central().v4,
             address = self.address().v4,
             mac = self.mac(),

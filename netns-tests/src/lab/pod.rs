@@ -4,6 +4,7 @@ use anyhow::Result;
 
 use super::{
     address::{self, Dual, mac, mac_text},
+    machine::Datapath,
     netns::Namespace,
     process::Program,
     world::{default_route, interfaces},
@@ -23,7 +24,13 @@ pub struct Pod {
 
 impl Pod {
     /// Makes the namespace and the veth; the node's side is called [`Pod::device`] and not yet a port of OVS.
-    pub(super) fn make(lab: &str, node: usize, node_namespace: &Namespace, number: usize) -> Result<Self> {
+    pub(super) fn make(
+        lab: &str,
+        node: usize,
+        node_namespace: &Namespace,
+        number: usize,
+        datapath: Datapath,
+    ) -> Result<Self> {
         let name = format!("pod{node}{number}");
         let namespace = Namespace::create(&format!("{lab}-{name}"))?;
         let pod = Self { name, node, number, namespace };
@@ -37,7 +44,9 @@ impl Pod {
                 node_namespace.name(),
             ))
             .run()?;
-        pod.namespace.finish_checksums("eth0")?;
+        if datapath == Datapath::Userspace {
+            pod.namespace.finish_checksums("eth0")?;
+        }
         pod.namespace
             .ip(interfaces(&[("eth0", 24, &[pod.address()])]) + &default_route(address::subnet(node, 1)))?;
         Ok(pod)

@@ -14,12 +14,17 @@ use nix::{
     unistd::Pid,
 };
 
-use super::netns::Namespace;
+use super::{machine::at_our_pace, netns::Namespace};
 
 /// How long the lab waits for something that must happen before it calls it a failure.
 ///
 /// Generous on purpose: a loaded machine is slow, not wrong.
-pub const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// The same, on this machine.
+pub fn patience() -> Duration {
+    at_our_pace(PATIENCE)
+}
 
 /// A program to run: its words, its environment, the namespace it runs in.
 #[derive(Debug)]
@@ -247,14 +252,14 @@ fn start_time(id: u32) -> Option<String> {
     rest.split_whitespace().nth(19).map(str::to_owned)
 }
 
-/// Polls until `ready` says yes, for at most [`PATIENCE`].
+/// Polls until `ready` says yes, for at most half a minute (more where `LAB_SLOWNESS` says so).
 pub fn wait_until(what: &str, ready: impl FnMut() -> Result<bool>) -> Result<()> {
     wait_within(what, PATIENCE, ready)
 }
 
-/// Polls until `ready` says yes, for at most `bound`.
+/// Polls until `ready` says yes, for at most `bound` (more where `LAB_SLOWNESS` says so).
 pub fn wait_within(what: &str, bound: Duration, mut ready: impl FnMut() -> Result<bool>) -> Result<()> {
-    let start = Instant::now();
+    let (start, bound) = (Instant::now(), at_our_pace(bound));
     let mut pause = Duration::from_micros(500);
     loop {
         let last = ready();

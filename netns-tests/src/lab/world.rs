@@ -6,6 +6,7 @@ use anyhow::Result;
 
 use super::{
     address::{self, Dual, mac, mac_text},
+    machine::Datapath,
     netns::Namespace,
     process::Program,
 };
@@ -23,6 +24,7 @@ pub struct World {
     administrator: Host,
     router: Host,
     fabric: Namespace,
+    datapath: Datapath,
 }
 
 /// A host with a namespace of its own.
@@ -52,7 +54,7 @@ impl Host {
 
 impl World {
     /// Makes the namespaces and the links among them. Nodes plug in later.
-    pub(super) fn make(lab: &str) -> Result<Self> {
+    pub(super) fn make(lab: &str, datapath: Datapath) -> Result<Self> {
         let make = |suffix: &str| Namespace::create(&format!("{lab}-{suffix}"));
         let (fabric, router, internet, administrator) =
             (make("fab")?, make("ext")?, make("inet")?, make("adm")?);
@@ -93,6 +95,7 @@ impl World {
             administrator: host("administrator", administrator, address::administration(10)),
             router: host("router", router, address::router()),
             fabric,
+            datapath,
         })
     }
 
@@ -126,7 +129,10 @@ impl World {
             ))
             .run()?;
         self.fabric.ip(format!("link set {port} master br0 up\n"))?;
-        self.fabric.finish_checksums(port)
+        match self.datapath {
+            Datapath::Userspace => self.fabric.finish_checksums(port),
+            Datapath::Kernel => Ok(()),
+        }
     }
 }
 

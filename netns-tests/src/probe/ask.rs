@@ -16,7 +16,7 @@ use nix::{
     },
 };
 
-use crate::lab::{netns::Namespace, service::Protocol};
+use crate::lab::{machine::at_our_pace, netns::Namespace, service::Protocol};
 
 /// A question to a [`super::Responder`].
 #[derive(Debug, Clone)]
@@ -57,7 +57,7 @@ impl Ask {
 
     /// A question by `protocol`.
     pub fn new(protocol: Protocol, to: SocketAddr) -> Self {
-        Self { protocol, to, from: None, bytes: 0, patience: Duration::from_secs(3) }
+        Self { protocol, to, from: None, bytes: 0, patience: at_our_pace(Duration::from_secs(3)) }
     }
 
     /// The same from this address and port (0: any).
@@ -72,9 +72,9 @@ impl Ask {
         self
     }
 
-    /// The same with another patience.
+    /// The same with another patience (longer where `LAB_SLOWNESS` says so).
     pub fn within(mut self, patience: Duration) -> Self {
-        self.patience = patience;
+        self.patience = at_our_pace(patience);
         self
     }
 

@@ -14,7 +14,7 @@ use std::{
 use anyhow::{Context, Result, anyhow};
 
 use super::ask::Ask;
-use crate::lab::{netns::Namespace, process::PATIENCE};
+use crate::lab::{netns::Namespace, process::patience};
 
 /// An SSH-like TCP session: one connection, small messages back and forth at a pace.
 #[derive(Debug)]
@@ -41,7 +41,7 @@ impl Session {
         let mut stream =
             ask.connect(namespace).with_context(|| format!("opening a session to {}", ask.to))?;
         // TCP itself gives up much later; a session that stalls this long counts as dead.
-        stream.set_read_timeout(Some(PATIENCE))?;
+        stream.set_read_timeout(Some(patience()))?;
         let greeting = read_line(&mut stream).context("waiting for the greeting of a session")?;
         let seen_as = greeting.split_whitespace().nth(1).and_then(|peer| peer.parse().ok());
         let seen_as = seen_as.with_context(|| format!("a greeting of another kind: {greeting:?}"))?;
