@@ -1,0 +1,3 @@
+//! The release binary on a node of the lab, measured from outside.
+
+fn main() {}
