@@ -71,6 +71,7 @@
 //! is the path matrix.
 
 pub mod apiserver;
+pub mod demo;
 pub mod lab;
 pub mod matrix;
 pub mod probe;

@@ -15,12 +15,13 @@ use std::{
 use anyhow::{Context, Result, anyhow};
 use nix::{
     cmsg_space,
+    fcntl::OFlag,
     poll::{PollFd, PollFlags, PollTimeout, poll},
     sys::socket::{
         AddressFamily, Backlog, ControlMessage, ControlMessageOwned, MsgFlags, SockFlag, SockType,
         SockaddrStorage, bind, listen, recvmsg, sendmsg, setsockopt, socket, sockopt,
     },
-    unistd::pipe,
+    unistd::pipe2,
 };
 
 use crate::lab::{netns::Namespace, service::Protocol};
@@ -69,7 +70,8 @@ impl Responder {
         let servers = namespace
             .enter(|| listens.iter().copied().map(open).collect::<Result<Vec<_>>>())?
             .with_context(|| format!("starting the server {name} in {}", namespace.name()))?;
-        let (quit, waker) = pipe().context("making a pipe")?;
+        // Programs started later must not hold the end whose closing is the event.
+        let (quit, waker) = pipe2(OFlag::O_CLOEXEC).context("making a pipe")?;
         let stop = Arc::new(AtomicBool::new(false));
         let (name, flag) = (name.to_owned(), Arc::clone(&stop));
         let thread = std::thread::Builder::new()

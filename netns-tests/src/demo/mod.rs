@@ -1,0 +1,90 @@
+//! The demo: two gateway nodes, every owner's traffic at once, and what is done to them meanwhile.
+//!
+//! ```text
+//! administrator ==session==> node1 (host)            management
+//! node1 (host)  ==session==> internet                management
+//! pods of both nodes ------> internet                north-south, out through node1
+//! internet ----------------> node1:NodePort -> pods  north-south
+//! ```
+//!
+//! Each answer carries the name of who gave it, and a counter of nft's on node1 counts what the bridge hands to the host
+//! though it is the pods'. So a frame that goes to the wrong owner is seen. Losses and gaps are counted, and said for each
+//! thing that was done; on a busy machine some are the machine's.
+
+mod meter;
+mod script;
+mod stage;
+mod summary;
+mod talk;
+mod traffic;
+mod view;
+
+use std::{
+    sync::atomic::{AtomicBool, Ordering},
+    time::{Duration, Instant},
+};
+
+use anyhow::{Result, bail};
+
+use self::{stage::Stage, traffic::Traffic, view::View};
+
+/// What to show.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Options {
+    /// Services come from a real kube-apiserver instead of a folder of manifests.
+    pub api: bool,
+    /// OVN's SNAT keeps to a port range, and replies are told by their port instead of by connection table.
+    pub partitioned: bool,
+}
+
+/// Asked to end early: by a signal.
+#[derive(Debug, Default)]
+pub struct Quit(AtomicBool);
+
+impl Quit {
+    /// Nobody has asked yet.
+    pub const fn new() -> Self {
+        Self(AtomicBool::new(false))
+    }
+
+    /// Asks the demo to end as soon as it can, and to clean up.
+    pub fn ask(&self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether somebody asked.
+    pub fn is_asked(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    /// Waits; an error when asked to end meanwhile.
+    fn pause(&self, length: Duration) -> Result<()> {
+        let end = Instant::now() + length;
+        while Instant::now() < end && !self.is_asked() {
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        if self.is_asked() {
+            bail!("interrupted");
+        }
+        Ok(())
+    }
+}
+
+/// Runs the demo and prints what happens. Gives what was not as it should be: nothing, when all is well.
+pub fn run(options: Options, quit: &Quit) -> Result<Vec<String>> {
+    let view = View::open();
+    let mut stage = Stage::set_up(options, &view)?;
+    let mut traffic = Traffic::start(&stage, quit)?;
+    stage.watch_the_host()?;
+    let live = view.follow(traffic.meters())?;
+    let restarting = script::play(&mut stage, &traffic, &view, quit);
+    let silent = traffic.silent();
+    let ended = traffic.finish();
+    // The table stands still before anything else is printed, whatever came of the script.
+    drop(live);
+    let restarting = restarting?;
+    ended?;
+    let verdict = summary::Summary::of(&stage, &traffic, restarting, silent)?;
+    print!("{verdict}");
+    Ok(verdict.complaints())
+}
