@@ -14,7 +14,7 @@ use std::{
 use anyhow::{Context, Result, anyhow};
 
 use super::ask::Ask;
-use crate::lab::{netns::Namespace, process::patience};
+use crate::lab::{machine::at_our_pace, netns::Namespace, process::patience};
 
 /// An SSH-like TCP session: one connection, small messages back and forth at a pace.
 #[derive(Debug)]
@@ -138,7 +138,7 @@ impl Stream {
                 let now = Instant::now();
                 if end.is_none() && flag.load(Ordering::Relaxed) {
                     // What is under way may still arrive.
-                    end = Some(now + Duration::from_millis(500));
+                    end = Some(now + at_our_pace(Duration::from_millis(500)));
                 }
                 if end.is_some_and(|end| now >= end) {
                     break;

@@ -1,0 +1,182 @@
+//! vswitchd killed under traffic: with `flow-restore-wait` armed nothing of the host's or of NodePorts is lost.
+
+use std::{
+    thread,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, Result, ensure};
+use netns_tests::{
+    lab::{
+        Lab, LabOptions,
+        address::Family,
+        helper::{Daemon, Helper, HelperOptions},
+        netns::Namespace,
+        node::{Node, Stop},
+        process::wait_until,
+    },
+    matrix::{self, HOST_PORT, POD_PORT},
+    probe::{Ask, Capture, Session, Stream},
+};
+
+/// Between two messages or datagrams of one way.
+const PACE: Duration = Duration::from_millis(20);
+/// How long the traffic runs before, between and after the events.
+const PAUSE: Duration = Duration::from_secs(3);
+
+/// Whether a loss is a failure.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Promise {
+    /// Nothing is lost, the session lives.
+    Whole,
+    /// Told, not judged.
+    Told,
+}
+
+struct Way<'a> {
+    title: String,
+    promise: Promise,
+    namespace: &'a Namespace,
+    ask: Ask,
+}
+
+pub fn killed_under_traffic() -> Result<()> {
+    let lab = Lab::start(LabOptions::default())?;
+    let options = HelperOptions::default();
+    let second = Daemon::start(&lab, lab.node(2)?, &options)?;
+    let first = Daemon::start(&lab, lab.node(1)?, &options)?;
+    lab.wait_until_bound()?;
+    let _servers = matrix::servers(&lab)?;
+    let services = matrix::services();
+    lab.apply(&services)?;
+    for helper in [&first, &second] {
+        helper.follow(&services)?;
+    }
+    let node = lab.node(1)?;
+
+    let mut complaints = Vec::new();
+    for round in ["armed", "armed again"] {
+        wait_until("flow-restore-wait to be armed", || is_armed(node))?;
+        complaints.extend(kill_once(&lab, round, true)?);
+    }
+    // For comparison: what a restart costs without the key.
+    first.end(Stop::Politely)?;
+    ensure!(
+        !is_armed(node)?,
+        "the helper ended and left flow-restore-wait behind: nobody would take it away"
+    );
+    let bare = HelperOptions { extra: vec!["--no-restore-wait".to_owned()], ..HelperOptions::default() };
+    let first = Daemon::start(&lab, node, &bare)?;
+    let told = kill_once(&lab, "without the key", false)?;
+    println!("without the key: {} of the promises above would have been broken", told.len());
+    first.follow(&services)?;
+    ensure!(complaints.is_empty(), "vswitchd was killed:\n{}", complaints.join("\n"));
+    Ok(())
+}
+
+fn is_armed(node: &Node) -> Result<bool> {
+    let text = node.vsctl("--no-wait get Open_vSwitch . other_config")?;
+    Ok(text.contains("flow-restore-wait=\"true\""))
+}
+
+/// Kills the first node's vswitchd under traffic and starts it again; gives what was broken.
+fn kill_once(lab: &Lab, round: &str, armed: bool) -> Result<Vec<String>> {
+    let node = lab.node(1)?;
+    let wire = Capture::start(lab.world().router().namespace(), "eth0")?;
+    let mut held = Vec::new();
+    for way in ways(lab)? {
+        // The first packet of a way may find a tunnel or a neighbour unresolved.
+        wait_until(&way.title, || way.ask.ask(way.namespace).map(|_| true))?;
+        let session = Session::open(way.namespace, &way.ask, PACE)?;
+        let stream = Stream::open(way.namespace, &Ask::udp(way.ask.to), PACE)?;
+        held.push((way, session, stream));
+    }
+    thread::sleep(PAUSE);
+    node.stop_switch(Stop::AtOnce)?;
+    let killed = Instant::now();
+    thread::sleep(PAUSE);
+    node.start_switch()?;
+    let started = Instant::now();
+    println!("{round}: vswitchd was away for {:.1?}", killed.elapsed());
+    if armed {
+        wait_until("flow-restore-wait to be taken away", || Ok(!is_armed(node)?))?;
+        println!("{round}: at work {:.1?} after its start", started.elapsed());
+        wait_until("flow-restore-wait to be armed again", || is_armed(node))?;
+        println!("{round}: armed again {:.1?} after its start", started.elapsed());
+    }
+    // New connections of every kind work.
+    for way in ways(lab)? {
+        wait_until(&way.title, || way.ask.ask(way.namespace).map(|_| true))?;
+    }
+    println!("{round}: every way answers {:.1?} after its start", started.elapsed());
+    thread::sleep(PAUSE);
+    for (_, session, stream) in &held {
+        session.wind_down();
+        stream.wind_down();
+    }
+    let mut broken = Vec::new();
+    for (way, session, stream) in held {
+        let (session, stream) = (session.finish()?, stream.finish()?);
+        println!(
+            "{round}: {:40} UDP {:5} sent, {:4} lost, {:4} in a row; TCP {:5} messages, longest {:7.1?}, {}",
+            way.title,
+            stream.sent,
+            stream.lost,
+            stream.row,
+            session.echoed,
+            session.longest,
+            session.died.as_deref().unwrap_or("alive"),
+        );
+        if way.promise == Promise::Told {
+            continue;
+        }
+        if stream.lost > 0 {
+            broken.push(format!("{round}: {}: {} of {} datagrams lost", way.title, stream.lost, stream.sent));
+        }
+        if let Some(why) = session.died {
+            broken.push(format!("{round}: {}: the session died {why}", way.title));
+        }
+    }
+    let resets = wire.count(|frame| is_reset_from(frame, node.mac_bytes()));
+    println!("{round}: {resets} resets left the node");
+    if resets > 0 {
+        broken.push(format!("{round}: {resets} resets left the node for frames that were the pods'"));
+    }
+    Ok(broken)
+}
+
+fn ways(lab: &Lab) -> Result<Vec<Way<'_>>> {
+    let (node, world) = (lab.node(1)?, lab.world());
+    let (outside, inside) = (world.internet().namespace(), lab.pod(1, 1)?.namespace());
+    let cluster = matrix::services().first().context("the matrix has no Services")?.cluster_ip;
+    let mut ways = Vec::new();
+    for family in Family::ALL {
+        let mut way = |promise, title: &str, namespace, to| {
+            ways.push(Way { title: format!("{title}, {family}"), promise, namespace, ask: Ask::tcp(to) });
+        };
+        let far = world.internet().address().port(family, POD_PORT);
+        let host = node.address().port(family, HOST_PORT);
+        way(Promise::Whole, "administrator to host", world.administrator().namespace(), host);
+        way(Promise::Whole, "host to internet", node.namespace(), far);
+        way(Promise::Whole, "outside to NodePort, pod here", outside, node.address().port(family, 30081));
+        way(Promise::Told, "pod to internet", inside, far);
+        if family == Family::V4 {
+            // A tunnel's or a pod's neighbour entry may fail while nobody answers for it.
+            way(Promise::Told, "outside to NodePort, pod there", outside, node.address().port(family, 30082));
+            way(Promise::Told, "pod to pod there", inside, lab.pod(2, 1)?.address().port(family, POD_PORT));
+            way(Promise::Told, "host to ClusterIP", node.namespace(), cluster.port(family, POD_PORT));
+        }
+    }
+    Ok(ways)
+}
+
+/// A TCP reset (IPv4 without options, or IPv6) sent by this MAC address.
+fn is_reset_from(frame: &[u8], mac: [u8; 6]) -> bool {
+    let byte = |index: usize| frame.get(index).copied().unwrap_or(0);
+    let flags = match (byte(12), byte(13)) {
+        (0x08, 0x00) if byte(23) == 6 => byte(14 + 20 + 13),
+        (0x86, 0xdd) if byte(20) == 6 => byte(14 + 40 + 13),
+        _ => 0,
+    };
+    frame.get(6..12) == Some(mac.as_slice()) && flags & 4 != 0
+}
