@@ -99,7 +99,7 @@ async fn a_source_follows_a_real_api_server() {
         ["192.0.2.11".parse::<std::net::IpAddr>().unwrap()]
     );
     let cidrs: Vec<_> = source.service_cidrs().iter().map(ToString::to_string).collect();
-    assert_eq!(cidrs, ["10.96.0.0/16", "fd00:10:96::/112"]);
+    assert_eq!(cidrs, ["10.96.0.0/16", "fd10:96::/112"]);
 
     let view = source.view(&key("web")).unwrap();
     let got = &view.service;

@@ -48,12 +48,10 @@ pub(super) fn start(
     timing: Timing,
 ) -> JoinSet<()> {
     let clients = Arc::new(Clients::default());
-    let mut kinds = vec![(Kind::Service, None), (Kind::Slice, None), (Kind::ServiceCidr, None)];
-    if let Some(node) = &watch.node {
-        kinds.push((Kind::Node, Some(format!("metadata.name={node}"))));
-    }
     let mut tasks = JoinSet::new();
-    for (kind, fields) in kinds {
+    for kind in watch.kinds() {
+        let fields =
+            watch.node.as_ref().filter(|_| kind == Kind::Node).map(|node| format!("metadata.name={node}"));
         let reflector =
             Reflector::new(kind, fields, settings.clone(), clients.clone(), events.clone(), timing);
         tasks.spawn(reflector.run());

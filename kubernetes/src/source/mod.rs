@@ -39,7 +39,7 @@ use crate::config::ClientConfig;
 use crate::error::Error;
 use crate::object::{EndpointSlice, Node, ObjectKey, Service};
 use api::Timing;
-use store::{Event, Store};
+use store::{Event, Kind, Store};
 
 /// How many objects may be on their way from the tasks to the owner before the tasks wait.
 const QUEUE: usize = 4096;
@@ -130,7 +130,7 @@ impl Source {
 
     fn api_timed(config: ClientConfig, watch: &Watch, timing: Timing) -> Self {
         let (sender, events) = mpsc::channel(QUEUE);
-        let store = Store::new(config.server().to_owned());
+        let store = Store::new(config.server().to_owned(), watch.kinds());
         let (config, settings) = watch::channel(Arc::new(config));
         let tasks = api::start(&settings, watch, &sender, timing);
         Self { store, events, config: Some(config), pending: Batch::default(), ended: false, _tasks: tasks }
@@ -146,7 +146,7 @@ impl Source {
     pub fn manifests(dir: &Path) -> Result<Self, Error> {
         let (sender, events) = mpsc::channel(QUEUE);
         let tasks = manifests::start(dir, sender)?;
-        let store = Store::new(dir.display().to_string());
+        let store = Store::new(dir.display().to_string(), Kind::ALL);
         Ok(Self { store, events, config: None, pending: Batch::default(), ended: false, _tasks: tasks })
     }
 
@@ -181,8 +181,8 @@ impl Source {
         }
     }
 
-    /// Whether everything has been seen once: then what is not here does not exist. Stays true while the server is
-    /// away.
+    /// Whether everything has been seen once: then a Service that is not here does not exist, and the ranges and the
+    /// node are known, or known not to be had. Stays true while the server is away.
     #[must_use]
     pub fn synced(&self) -> bool {
         self.store.synced()
@@ -236,6 +236,13 @@ impl Source {
             self.pending.changed = std::mem::take(&mut batch.changed);
         }
         batch
+    }
+}
+
+impl Watch {
+    fn kinds(&self) -> Vec<Kind> {
+        let without_node = self.node.is_none();
+        Kind::ALL.into_iter().filter(|kind| *kind != Kind::Node || !without_node).collect()
     }
 }
 

@@ -72,7 +72,9 @@ pub(super) struct Store {
     folder_problems: Vec<Problem>,
     /// Names not met yet in a list that is under way.
     unseen: HashMap<Kind, HashSet<ObjectKey>>,
-    complete: BTreeSet<Kind>,
+    /// Kinds whose whole list has not come yet. Those that are good to have are waited for only until it is known
+    /// whether they can be had: rows that follow from them must not go and come again at every start.
+    awaited: BTreeSet<Kind>,
     health: HealthLog,
 }
 
@@ -84,7 +86,7 @@ struct Entry {
 }
 
 impl Store {
-    pub(super) fn new(origin: String) -> Self {
+    pub(super) fn new(origin: String, kinds: impl IntoIterator<Item = Kind>) -> Self {
         Self {
             services: BTreeMap::new(),
             slice_owner: HashMap::new(),
@@ -93,7 +95,7 @@ impl Store {
             refused: BTreeMap::new(),
             folder_problems: Vec::new(),
             unseen: HashMap::new(),
-            complete: BTreeSet::new(),
+            awaited: kinds.into_iter().collect(),
             health: HealthLog::new(origin, SystemTime::now()),
         }
     }
@@ -107,9 +109,7 @@ impl Store {
                 for name in self.unseen.remove(&kind).unwrap_or_default() {
                     self.gone(kind, &name, batch);
                 }
-                if self.complete.insert(kind) && kind.is_required() && self.synced() {
-                    batch.health_changed = true;
-                }
+                self.has_come(kind, batch);
             }
             Event::Put(object) => self.put(object, batch),
             Event::Gone(kind, name) => self.gone(kind, &name, batch),
@@ -123,7 +123,12 @@ impl Store {
             }
             Event::Folder(contents) => self.replace(*contents, batch),
             Event::Connected(kind) => self.health.connected(kind, batch),
-            Event::Failed(kind, error) => self.health.failed(kind, error, batch),
+            Event::Failed(kind, error) => {
+                if !kind.is_required() {
+                    self.has_come(kind, batch);
+                }
+                self.health.failed(kind, error, batch);
+            }
         }
     }
 
@@ -133,7 +138,7 @@ impl Store {
     }
 
     pub(super) fn synced(&self) -> bool {
-        Kind::REQUIRED.iter().all(|kind| self.complete.contains(kind))
+        self.awaited.is_empty()
     }
 
     pub(super) fn view(&self, key: &ObjectKey) -> Option<ServiceView> {
@@ -167,6 +172,10 @@ impl Store {
 
     pub(super) fn health(&self) -> &Health {
         self.health.get()
+    }
+
+    fn has_come(&mut self, kind: Kind, batch: &mut Batch) {
+        batch.health_changed |= self.awaited.remove(&kind) && self.synced();
     }
 
     /// A whole folder, as a list of every kind.

@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use serde_json::{Value, json};
+use tokio::sync::Notify;
 use tracing::span;
 
 use super::*;
@@ -19,7 +20,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// Short pauses and short patience, so that a test sees many attempts.
 fn timing() -> Timing {
     Timing {
-        answer: Duration::from_millis(300),
+        answer: Duration::from_secs(20),
         watch: Duration::from_secs(20),
         first_pause: Duration::from_millis(5),
         longest_pause: Duration::from_millis(40),
@@ -78,8 +79,12 @@ async fn about_services(answer: impl Fn(usize, &Ask) -> Reply + Send + Sync + 's
 }
 
 fn source(server: &Server) -> Source {
+    timed(server, timing())
+}
+
+fn timed(server: &Server, timing: Timing) -> Source {
     let settings = NodeSettings { api_server: Some(server.address()), ..NodeSettings::default() };
-    Source::api_timed(ClientConfig::from_settings(&settings).unwrap(), &Watch::default(), timing())
+    Source::api_timed(ClientConfig::from_settings(&settings).unwrap(), &Watch::default(), timing)
 }
 
 async fn until(source: &mut Source, what: &str, holds: impl Fn(&Source) -> bool) -> BTreeSet<ObjectKey> {
@@ -105,19 +110,22 @@ fn has(source: &Source, names: &[&str]) -> bool {
 
 #[tokio::test]
 async fn what_vanished_while_the_watch_was_expired_is_reported() {
-    let server = about_services(|number, ask| match (number, ask.verb()) {
+    let now = Arc::new(Notify::new());
+    let told = now.clone();
+    let server = about_services(move |number, ask| match (number, ask.verb()) {
         (0, _) => list(&[service("a", 1), service("b", 2), service("c", 3)], 5),
         (1, Verb::Watch) => {
             assert_eq!(ask.parameter("resourceVersion").as_deref(), Some("5"));
             let gone = json!({ "kind": "Status", "code": 410, "message": "too old resource version", "reason": "Expired" });
-            Reply::Stream(vec![event("ERROR", &gone)], server::Then::End)
+            Reply::Stream(Vec::new(), server::Then::Told(told.clone(), event("ERROR", &gone)))
         }
         (2, Verb::List) => list(&[service("a", 1), service("c", 7)], 9),
         _ => dull(ask),
     })
     .await;
     let mut source = source(&server);
-    until(&mut source, "the first list", |source| has(source, &["a", "b", "c"])).await;
+    until(&mut source, "the first list", |source| has(source, &["a", "b", "c"]) && source.synced()).await;
+    now.notify_one();
     let changed = until(&mut source, "the second list", |source| has(source, &["a", "c"])).await;
     assert_eq!(changed, BTreeSet::from([key("b")]), "c has another version and looks the same");
     until(&mut source, "connected", |source| source.health().connected).await;
@@ -176,16 +184,18 @@ async fn half_an_event_is_not_an_event_and_the_watch_goes_on_from_the_last_whole
 
 #[tokio::test]
 async fn a_server_that_says_nothing_is_not_waited_for() {
-    let server = about_services(|number, ask| match number {
-        0 => list(&[service("a", 1)], 5),
-        1..4 => Reply::Nothing,
-        4 => list(&[service("b", 1)], 9),
+    // Silent until it was asked for a while, whatever it was asked.
+    let server = about_services(|number, ask| match (number, ask.verb()) {
+        (0..4, _) => Reply::Nothing,
+        (_, Verb::List) => list(&[service("b", 1)], 9),
         _ => dull(ask),
     })
     .await;
-    let mut source = source(&server);
-    let is_named =
-        |source: &Source| source.health().last_error.as_ref().is_some_and(|why| why.contains("no answer"));
+    let impatient = Timing { answer: Duration::from_millis(500), ..timing() };
+    let mut source = timed(&server, impatient);
+    let is_named = |source: &Source| {
+        source.health().last_error.as_ref().is_some_and(|why| why.contains("in the time allowed"))
+    };
     until(&mut source, "silence is noticed", is_named).await;
     until(&mut source, "and outlived", |source| has(source, &["b"])).await;
 }

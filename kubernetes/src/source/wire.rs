@@ -5,15 +5,21 @@
 //! asked for when the value is turned into an object. Numbers are read wide and checked by us, so that a wrong one
 //! is refused with its name and its value.
 
+mod raw;
+
 use std::collections::HashSet;
 use std::net::IpAddr;
 use std::num::NonZeroU16;
 use std::sync::Arc;
 
 use ipnet::IpNet;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
+
+use raw::{
+    Labels, Meta, RawCidr, RawEndpointPort, RawEndpoints, RawIngress, RawNode, RawService, RawServicePort,
+    RawSlice, RawTargetPort,
+};
 
 use super::store::{Kind, Object};
 use crate::object::{
@@ -91,180 +97,6 @@ impl Names {
         self.known.insert(new.clone());
         new
     }
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Meta {
-    namespace: Option<String>,
-    name: Option<String>,
-    creation_timestamp: Option<Time>,
-    labels: Option<Labels>,
-    annotations: Option<Annotations>,
-}
-
-#[derive(Deserialize, Default)]
-struct Labels {
-    #[serde(rename = "kubernetes.io/service-name")]
-    service: Option<String>,
-    #[serde(rename = "service.kubernetes.io/service-proxy-name")]
-    proxy: Option<String>,
-}
-
-#[derive(Deserialize, Default)]
-struct Annotations {
-    /// The way to say it before `spec.loadBalancerSourceRanges`; still looked at by kube-proxy.
-    #[serde(rename = "service.beta.kubernetes.io/load-balancer-source-ranges")]
-    source_ranges: Option<String>,
-}
-
-#[derive(Deserialize)]
-struct RawService {
-    metadata: Meta,
-    spec: Option<ServiceSpec>,
-    status: Option<ServiceStatus>,
-}
-
-#[derive(Deserialize, Default)]
-#[serde(rename_all = "camelCase")]
-struct ServiceSpec {
-    r#type: Option<String>,
-    #[serde(rename = "clusterIP")]
-    cluster_ip: Option<String>,
-    #[serde(rename = "clusterIPs")]
-    cluster_ips: Option<Vec<String>>,
-    ip_families: Option<Vec<String>>,
-    #[serde(rename = "externalIPs")]
-    external_ips: Option<Vec<String>>,
-    ports: Option<Vec<RawServicePort>>,
-    external_traffic_policy: Option<String>,
-    internal_traffic_policy: Option<String>,
-    health_check_node_port: Option<i64>,
-    load_balancer_source_ranges: Option<Vec<String>>,
-    publish_not_ready_addresses: Option<bool>,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct RawServicePort {
-    name: Option<String>,
-    protocol: Option<String>,
-    port: Option<i64>,
-    node_port: Option<i64>,
-    target_port: Option<RawTargetPort>,
-}
-
-#[derive(Deserialize)]
-#[serde(untagged)]
-enum RawTargetPort {
-    Number(i64),
-    Name(String),
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct ServiceStatus {
-    load_balancer: Option<LoadBalancerStatus>,
-}
-
-#[derive(Deserialize)]
-struct LoadBalancerStatus {
-    ingress: Option<Vec<RawIngress>>,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct RawIngress {
-    ip: Option<String>,
-    ip_mode: Option<String>,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct RawSlice {
-    metadata: Meta,
-    address_type: Option<String>,
-    endpoints: Option<Vec<RawEndpoint>>,
-    ports: Option<Vec<RawEndpointPort>>,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct RawEndpoint {
-    addresses: Option<Vec<String>>,
-    conditions: Option<Conditions>,
-    node_name: Option<String>,
-    /// `discovery.k8s.io/v1beta1` says the node here.
-    topology: Option<Topology>,
-}
-
-#[derive(Deserialize, Default)]
-struct Conditions {
-    ready: Option<bool>,
-    serving: Option<bool>,
-    terminating: Option<bool>,
-}
-
-#[derive(Deserialize)]
-struct Topology {
-    #[serde(rename = "kubernetes.io/hostname")]
-    node: Option<String>,
-}
-
-#[derive(Deserialize)]
-struct RawEndpointPort {
-    name: Option<String>,
-    protocol: Option<String>,
-    port: Option<i64>,
-}
-
-#[derive(Deserialize)]
-struct RawCidr {
-    metadata: Meta,
-    spec: Option<CidrSpec>,
-}
-
-#[derive(Deserialize)]
-struct CidrSpec {
-    cidrs: Option<Vec<String>>,
-}
-
-#[derive(Deserialize)]
-struct RawNode {
-    metadata: Meta,
-    status: Option<NodeStatus>,
-}
-
-#[derive(Deserialize)]
-struct NodeStatus {
-    addresses: Option<Vec<NodeAddress>>,
-}
-
-#[derive(Deserialize)]
-struct NodeAddress {
-    r#type: Option<String>,
-    address: Option<String>,
-}
-
-#[derive(Deserialize)]
-struct RawEndpoints {
-    metadata: Meta,
-    subsets: Option<Vec<Subset>>,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Subset {
-    addresses: Option<Vec<SubsetAddress>>,
-    not_ready_addresses: Option<Vec<SubsetAddress>>,
-    ports: Option<Vec<RawEndpointPort>>,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct SubsetAddress {
-    ip: Option<String>,
-    node_name: Option<String>,
 }
 
 impl Meta {

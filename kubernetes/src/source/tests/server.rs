@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use serde_json::Value;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Notify;
 use tokio::task::JoinSet;
 
 /// What was asked.
@@ -42,6 +43,8 @@ pub(super) enum Then {
     Cut,
     /// Not at all.
     Hang,
+    /// When it is told to, with one piece more.
+    Told(Arc<Notify>, String),
 }
 
 pub(super) struct Server {
@@ -111,6 +114,10 @@ async fn serve(
                 Then::End => stream.write_all(b"0\r\n\r\n").await?,
                 Then::Cut => stream.write_all(b"ffff\r\nhalf").await?,
                 Then::Hang => std::future::pending().await,
+                Then::Told(when, piece) => {
+                    when.notified().await;
+                    stream.write_all(format!("{:x}\r\n{piece}\r\n0\r\n\r\n", piece.len()).as_bytes()).await?;
+                }
             }
         }
         Reply::Raw(text) => stream.write_all(text.as_bytes()).await?,
