@@ -33,6 +33,8 @@ use tempfile::TempDir;
 
 use process::Process;
 
+use crate::lab::address::SERVICES;
+
 /// The bearer token of an administrator of the test's cluster.
 const TOKEN: &str = "test-admin-token";
 /// How long a server may take until it serves. A loaded machine is slow.
@@ -175,9 +177,10 @@ impl ApiServer {
 
     fn arguments(&self) -> Vec<String> {
         let file = |name: &str| self.dir.path().join(name).display().to_string();
+        let [v4, v6] = SERVICES;
         let ranges = match self.address {
-            IpAddr::V4(_) => "10.96.0.0/16,fd00:10:96::/112",
-            IpAddr::V6(_) => "fd00:10:96::/112,10.96.0.0/16",
+            IpAddr::V4(_) => format!("{v4},{v6}"),
+            IpAddr::V6(_) => format!("{v6},{v4}"),
         };
         vec![
             "kube-apiserver".into(),

@@ -37,27 +37,35 @@ struct Play<'a> {
 
 /// Plays all acts. Gives how many of the pods' frames the host got while a switch that has just started had no flows.
 pub fn play(stage: &mut Stage, traffic: &Traffic, view: &View, quit: &Quit) -> Result<u64> {
+    view.say("what is done, and what it cost: management + north-south");
     let mut play = Play { stage, traffic, view, quit };
-    play.act("nothing is done", |play| {
+    play.act("nothing", |play| {
         play.quit.pause(Duration::from_secs(2))?;
-        Ok("all traffic flows".to_owned())
+        Ok("all of it flows".to_owned())
     })?;
-    play.act("helper of node1 restarted (SIGTERM)", |play| {
+    play.act("node1: helper restarted (SIGTERM)", |play| {
         play.restart_helper(Stop::Politely, Duration::ZERO)
     })?;
-    play.act("helper of node1 killed (kill -9), away for 2 s", |play| {
+    play.act("node1: helper killed (-9), 2 s away", |play| {
         play.restart_helper(Stop::AtOnce, Duration::from_secs(2))
     })?;
     play.services()?;
     play.act(&format!("{BURST} Service changes in a burst"), Play::burst)?;
     if play.stage.api_mut().is_some() {
-        play.act("kube-apiserver killed, away for 2 s", Play::restart_api)?;
+        play.act("kube-apiserver killed, 2 s away", Play::restart_api)?;
     }
     let before = play.stage.strays()?;
-    play.act("vswitchd of node1 killed and started", Play::restart_switch)?;
+    play.act("node1: vswitchd killed and started", Play::restart_switch)?;
     let restarting = play.stage.strays()? - before;
     play.quit.pause(Duration::from_secs(1))?;
     Ok(restarting)
+}
+
+/// What an act cost an owner.
+struct Cost {
+    lost: u64,
+    reopened: u64,
+    gap: Duration,
 }
 
 impl Play<'_> {
@@ -68,23 +76,28 @@ impl Play<'_> {
         self.traffic.meters().iter().for_each(|meter| meter.mark());
         let said = work(self)?;
         self.quit.pause(SETTLE)?;
-        let costs = Owner::ALL.into_iter().zip(before).map(|(owner, before)| self.cost(owner, before));
-        let costs: Vec<String> = costs.collect();
-        self.view.say(&format!("{title}: {said}; {}", costs.join("; ")));
+        let [management, pods] = [0, 1].map(|index| self.cost(Owner::ALL[index], before[index]));
+        let opened = management.reopened + pods.reopened;
+        let sessions = if opened > 0 { format!(", {opened} sessions opened again") } else { String::new() };
+        self.view.say(&format!(
+            "{title:<37} {said:<23} lost {} + {}, gap {} + {} ms{sessions}",
+            management.lost,
+            pods.lost,
+            management.gap.as_millis(),
+            pods.gap.as_millis()
+        ));
         Ok(())
     }
 
-    fn cost(&self, owner: Owner, before: Sum) -> String {
+    fn cost(&self, owner: Owner, before: Sum) -> Cost {
         let now = self.traffic.sum(owner);
         let ours = self.traffic.meters().iter().filter(|meter| meter.owner == owner);
-        let gap = ours.map(|meter| meter.read().recent).max().unwrap_or_default();
-        // A datagram that was given up before and came after all makes the number smaller.
-        let lost = now.lost.saturating_sub(before.lost);
-        let mut text = format!("{} lost {lost}, longest gap {} ms", owner.name(), gap.as_millis());
-        if now.reopened > before.reopened {
-            text += &format!(", {} sessions opened again", now.reopened - before.reopened);
+        Cost {
+            // A datagram that was given up before and came after all makes the number smaller.
+            lost: now.lost.saturating_sub(before.lost),
+            reopened: now.reopened.saturating_sub(before.reopened),
+            gap: ours.map(|meter| meter.read().recent).max().unwrap_or_default(),
         }
-        text
     }
 
     fn restart_helper(&mut self, how: Stop, away: Duration) -> Result<String> {
@@ -92,13 +105,15 @@ impl Play<'_> {
         self.quit.pause(away)?;
         let start = Instant::now();
         self.stage.start_helper(1)?;
-        Ok(format!("ready {} after its start", millis(start)))
+        Ok(format!("ready in {}", millis(start)))
     }
 
     /// A Service comes, its endpoint moves to the other node, it goes.
     fn services(&mut self) -> Result<()> {
         let service = |endpoint| ServiceSpec::new("new", 105, NODE_PORT_NEW, POD_PORT, vec![endpoint]);
-        self.act("a Service is made", |play| play.serve(&[service(EndpointSpec::pod(1, 2))], Some("pod12")))?;
+        self.act("a Service is made (NodePort 30090)", |play| {
+            play.serve(&[service(EndpointSpec::pod(1, 2))], Some("pod12"))
+        })?;
         self.act("its endpoint moves to node2", |play| {
             play.serve(&[service(EndpointSpec::pod(2, 2))], Some("pod22"))
         })?;
@@ -109,7 +124,6 @@ impl Play<'_> {
     fn serve(&mut self, more: &[ServiceSpec], expected: Option<&str>) -> Result<String> {
         let start = Instant::now();
         self.stage.serve(more)?;
-        let told = millis(start);
         let lab = self.stage.lab();
         let to = lab.node(1)?.address().port(Family::V4, NODE_PORT_NEW);
         let ask = Ask::tcp(to).within(Duration::from_millis(300));
@@ -118,7 +132,7 @@ impl Play<'_> {
             Ok(ask.ask(outside).ok().map(|answer| answer.name).as_deref() == expected)
         })?;
         let who = expected.map_or("nobody answers".to_owned(), |name| format!("{name} answers"));
-        Ok(format!("{who} at NodePort {NODE_PORT_NEW} after {} (OVN had it after {told})", millis(start)))
+        Ok(format!("{who} in {}", millis(start)))
     }
 
     fn burst(&mut self) -> Result<String> {
@@ -139,7 +153,7 @@ impl Play<'_> {
         quit.pause(Duration::from_secs(2))?;
         let start = Instant::now();
         api.restart()?;
-        Ok(format!("serves again after {}", millis(start)))
+        Ok(format!("serves again in {}", millis(start)))
     }
 
     fn restart_switch(&mut self) -> Result<String> {
@@ -149,7 +163,7 @@ impl Play<'_> {
         node.start_switch()?;
         let up = millis(start);
         self.quit.pause(Duration::from_secs(2))?;
-        Ok(format!("up after {up}"))
+        Ok(format!("up in {up}"))
     }
 }
 

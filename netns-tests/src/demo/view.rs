@@ -15,7 +15,7 @@ use super::meter::{Meter, Owner};
 /// How often the table is drawn.
 const REFRESH: Duration = Duration::from_millis(200);
 /// How many of the last lines stand below the table.
-const LINES: usize = 7;
+const LINES: usize = 10;
 
 /// What is shown. Cheap to share: all of it is behind a lock.
 #[derive(Debug, Clone)]
