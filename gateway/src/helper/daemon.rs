@@ -196,7 +196,7 @@ impl Helper {
                 }
                 Wake::DriftDue => {
                     self.drift_due = None;
-                    self.mend_flows(true).await;
+                    self.mend_flows(true, Instant::now()).await;
                     self.tell();
                 }
                 Wake::Request(request) => self.answer(request).await,

@@ -28,6 +28,7 @@ const PORTS: Duration = Duration::from_millis(50);
 impl Helper {
     /// Looks at everything and mends what differs. `whole`: also compare flow by flow.
     pub(super) async fn reconcile(&mut self, whole: bool) {
+        let began = Instant::now();
         self.again = None;
         self.observe().await;
         self.mend_patch().await;
@@ -41,7 +42,7 @@ impl Helper {
             self.rebuild_catalogue();
         }
         self.want_flows(catalogue_changed);
-        self.mend_flows(whole).await;
+        self.mend_flows(whole, began).await;
         if synced && (host_changed || catalogue_changed) {
             self.parts.host.set(self.host_inputs());
             self.health.reconcile(&self.catalogue.health_checks()).await;
@@ -256,7 +257,9 @@ impl Helper {
         }
     }
 
-    pub(super) async fn mend_flows(&mut self, whole: bool) {
+    /// Compares and mends where that is due. `began`: when the change of the world was seen that led here, for what
+    /// is told of the time it took.
+    pub(super) async fn mend_flows(&mut self, whole: bool, began: Instant) {
         if !self.switch.is_connected() {
             return;
         }
@@ -266,7 +269,6 @@ impl Helper {
         }
         let drift_expected = !self.switch.in_step();
         let (licence, zone, adopt) = (self.licence(), self.parts.settings.zone, self.parts.settings.adopt);
-        let began = Instant::now();
         match self.switch.compare(licence, zone, adopt).await {
             Ok(report) => {
                 self.last_full = Instant::now();
@@ -308,7 +310,7 @@ impl Helper {
         }
         match self.switch.looks_right().await {
             Ok(true) => {}
-            Ok(false) => self.mend_flows(true).await,
+            Ok(false) => self.mend_flows(true, Instant::now()).await,
             Err(error) => self.failed(&error),
         }
     }

@@ -1,0 +1,195 @@
+//! The daemon with a folder of manifests: flows from nothing, its own restart, the switch's, memory.
+
+use std::os::unix::net::UnixStream;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail, ensure};
+use benches::cluster::{services, services_for};
+use benches::sample::Samples;
+use netns_tests::lab::helper::{Daemon, Helper, HelperOptions};
+use netns_tests::lab::node::{BRIDGE, Node, Stop};
+use netns_tests::lab::process::wait_within;
+use ovs::openflow::Connection;
+use tokio::runtime::Runtime;
+
+use crate::report::Report;
+use crate::stage::{self, PATIENCE};
+
+/// The helper's flows, as `ovs-ofctl` names them.
+const OURS: &str = "cookie=0x6f766e3800000000/0xffffffff00000000";
+
+/// A node with a helper that has its flows in force.
+struct Watched {
+    node: Arc<Node>,
+    daemon: Daemon,
+    runtime: Runtime,
+}
+
+/// With the Services of about 10,000 flows, then with all of them.
+pub fn measure(report: &mut Report, all: usize, runs: usize) -> Result<()> {
+    let (lab, node) = stage::lab()?;
+    let few = services_for(10_000).min(all);
+    stage::write_manifests(&lab.manifests(), services(few))?;
+    let daemon = Daemon::start(&lab, &node, &HelperOptions::default())?;
+    let watched = Watched { node, daemon, runtime: Runtime::new()? };
+
+    let flows = watched.settle(few)?;
+    watched.from_nothing(report, flows, runs, Duration::from_millis(150))?;
+    watched.switch_killed(report, flows, runs)?;
+
+    stage::write_manifests(&lab.manifests(), services(all).skip(few))?;
+    let flows = watched.settle(all)?;
+    report.number(
+        &format!("resident memory, {all} Services of a folder of manifests, {flows} flows"),
+        &stage::memory_text(watched.daemon.id()?)?,
+        "< 60 MiB",
+    );
+    watched.from_nothing(report, flows, runs, Duration::from_millis(500))?;
+    watched.restart(report, flows, runs)?;
+    report.number(
+        "the same after a restart with all of them there",
+        &stage::memory_text(watched.daemon.id()?)?,
+        "< 60 MiB",
+    );
+    Ok(())
+}
+
+impl Watched {
+    /// Waits until all Services are known and in force; gives the number of flows.
+    fn settle(&self, services: usize) -> Result<usize> {
+        wait_within(&format!("{services} Services"), PATIENCE, || {
+            let known = stage::metric(&self.daemon, "ovn_k8s_gateway_helper_services")?;
+            let ready = stage::metric(&self.daemon, "ovn_k8s_gateway_helper_ready")?;
+            ensure!(known >= services as f64 && ready > 0.0, "{known} are known");
+            Ok(true)
+        })?;
+        self.daemon.appctl("reconcile")?;
+        let connection = self.runtime.block_on(self.connect())?;
+        let flows = self.runtime.block_on(stage::count_flows(&connection))?;
+        ensure!(flows >= services * 3 / 2, "{flows} flows of {services} Services");
+        Ok(flows)
+    }
+
+    /// All flows of ours are taken away by somebody; the helper puts them back.
+    fn from_nothing(&self, report: &mut Report, flows: usize, runs: usize, target: Duration) -> Result<()> {
+        let mut times = Samples::default();
+        let connection = self.runtime.block_on(self.connect())?;
+        for run in 0..runs {
+            let (count, sum) = stage::programmed(&self.daemon)?;
+            stage::ofctl(&self.node).args(["del-flows", BRIDGE, OURS]).run()?;
+            self.daemon.appctl("reconcile")?;
+            let (count_after, sum_after) = stage::programmed(&self.daemon)?;
+            let there = self.runtime.block_on(stage::count_flows(&connection))?;
+            ensure!(there == flows, "run {run}: {there} flows instead of {flows}");
+            // With one observation more, the sum grew by just that.
+            if count_after - count == 1.0 {
+                times.add(Duration::from_secs_f64(sum_after - sum));
+            }
+            // What the change of flows itself set going is done before the next.
+            std::thread::sleep(Duration::from_millis(500));
+        }
+        let what =
+            format!("the daemon, {flows} flows from nothing: look at everything, compare, committed bundle");
+        report.times(&what, &times, Some(target));
+        Ok(())
+    }
+
+    /// ovs-vswitchd is killed and started again: from its bridge's socket to all flows there.
+    fn switch_killed(&self, report: &mut Report, flows: usize, runs: usize) -> Result<()> {
+        let (mut back, mut up) = (Samples::default(), Samples::default());
+        let socket = stage::socket(&self.node, BRIDGE);
+        for _ in 0..runs {
+            self.node.stop_switch(Stop::AtOnce)?;
+            let began = Instant::now();
+            let opened = std::thread::scope(|scope| {
+                let starting = scope.spawn(|| self.node.start_switch());
+                let opened = wait_for_socket(&socket);
+                starting.join().map_err(|_| anyhow::anyhow!("the thread that starts vswitchd broke"))??;
+                opened
+            })?;
+            up.add(opened - began);
+            back.add(self.runtime.block_on(self.wait_until_back(flows, opened))?);
+            self.daemon.wait_until_ready()?;
+        }
+        report.times("ovs-vswitchd killed: from its start to the socket", &up, None);
+        let what = format!("ovs-vswitchd killed: from its socket to {flows} flows");
+        report.times(&what, &back, Some(Duration::from_millis(500)));
+        Ok(())
+    }
+
+    /// The flows are counted often enough to see when they came, and not so often that counting delays them.
+    async fn wait_until_back(&self, flows: usize, opened: Instant) -> Result<Duration> {
+        let mut connection = None;
+        while opened.elapsed() < PATIENCE {
+            if connection.is_none() {
+                connection = self.connect().await.ok();
+            }
+            if let Some(open) = &connection {
+                match stage::count_flows(open).await {
+                    Ok(count) if count >= flows => return Ok(opened.elapsed()),
+                    Ok(_) => {}
+                    Err(_) => connection = None,
+                }
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        bail!("{flows} flows were not back after {PATIENCE:?}")
+    }
+
+    /// The helper is killed and started again with all flows in place.
+    fn restart(&self, report: &mut Report, flows: usize, runs: usize) -> Result<()> {
+        let (mut adopted, mut whole) = (Samples::default(), Samples::default());
+        let log = self.node.dir().join("ovn-k8s-gateway-helper.log");
+        let mut rewritten = 0.0;
+        for _ in 0..runs {
+            let seen = std::fs::read_to_string(&log)?.len();
+            let began = Instant::now();
+            self.daemon.restart(Stop::AtOnce)?;
+            let line = adoption(&log, seen)?;
+            whole.add(began.elapsed());
+            adopted.add(line);
+            rewritten += stage::metric(&self.daemon, "ovn_k8s_gateway_helper_flow_changes_total")?;
+            let connection = self.runtime.block_on(self.connect())?;
+            let there = self.runtime.block_on(stage::count_flows(&connection))?;
+            ensure!(there == flows, "{there} flows instead of {flows}");
+        }
+        let what =
+            format!("helper killed and started, {flows} flows in place: from sources synced to adopted");
+        report.times(&what, &adopted, Some(Duration::from_millis(300)));
+        report.times("the same from the kill, reading all manifests included", &whole, None);
+        report.number(&format!("flows rewritten in {runs} restarts"), &rewritten.to_string(), "0");
+        Ok(())
+    }
+
+    async fn connect(&self) -> Result<Connection> {
+        let address = format!("unix:{}", stage::socket(&self.node, BRIDGE).display());
+        Connection::connect(&address).await.with_context(|| format!("connecting to {BRIDGE}"))
+    }
+}
+
+fn wait_for_socket(socket: &std::path::Path) -> Result<Instant> {
+    let began = Instant::now();
+    while began.elapsed() < PATIENCE {
+        if UnixStream::connect(socket).is_ok() {
+            return Ok(Instant::now());
+        }
+        std::thread::sleep(Duration::from_micros(500));
+    }
+    bail!("{} did not open", socket.display())
+}
+
+/// What the helper says of its adoption, in what it logged beyond `seen`: the time from the event that completed its
+/// sources.
+fn adoption(log: &std::path::Path, seen: usize) -> Result<Duration> {
+    let mut found = None;
+    wait_within("the helper to adopt the flows", PATIENCE, || {
+        let text = std::fs::read_to_string(log)?;
+        let new = text.get(seen..).unwrap_or_default();
+        ensure!(!new.contains("flows changed"), "flows were rewritten: {new}");
+        let number = new.split_once("adopted in ").and_then(|(_, rest)| rest.split(' ').next());
+        found = number.and_then(|number| number.parse().ok());
+        Ok(found.is_some())
+    })?;
+    found.map(Duration::from_millis).context("no line of the adoption")
+}
