@@ -161,7 +161,13 @@ impl Bridge {
 
     /// Empties the cache in front of the tables.
     pub fn empty_cache(&mut self) {
-        self.command("revalidator/purge", &[]);
+        // What another thread is looking at just now stays: ask again.
+        loop {
+            self.command("revalidator/purge", &[]);
+            if self.command("dpctl/dump-flows", &[]).is_empty() {
+                return;
+            }
+        }
     }
 
     /// Whether the connection table puts datagrams together, or takes their pieces for invalid.
@@ -217,7 +223,7 @@ fn port_name(ingress: Ingress) -> &'static str {
 }
 
 /// The OpenFlow port a frame comes in by.
-fn port_number(ingress: Ingress) -> OfPort {
+pub fn port_number(ingress: Ingress) -> OfPort {
     PORTS.iter().find(|(side, ..)| *side == ingress).map_or(OfPort::LOCAL, |(.., number)| *number)
 }
 

@@ -4,23 +4,30 @@
 //! `AGREEMENT_SEED` repeats a run, `AGREEMENT_FRAMES` makes it longer.
 
 mod bridge;
+mod faults;
 mod judge;
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use demux::decide::{DropReason, Verdict};
-use demux::generate::{Generator, reachable};
+use demux::decide::{DropReason, Ingress, Verdict};
+use demux::generate::{Case, Generator, reachable};
 use demux::policy::{Policy, ServiceKey};
 use demux::rule::RuleId;
 use gateway::flows::{Rendering, SctpRule};
+use ipnet::IpNet;
 
 use crate::bridge::Bridge;
+use crate::faults::ShownBy;
 use crate::judge::{Disagreement, Judge, Seen, frames};
 
 /// Frames that are sent between two looks at the counters.
 const BATCH: usize = 24;
 /// Frames for each policy.
 const PER_POLICY: usize = 300;
+/// Policies whose tables are spoiled, and cases that may tell for each.
+const POLICIES_FOR_FAULTS: usize = 12;
+const CASES_FOR_FAULTS: usize = 500;
 
 fn setting(name: &str, default: u64) -> u64 {
     let value = std::env::var(name).ok().map(|text| text.parse().expect("a number"));
@@ -40,6 +47,55 @@ fn next_policy(generator: &mut Generator, number: usize) -> Policy {
     policy
 }
 
+/// The next cases, and some that are made of them, for what the generator seldom makes.
+fn next_cases(generator: &mut Generator, policy: &Policy, count: usize) -> Vec<Case> {
+    let cases = generator.cases(policy, count);
+    let variants = cases.iter().enumerate().filter_map(|(number, case)| variant(policy, case, number));
+    let variants: Vec<_> = variants.collect();
+    cases.into_iter().chain(variants).collect()
+}
+
+/// Another case made of one: tagged, from another side, just beside a port or a target, or to a cluster address.
+fn variant(policy: &Policy, case: &Case, number: usize) -> Option<Case> {
+    let mut made = Case { opening: Vec::new(), owner: None, ..case.clone() };
+    let discovery = matches!(case.label, "arp" | "neighbours");
+    let cluster = policy.split.service_ranges.iter().find_map(|range| match range {
+        IpNet::V6(range) => Some(range.network().octets()),
+        IpNet::V4(_) => None,
+    });
+    match number % 8 {
+        0 | 1 if discovery || case.label == "fragment" => {
+            for frame in std::iter::once(&mut made.bytes).chain(&mut made.pieces) {
+                frame.splice(12..12, [0x81, 0, 0, 7]);
+                // What a port of this bridge takes, tag and all.
+                if frame.len() > 1518 {
+                    return None;
+                }
+            }
+        }
+        2 if discovery => made.ingress = Ingress::Host,
+        3 if discovery => made.ingress = Ingress::Overlay,
+        4 if case.label == "neighbours" => drop(made.bytes.splice(38..54, cluster?)),
+        number if number > 3 => {
+            let ports = matches!(case.frame().ip(), Some(ip) if matches!(ip.protocol, 6 | 17));
+            let last = match (case.label, case.bytes.get(12..15)?) {
+                ("packet" | "tunnel", _) if !ports => return None,
+                ("packet" | "tunnel", [0x08, 0x00, length]) => 14 + usize::from(length & 0x0f) * 4 + 3,
+                ("packet" | "tunnel", [0x86, 0xdd, _]) => 54 + 3,
+                ("neighbours", _) => 54 + 23,
+                ("arp", _) => 14 + 27,
+                _ => return None,
+            };
+            *made.bytes.get_mut(last)? ^= 1;
+            let same_connection =
+                made.frame().tuple().is_some_and(|tuple| case.frame().tuple() == Some(tuple));
+            return (!same_connection && made.bytes != case.bytes).then_some(made);
+        }
+        _ => return None,
+    }
+    Some(made)
+}
+
 #[test]
 fn classifier_and_bridge_agree() {
     let seed = setting("AGREEMENT_SEED", 1);
@@ -55,8 +111,9 @@ fn classifier_and_bridge_agree() {
         bridge.install(rendering.flows(), policy.split.mac);
         let until = seen.frames + PER_POLICY;
         while seen.frames < until {
-            let batch = generator.cases(&policy, BATCH);
-            let mut judge = Judge { bridge: &mut bridge, policy: &policy, sctp, seen: &mut seen };
+            let batch = next_cases(&mut generator, &policy, BATCH);
+            let quick = false;
+            let mut judge = Judge { bridge: &mut bridge, policy: &policy, sctp, seen: &mut seen, quick };
             if let Err(disagreement) = judge.batch(&batch) {
                 let trace = trace(&mut bridge, &disagreement);
                 panic!("policy {number} of seed {seed}, {sctp:?}:\n{disagreement}\n{trace}\n{policy:#?}");
@@ -73,6 +130,54 @@ fn classifier_and_bridge_agree() {
     for verdict in verdicts.into_iter().chain(drops) {
         assert!(seen.verdicts.contains(&verdict), "no frame met {verdict}");
     }
+}
+
+/// A comparison that finds nothing may be blind: each wrong table has to be found out.
+#[test]
+fn planted_faults_are_found() {
+    let mut generator = Generator::new(setting("AGREEMENT_SEED", 1));
+    let mut bridge = Bridge::start();
+    let (mut found, mut missed) = (BTreeSet::new(), BTreeSet::new());
+    for number in 0..POLICIES_FOR_FAULTS {
+        let policy = next_policy(&mut generator, number);
+        let sctp = if number % 4 == 3 { SctpRule::Tracked } else { SctpRule::Learned };
+        let rendering = Rendering::new(policy.clone(), bridge::datapath(sctp));
+        let cases = next_cases(&mut generator, &policy, CASES_FOR_FAULTS);
+        let mut seen = Seen::default();
+        let mut judge = Judge { bridge: &mut bridge, policy: &policy, sctp, seen: &mut seen, quick: true };
+        for fault in faults::faults(rendering.flows()) {
+            if found.contains(&fault.name) {
+                continue;
+            }
+            let (meeting, others): (Vec<_>, Vec<_>) =
+                cases.iter().cloned().partition(|case| judge.meets(case, fault.rule));
+            let (telling, others) = match fault.shown_by {
+                ShownBy::Meeting => (meeting, Vec::new()),
+                ShownBy::All => (meeting, others),
+                ShownBy::Both(one, other) => {
+                    let both = |case: &Case| {
+                        let (port, frame) = (bridge::port_number(case.ingress), case.frame());
+                        faults::matches(&one, port, &frame) && faults::matches(&other, port, &frame)
+                    };
+                    (meeting.into_iter().filter(both).collect(), Vec::new())
+                }
+            };
+            if telling.is_empty() {
+                continue;
+            }
+            judge.bridge.install(&fault.flows, policy.split.mac);
+            let mut batches = telling.chunks(BATCH).chain(others.chunks(BATCH));
+            if batches.any(|batch| judge.batch(batch).is_err()) {
+                missed.remove(&fault.name);
+                found.insert(fault.name);
+            } else {
+                missed.insert(fault.name);
+            }
+        }
+    }
+    println!("{} faults found", found.len());
+    assert!(missed.is_empty(), "{} faults not found: {missed:#?}", missed.len());
+    assert!(found.len() > 200, "only {} faults were planted", found.len());
 }
 
 /// What the bridge's tables say of the frames of a disagreement.
