@@ -49,6 +49,8 @@ fn put_ip(flow: &mut String, ip: &Ip, v6: bool) {
     put(flow, source, ip.source);
     put(flow, destination, ip.destination);
     put(flow, "nw_proto", ip.protocol);
+    // A usual one: routers on the way turn away what has none left.
+    put(flow, "nw_ttl", 64);
     match ip.fragment {
         Fragment::No => {}
         Fragment::First => put(flow, "nw_frag", "first"),
@@ -108,14 +110,17 @@ mod tests {
         assert_eq!(
             flow("tcp 192.0.2.1:5 192.0.2.2:80", options(), Some(Owner::Pods)),
             "in_port=1,dl_src=02:00:00:00:00:01,dl_dst=02:00:00:00:00:09,dl_type=0x0800,nw_src=192.0.2.1,\
-             nw_dst=192.0.2.2,nw_proto=6,tcp_src=5,tcp_dst=80,tcp_flags=0x2,ct_mark=1"
+             nw_dst=192.0.2.2,nw_proto=6,nw_ttl=64,tcp_src=5,tcp_dst=80,tcp_flags=0x2,ct_mark=1"
         );
         let solicitation = PacketOptions { kind: Some("135".into()), ..options() };
         let said = flow("icmp6 fe80::1 2001:db8::2", solicitation, None);
         assert!(said.ends_with(",icmpv6_type=135,icmpv6_code=0,nd_target=2001:db8::2"), "{said}");
         let later = PacketOptions { fragment: Some("later".into()), vlan: Some(7), ..options() };
         let said = flow("udp 192.0.2.1 192.0.2.2", later, None);
-        assert!(said.contains(",vlan_tci=0x1007,") && said.ends_with(",nw_proto=17,nw_frag=later"), "{said}");
+        assert!(
+            said.contains(",vlan_tci=0x1007,") && said.ends_with(",nw_proto=17,nw_ttl=64,nw_frag=later"),
+            "{said}"
+        );
         let said = flow("arp 192.0.2.1 192.0.2.2", options(), None);
         assert!(said.ends_with(",dl_type=0x0806,arp_op=1,arp_spa=192.0.2.1,arp_tpa=192.0.2.2"), "{said}");
     }

@@ -124,7 +124,7 @@ impl Sent {
                 port.parse().map_or_else(|_| Sent::Other(line.to_owned()), |port| Sent::Port(OfPort(port))),
             );
         }
-        let other = ["FLOOD", "ALL", "IN_PORT", "CONTROLLER", "TABLE", "enqueue", "bundle"];
+        let other = ["FLOOD", "ALL", "IN_PORT", "CONTROLLER", "controller(", "TABLE", "enqueue", "bundle"];
         other.iter().any(|word| line.starts_with(word)).then(|| Sent::Other(line.to_owned()))
     }
 }
@@ -167,9 +167,9 @@ fn own_lines<'a>(section: &[&'a str]) -> Vec<&'a str> {
         if line.starts_with("Final flow:") {
             break;
         }
-        // What a bridge says stands further right than its name, except at the end of a list, where name and list
-        // stand in one column.
-        if nested.is_some_and(|bridge| indent > bridge) {
+        // What a bridge says stands further right than its name; at the end of a list its tables stand under it.
+        // An own table never comes next: an action leads to it.
+        if nested.is_some_and(|bridge| indent > bridge || Met::read(trimmed).is_some()) {
             continue;
         }
         nested = None;

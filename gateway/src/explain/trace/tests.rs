@@ -70,6 +70,8 @@ bridge("breth0")
 bridge("br-int")
 ----------------
  0. reg0=0x2, priority 0
+    resubmit(,10)
+10. priority 0, cookie 0xb9452c35
     ct(table=8,zone=3)
     drop
      -> A clone of the packet is forked to recirculate. The forked pipeline will be resumed at table 8.
