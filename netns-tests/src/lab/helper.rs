@@ -72,11 +72,17 @@ pub trait Helper: Send + Sync + fmt::Debug {
     /// Returns when the bridge serves these Services and no others. The lab's manifests say them already.
     fn follow(&self, services: &[ServiceSpec]) -> Result<()>;
 
-    /// Ends it and starts it again the same way; returns when it is ready. What it programmed stays meanwhile.
-    fn restart(&self, how: Stop) -> Result<()>;
-
     /// Ends it. What it programmed stays.
-    fn stop(self: Box<Self>, how: Stop) -> Result<()>;
+    fn stop(&self, how: Stop) -> Result<()>;
+
+    /// Starts it again the way it was started; returns when it is ready.
+    fn start_again(&self) -> Result<()>;
+
+    /// Ends it and starts it again.
+    fn restart(&self, how: Stop) -> Result<()> {
+        self.stop(how)?;
+        self.start_again()
+    }
 }
 
 /// Whether the environment asks for the stand-in (`LAB_STANDIN=1`).
@@ -250,14 +256,13 @@ impl Helper for Daemon {
         })
     }
 
-    fn restart(&self, how: Stop) -> Result<()> {
-        self.end(how)?;
-        self.run()?;
-        self.wait_until_ready()
+    fn stop(&self, how: Stop) -> Result<()> {
+        self.end(how)
     }
 
-    fn stop(self: Box<Self>, how: Stop) -> Result<()> {
-        self.end(how)
+    fn start_again(&self) -> Result<()> {
+        self.run()?;
+        self.wait_until_ready()
     }
 }
 
@@ -295,7 +300,7 @@ pub struct Cluster {
 impl Cluster {
     /// Brings a lab up and starts a helper on each node: the product's, or the stand-in when the environment says so.
     pub fn up(lab: LabOptions, helper: &HelperOptions) -> Result<Self> {
-        let lab = Lab::up(lab)?;
+        let lab = Lab::start(lab)?;
         let helpers = lab
             .nodes()
             .iter()
@@ -307,6 +312,8 @@ impl Cluster {
                 }
             })
             .collect::<Result<_>>()?;
+        // Only now: with plain MAC learning on the bridge a bring-up may never get this far.
+        lab.wait_until_bound()?;
         Ok(Self { helpers, lab })
     }
 

@@ -153,9 +153,22 @@ impl Lab {
             wait_until(&format!("OVN to bind the ports of {}", node.name()), || {
                 Ok(node.is_bound(&self.options)?
                     && (!self.options.patch_pair || topology::is_attached(&self.central, node)?))
+            })
+            .inspect_err(|_| self.hold_if_asked())
+            .with_context(|| {
+                let south = self.central.sbctl(["show"]).unwrap_or_else(|error| format!("{error:#}"));
+                format!("{}southbound:\n{south}", node.diagnosis())
             })?;
         }
         Ok(())
+    }
+
+    /// With `LAB_HOLD=1` a lab that does not come up stays for a person to look at.
+    fn hold_if_asked(&self) {
+        if std::env::var_os("LAB_HOLD").is_some() {
+            eprintln!("{} is held; end the test to let it go", self.dir().display());
+            thread::sleep(std::time::Duration::from_secs(3600));
+        }
     }
 
     /// Node `number`, from 1.

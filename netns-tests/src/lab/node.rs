@@ -179,6 +179,17 @@ impl Node {
         Ok(dump.lines().filter(|line| line.contains("actions=")).map(|line| line.trim().to_owned()).collect())
     }
 
+    /// What a person would look at first when the node does not come up: the ends of its logs.
+    pub fn diagnosis(&self) -> String {
+        let logs = ["ovn-controller.log", "ovs-vswitchd.log", "helper.out"].map(|log| {
+            let text = std::fs::read_to_string(self.dir.join(log)).unwrap_or_default();
+            let lines: Vec<&str> = text.lines().collect();
+            let tail = lines.get(lines.len().saturating_sub(25)..).unwrap_or_default();
+            format!("the end of {log} of {}:\n{}\n", self.name, tail.join("\n"))
+        });
+        logs.concat()
+    }
+
     /// The OpenFlow port number of an interface; it must have one.
     pub fn ofport(&self, interface: &str) -> Result<u32> {
         let text = self.vsctl(&format!("get Interface {interface} ofport"))?;
@@ -315,6 +326,13 @@ impl Node {
             );
         }
         self.program("ovs-vsctl").line(&words).run()?;
+        self.address_ports()
+    }
+
+    /// Gives bridge and management port their addresses and routes, as the host's own network configuration would after
+    /// a bridge was made again.
+    pub fn address_ports(&self) -> Result<()> {
+        let port = self.management_port();
         let mut lines = format!("addr flush dev {UPLINK}\nlink set {UPLINK} up\n");
         lines += &interfaces(&[(BRIDGE, 24, &[self.address()]), (port.as_str(), 24, &[self.management()])]);
         for pod in &self.pods {

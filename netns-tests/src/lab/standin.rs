@@ -148,12 +148,12 @@ impl Helper for StandIn {
         self.program(services)
     }
 
-    fn restart(&self, _how: Stop) -> Result<()> {
-        // It has no process: it programs, and the rest is the bridge's.
+    // It has no process: it programs, and the rest is the bridge's.
+    fn stop(&self, _how: Stop) -> Result<()> {
         Ok(())
     }
 
-    fn stop(self: Box<Self>, _how: Stop) -> Result<()> {
+    fn start_again(&self) -> Result<()> {
         Ok(())
     }
 }

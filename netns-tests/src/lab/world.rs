@@ -143,8 +143,8 @@ pub(super) fn interfaces(devices: &[(&str, u8, &[Dual])]) -> String {
         // Writing to a String cannot fail.
         let _ = writeln!(lines, "link set {device} up");
         for address in *addresses {
-            let _ = writeln!(lines, "addr add {}/{prefix} dev {device}", address.v4);
-            let _ = writeln!(lines, "addr add {}/64 dev {device} nodad", address.v6);
+            let _ = writeln!(lines, "addr replace {}/{prefix} dev {device}", address.v4);
+            let _ = writeln!(lines, "addr replace {}/64 dev {device} nodad", address.v6);
         }
     }
     lines
