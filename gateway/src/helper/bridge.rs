@@ -46,6 +46,8 @@ pub struct BridgeView {
     pub external_ids: BTreeMap<String, String>,
     /// `other_config` of the switch.
     pub other_config: BTreeMap<String, String>,
+    /// vswitchd has carried out all that the database says.
+    pub carried_out: bool,
 }
 
 /// The patch pair as found.
@@ -70,6 +72,7 @@ impl BridgeView {
     pub fn of(snapshot: &Snapshot, bridge: &str, uplink: &str) -> Self {
         let mut view = BridgeView { name: bridge.to_owned(), ..BridgeView::default() };
         if let Some(switch) = OpenVSwitch::of(snapshot) {
+            view.carried_out = switch.cur_cfg >= switch.next_cfg;
             view.external_ids = switch.external_ids;
             view.other_config = switch.other_config;
         }

@@ -15,7 +15,7 @@ use crate::host_paths::{HostInputs, HostPaths, NftChange, Report, ServiceHostRow
 /// After a failure everything is looked at again so often.
 const RETRY: Duration = Duration::from_secs(5);
 /// However quiet it is, the nft table is compared element by element so often.
-const FULL_LOOK: Duration = Duration::from_secs(60);
+const FULL_LOOK: Duration = Duration::from_secs(300);
 
 /// How the host's part is doing.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -12,7 +12,7 @@ use super::daemon::{Helper, some_rows, some_rules};
 use super::facts::wanted;
 use super::northbound::{self, GatewayRouter};
 use super::observe::{self, Followed};
-use super::restore::Phase;
+use super::restore::{self, Phase};
 use super::start;
 use super::switch::Licence;
 use crate::flows::Rendering;
@@ -93,7 +93,7 @@ impl Helper {
         if !bridge.present || bridge.mac.is_none() {
             return;
         }
-        self.connect().await;
+        self.connect(bridge).await;
         match self.switch.ports().await {
             Ok(Some(ports)) => {
                 let number = |name: &str| ports.iter().find(|port| port.name == name).map(|port| port.number);
@@ -118,11 +118,12 @@ impl Helper {
         }
     }
 
-    async fn connect(&mut self) {
+    async fn connect(&mut self, bridge: &BridgeView) {
         let connected_before = self.switch.is_connected();
         match self.switch.connect().await {
             Ok(()) if !connected_before => {
-                let armed = self.armed();
+                // Not by what was seen before: vswitchd may wait since before we looked for the first time.
+                let armed = restore::is_armed(bridge);
                 self.phase = Phase::connected(self.started.elapsed(), armed);
             }
             Ok(()) => {}

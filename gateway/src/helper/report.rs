@@ -69,7 +69,7 @@ fn bridge(helper: &Helper) -> BridgeStatus {
         other_ports: view.other_ports.clone(),
         conntrack_zone: settings.zone,
         conntrack_entries: known.map(|conntrack| conntrack.entries),
-        conntrack_limit: known.and_then(|conntrack| conntrack.limit),
+        conntrack_limit: known.and_then(|conntrack| conntrack.limit()),
     }
 }
 
@@ -170,7 +170,21 @@ fn advice(helper: &Helper) -> Vec<String> {
             wanted.waiting_for.len()
         ));
     }
+    advice.extend(helper.conntrack.is_nearly_full().then(|| full_conntrack(helper)));
     advice
+}
+
+/// The conntrack table is nearly full, and what to do.
+pub(super) fn full_conntrack(helper: &Helper) -> String {
+    let (conntrack, zone) = (&helper.conntrack, helper.parts.settings.zone);
+    format!(
+        "{} connections are tracked in zone {zone}, {} in all, and the table holds {}: beyond it new connections of \
+         pods are lost; raise the limit (ovs-appctl dpctl/ct-set-maxconns, net.netfilter.nf_conntrack_max) or use the \
+         partitioned rule",
+        conntrack.entries,
+        conntrack.total,
+        conntrack.limit().unwrap_or_default()
+    )
 }
 
 fn texts<T: Display>(values: impl IntoIterator<Item = T>) -> Vec<String> {

@@ -4,26 +4,36 @@
 //! The key stands armed while all is well. After a restart it is taken away when our flows and those of the
 //! integration bridge are back, or when time is up: a forgotten key means that no new flow is ever handled. Then it
 //! is armed again. On the userspace datapath it does not help and is left alone.
+//!
+//! Whether vswitchd waits cannot be asked. A key that stands in the database when we connect may be one that it waits
+//! on (after a power failure, say), so it is taken away once even if it harmed nothing.
 
 use std::time::Duration;
 
+use super::bridge::BridgeView;
+
 /// The key in `other_config` of the table `Open_vSwitch` (ovs-vswitchd.conf.db(5)).
 pub const KEY: &str = "flow-restore-wait";
-/// However little has come back by then, vswitchd goes to work.
-const AT_MOST: Duration = Duration::from_secs(15);
-/// How long the integration bridge's number of flows must stand still: ovn-controller writes them in one go.
+/// vswitchd goes to work after so long when the integration bridge has got no flows: ovn-controller is not coming.
+const ALONE: Duration = Duration::from_secs(15);
+/// However little has come back by then, vswitchd goes to work: kernel flows carry no ARP probes, and neighbours that
+/// nobody asks for fail after about a minute.
+const AT_MOST: Duration = Duration::from_secs(30);
+/// How long the integration bridge's number of flows must stand still when it is about what it was before.
 const SETTLED: Duration = Duration::from_millis(800);
-/// vswitchd looks at the key only until it is first gone: arm it again when that has surely happened.
-const ARM_AFTER: Duration = Duration::from_secs(3);
+/// The same when it is not, or nobody knows what it was.
+const SETTLED_ANEW: Duration = Duration::from_secs(3);
+
+/// Whether the key is set.
+pub fn is_armed(bridge: &BridgeView) -> bool {
+    bridge.other_config.get(KEY).map(String::as_str) == Some("true")
+}
 
 /// Where the restart of vswitchd stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Phase {
-    /// vswitchd is at work; `since` when.
-    Working {
-        /// How long.
-        since: Duration,
-    },
+    /// vswitchd is at work.
+    Working,
     /// vswitchd was started and waits for flows.
     Waiting {
         /// When it was seen.
@@ -42,10 +52,15 @@ pub struct Seen {
     pub kernel: bool,
     /// The key is set.
     pub armed: bool,
+    /// vswitchd has carried out all that the database says: it looks at the key only until it is first gone, and may
+    /// only then be armed for the next time.
+    pub carried_out: bool,
     /// Our flows are all in.
     pub ours_in: bool,
     /// How many flows the integration bridge has, if it answers.
     pub integration: Option<u32>,
+    /// How many it had when vswitchd was last seen at work.
+    pub integration_before: Option<u32>,
 }
 
 /// What to do with the key.
@@ -62,31 +77,33 @@ pub enum Order {
 impl Phase {
     /// The phase after a new connection to vswitchd.
     pub fn connected(now: Duration, armed: bool) -> Self {
-        if armed { Phase::Waiting { since: now, integration: None } } else { Phase::Working { since: now } }
+        if armed { Phase::Waiting { since: now, integration: None } } else { Phase::Working }
     }
 
     /// The next phase and what to do.
     pub fn next(self, seen: Seen) -> (Self, Order) {
         if !seen.kernel {
-            return (Phase::Working { since: seen.now }, Order::Leave);
+            return (Phase::Working, Order::Leave);
         }
         match self {
-            Phase::Working { since } => {
-                let due = seen.ours_in && !seen.armed && seen.now.saturating_sub(since) >= ARM_AFTER;
-                (self, if due { Order::Arm } else { Order::Leave })
-            }
-            Phase::Waiting { .. } if !seen.armed => (Phase::Working { since: seen.now }, Order::Leave),
+            Phase::Working if seen.ours_in && !seen.armed && seen.carried_out => (self, Order::Arm),
+            Phase::Working => (self, Order::Leave),
+            Phase::Waiting { .. } if !seen.armed => (Phase::Working, Order::Leave),
             Phase::Waiting { since, integration } => {
                 let integration = match (integration, seen.integration) {
                     (Some((before, at)), Some(now)) if before == now => Some((before, at)),
                     (_, Some(now)) => Some((now, seen.now)),
                     (before, None) => before,
                 };
-                let settled = integration
-                    .is_some_and(|(flows, at)| flows > 1 && seen.now.saturating_sub(at) >= SETTLED);
-                let time_is_up = seen.now.saturating_sub(since) >= AT_MOST;
-                if (seen.ours_in && settled) || time_is_up {
-                    return (Phase::Working { since: seen.now }, Order::Release);
+                let still = |(flows, at): (u32, Duration)| {
+                    let all = seen.integration_before.is_some_and(|before| flows >= before - before / 10);
+                    let long_enough = if all { SETTLED } else { SETTLED_ANEW };
+                    flows > 1 && seen.now.saturating_sub(at) >= long_enough
+                };
+                let waited = seen.now.saturating_sub(since);
+                let limit = if integration.is_some_and(|(flows, _)| flows > 1) { AT_MOST } else { ALONE };
+                if (seen.ours_in && integration.is_some_and(still)) || waited >= limit {
+                    return (Phase::Working, Order::Release);
                 }
                 (Phase::Waiting { since, integration }, Order::Leave)
             }
@@ -108,43 +125,77 @@ mod tests {
     }
 
     fn seen(now: u64, armed: bool, ours_in: bool, integration: Option<u32>) -> Seen {
-        Seen { now: ms(now), kernel: true, armed, ours_in, integration }
+        let integration_before = Some(950);
+        Seen {
+            now: ms(now),
+            kernel: true,
+            armed,
+            carried_out: true,
+            ours_in,
+            integration,
+            integration_before,
+        }
+    }
+
+    /// Runs through (time, our flows are in, flows of the integration bridge), armed throughout, up to the release.
+    fn released_at(steps: &[(u64, bool, u32)]) -> Option<u64> {
+        let mut phase = Phase::connected(ms(0), true);
+        for &(now, ours, integration) in steps {
+            let (next, order) = phase.next(seen(now, true, ours, Some(integration)));
+            if order == Order::Release {
+                return Some(now);
+            }
+            phase = next;
+        }
+        None
     }
 
     #[test]
-    fn a_working_switch_is_armed_once_our_flows_are_in() {
+    fn a_working_switch_is_armed_once_our_flows_are_in_and_the_last_change_is_seen() {
         let phase = Phase::connected(ms(0), false);
-        assert_eq!(phase.next(seen(5000, false, false, None)).1, Order::Leave);
-        assert_eq!(phase.next(seen(1000, false, true, None)).1, Order::Leave);
-        assert_eq!(phase.next(seen(5000, false, true, None)).1, Order::Arm);
-        assert_eq!(phase.next(seen(5000, true, true, None)).1, Order::Leave);
+        assert_eq!(phase.next(seen(1000, false, false, None)).1, Order::Leave);
+        let behind = Seen { carried_out: false, ..seen(1000, false, true, None) };
+        assert_eq!(phase.next(behind).1, Order::Leave);
+        assert_eq!(phase.next(seen(1000, false, true, None)).1, Order::Arm);
+        assert_eq!(phase.next(seen(1000, true, true, None)).1, Order::Leave);
     }
 
     #[test]
     fn a_restarted_switch_is_released_when_both_bridges_have_their_flows() {
-        let mut phase = Phase::connected(ms(0), true);
-        for (now, ours, integration, expected) in [
-            (100, false, Some(1), Order::Leave),
-            (200, true, Some(1), Order::Leave),
-            (2000, true, Some(1), Order::Leave),
-            (2100, true, Some(900), Order::Leave),
-            (2500, true, Some(931), Order::Leave),
-            (2900, true, Some(931), Order::Leave),
-            (3400, true, Some(931), Order::Release),
-        ] {
-            let (next, order) = phase.next(seen(now, true, ours, integration));
-            assert_eq!(order, expected, "at {now} ms");
-            phase = next;
-        }
-        assert_eq!(phase.next(seen(3500, false, true, Some(931))).1, Order::Leave);
-        assert_eq!(phase.next(seen(6500, false, true, Some(931))).1, Order::Arm);
+        let steps = [
+            (100, false, 1),
+            (200, true, 1),
+            (2000, true, 1),
+            (2100, true, 900),
+            (2500, true, 931),
+            (2900, true, 931),
+            (3400, true, 931),
+        ];
+        assert_eq!(released_at(&steps), Some(3400));
+        let (phase, order) = Phase::Working.next(seen(3500, false, true, Some(931)));
+        assert_eq!((phase, order), (Phase::Working, Order::Arm));
     }
 
     #[test]
-    fn time_runs_out_and_the_userspace_datapath_is_left_alone() {
-        let phase = Phase::connected(ms(0), true);
-        assert_eq!(phase.next(seen(15_000, true, false, None)).1, Order::Release);
+    fn fewer_flows_than_before_must_stand_still_for_longer() {
+        assert_eq!(released_at(&[(100, true, 300), (1500, true, 300), (3100, true, 300)]), Some(3100));
+    }
+
+    #[test]
+    fn time_runs_out() {
+        assert_eq!(released_at(&[(100, true, 0), (14_900, true, 0), (15_100, true, 0)]), Some(15_100));
+        let growing: Vec<(u64, bool, u32)> =
+            (1..).zip(10..).map(|(n, flows)| (n * 500, true, flows)).take(70).collect();
+        assert_eq!(released_at(&growing), Some(30_000));
+        assert_eq!(
+            released_at(&[(500, false, 931), (29_000, false, 931), (30_500, false, 931)]),
+            Some(30_500)
+        );
+    }
+
+    #[test]
+    fn the_userspace_datapath_is_left_alone() {
         let userspace = Seen { kernel: false, ..seen(5000, false, true, None) };
-        assert_eq!(phase.next(userspace).1, Order::Leave);
+        assert_eq!(Phase::connected(ms(0), true).next(userspace), (Phase::Working, Order::Leave));
     }
 }

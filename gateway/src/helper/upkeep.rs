@@ -12,10 +12,12 @@ use super::bridge::{INTEGRATION_BRIDGE, patch_names};
 use super::daemon::{CLOSE_WATCH, Helper};
 use super::restore::{self, Order, Seen};
 use super::switch::Licence;
-use super::vswitchd;
+use super::{report, vswitchd};
 
 /// How often the conntrack zone is counted: a dump of it may be long.
 const CONNTRACK: Duration = Duration::from_secs(30);
+/// How often the integration bridge's flows are counted while all is well.
+const INTEGRATION: Duration = Duration::from_secs(20);
 /// The state folder's policy is written at most so often.
 const CACHE: Duration = Duration::from_secs(5);
 
@@ -30,21 +32,35 @@ impl Helper {
             now: self.started.elapsed(),
             kernel: true,
             armed: self.armed(),
+            carried_out: self.facts.bridge.carried_out,
             ours_in: self.switch.in_step(),
             integration,
+            integration_before: self.integration_before.map(|(flows, _)| flows),
         };
         let (phase, order) = self.phase.next(seen);
-        self.phase = phase;
-        if order != Order::Leave {
-            self.set_restore_wait(order == Order::Arm).await;
+        if order == Order::Leave || self.set_restore_wait(order == Order::Arm).await {
+            // A key that could not be taken away is still waited on.
+            self.phase = phase;
         }
         if self.phase.is_waiting() {
             self.look_again_in(CLOSE_WATCH);
+        } else if seen.armed && order == Order::Leave {
+            self.remember_integration().await;
+        }
+    }
+
+    /// How many flows the integration bridge has while all is well: after a restart as many have to come back.
+    async fn remember_integration(&mut self) {
+        if self.integration_before.is_some_and(|(_, at)| at.elapsed() < INTEGRATION) {
+            return;
+        }
+        if let Some(flows) = self.integration_flows().await {
+            self.integration_before = Some((flows, Instant::now()));
         }
     }
 
     pub(super) fn armed(&self) -> bool {
-        self.facts.bridge.other_config.get(restore::KEY).map(String::as_str) == Some("true")
+        restore::is_armed(&self.facts.bridge)
     }
 
     pub(super) async fn integration_flows(&self) -> Option<u32> {
@@ -53,7 +69,8 @@ impl Helper {
         connection.aggregate(Cookies::ANY).await.ok().map(|sum| sum.flows)
     }
 
-    pub(super) async fn set_restore_wait(&self, arm: bool) {
+    /// Whether it is done.
+    pub(super) async fn set_restore_wait(&self, arm: bool) -> bool {
         let row = Operation::mutate("Open_vSwitch");
         let change = if arm {
             row.put_key("other_config", restore::KEY, "true")
@@ -61,11 +78,13 @@ impl Helper {
             row.take("other_config", Datum::set([restore::KEY]))
         };
         let count = Operation::mutate("Open_vSwitch").add("next_cfg", 1);
-        match self.parts.local.db.transact(vec![change, count]).await {
+        let done = self.parts.local.db.transact(vec![change, count]).await;
+        match &done {
             Ok(_) if arm => tracing::info!("flow-restore-wait is armed for vswitchd's next restart"),
             Ok(_) => tracing::info!("flows are back: vswitchd goes to work"),
             Err(error) => tracing::warn!("flow-restore-wait cannot be changed: {error}"),
         }
+        done.is_ok()
     }
 
     /// On a bridge with further ports the MAC that host and router share must stay where it is, and the overlay's
@@ -101,14 +120,9 @@ impl Helper {
             }
             Err(_) => self.conntrack_known = false,
         }
-        let full = self.conntrack.limit.is_some_and(|limit| self.conntrack.entries >= limit / 10 * 9);
+        let full = self.conntrack.is_nearly_full();
         if full && !self.warned_conntrack {
-            tracing::warn!(
-                "{} connections are tracked in zone {} and the table holds {:?}: new pod connections will be lost; raise dpctl/ct-set-maxconns or use the partitioned rule",
-                self.conntrack.entries,
-                self.parts.settings.zone,
-                self.conntrack.limit
-            );
+            tracing::warn!("{}", report::full_conntrack(self));
         }
         self.warned_conntrack = full;
     }
