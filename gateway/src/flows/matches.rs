@@ -23,7 +23,7 @@ pub enum End {
 
 /// The few matches that rows are put together from; each narrows what is there.
 pub trait Narrow: Sized {
-    fn from(self, port: OfPort) -> Match;
+    fn in_port(self, port: OfPort) -> Match;
     fn family(self, family: Family) -> Match;
     fn protocol(self, family: Family, number: u8) -> Match;
     fn icmp(self, family: Family, kind: u8) -> Match;
@@ -37,7 +37,7 @@ pub trait Narrow: Sized {
 }
 
 impl Narrow for Match {
-    fn from(self, port: OfPort) -> Match {
+    fn in_port(self, port: OfPort) -> Match {
         self.with(Field::InPort, port.0)
     }
 

@@ -62,18 +62,18 @@ pub struct Rows<'a> {
 /// Every row that stands for the split alone.
 pub fn rows(split: &Split, datapath: &Datapath) -> Vec<Flow> {
     let mut rows = Rows { split, datapath, flows: Vec::new() };
-    rows.from_host();
+    rows.host_rows();
     if let Some(overlay) = datapath.overlay {
-        rows.from_overlay(overlay);
-        rows.out_of_overlay();
+        rows.overlay_rows(overlay);
+        rows.overlay_exit_rows();
     }
-    rows.from_wire();
-    rows.addresses();
+    rows.wire_rows();
+    rows.address_rows();
     rows.reply_rule(table::NODE_PORT);
     if split.snat.iter().any(|address| !split.shared.contains(address)) {
         rows.reply_rule(table::REPLY);
     }
-    rows.owners();
+    rows.owner_rows();
     rows.flows
 }
 
@@ -132,12 +132,12 @@ impl<'a> Rows<'a> {
         if self.split.other_ports {
             return Some(Match::any());
         }
-        self.datapath.uplink.map(|uplink| Match::any().from(uplink))
+        self.datapath.uplink.map(|uplink| Match::any().in_port(uplink))
     }
 
-    fn from_host(&mut self) {
+    fn host_rows(&mut self) {
         use RuleId::*;
-        let local = Match::any().from(OfPort::LOCAL);
+        let local = Match::any().in_port(OfPort::LOCAL);
         self.row(table::INGRESS, 1000, local.clone().tagged(), TaggedHost, self.out());
         self.row(table::INGRESS, 700, local.clone(), HostOut, self.out());
         for family in Family::ALL {
@@ -166,9 +166,9 @@ impl<'a> Rows<'a> {
         }
     }
 
-    fn from_overlay(&mut self, overlay: OfPort) {
+    fn overlay_rows(&mut self, overlay: OfPort) {
         use RuleId::*;
-        let any = Match::any().from(overlay);
+        let any = Match::any().in_port(overlay);
         let gateway = any.clone().with(Field::EthSrc, self.split.mac.to_u64());
         self.row(table::INGRESS, 1000, any.clone().tagged(), TaggedOverlay, Vec::new());
         for range in self.split.service_ranges.iter() {
@@ -187,7 +187,7 @@ impl<'a> Rows<'a> {
         self.row(table::INGRESS, 700, any, ForeignSourceMac, Vec::new());
     }
 
-    fn out_of_overlay(&mut self) {
+    fn overlay_exit_rows(&mut self) {
         use RuleId::*;
         let pods = self.commit_out(MARK_PODS);
         for family in Family::ALL {
@@ -210,11 +210,11 @@ impl<'a> Rows<'a> {
         }
     }
 
-    fn from_wire(&mut self) {
+    fn wire_rows(&mut self) {
         use RuleId::*;
         if let Some(wire) = self.wire() {
-            self.from_wire_tagged(&wire);
-            self.from_wire_neighbours(&wire);
+            self.wire_tagged_rows(&wire);
+            self.wire_neighbour_rows(&wire);
             let ours = wire.with(Field::EthDst, self.split.mac.to_u64());
             for family in Family::ALL {
                 let ip = ours.clone().family(family);
@@ -236,7 +236,7 @@ impl<'a> Rows<'a> {
     }
 
     /// Tagged frames first: a match of `ip` takes tagged IP as well.
-    fn from_wire_tagged(&mut self, wire: &Match) {
+    fn wire_tagged_rows(&mut self, wire: &Match) {
         if self.split.other_ports {
             let ours = wire.clone().with(Field::EthDst, self.split.mac.to_u64());
             let switch = vec![Action::Output(OfPort::NORMAL)];
@@ -247,7 +247,7 @@ impl<'a> Rows<'a> {
         }
     }
 
-    fn from_wire_neighbours(&mut self, wire: &Match) {
+    fn wire_neighbour_rows(&mut self, wire: &Match) {
         use RuleId::*;
         let heard_by_others = |mut actions: Vec<Action>| {
             if self.split.other_ports {
@@ -281,7 +281,7 @@ impl<'a> Rows<'a> {
         }
     }
 
-    fn addresses(&mut self) {
+    fn address_rows(&mut self) {
         for address in self.split.shared.iter() {
             let (matches, on) = (to(*address), vec![Action::GotoTable(table::NODE_PORT)]);
             self.row(table::ADDRESS, 10, matches, RuleId::SharedAddress, on);
@@ -340,7 +340,7 @@ impl<'a> Rows<'a> {
         }
     }
 
-    fn owners(&mut self) {
+    fn owner_rows(&mut self) {
         use RuleId::*;
         let mark = |mark: u32| Match::any().with(Field::CtMark, mark);
         // No ct_state: related and invalid packets of a connection belong to its owner, too.

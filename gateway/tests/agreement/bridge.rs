@@ -83,7 +83,7 @@ impl Bridge {
         );
         wait_for(&dir.path().join("db.sock"));
         let db = format!("--db=unix:{}", at("db.sock"));
-        run(dir.path(), "ovs-vsctl", &[&db, "--no-wait", "init"]);
+        run(dir.path(), "ovs-vsctl", &[&db, "--retry", "--timeout=60", "--no-wait", "init"]);
         let switch = Daemon::start(
             dir.path(),
             "ovs-vswitchd",
@@ -94,7 +94,7 @@ impl Bridge {
                 &format!("--unixctl={}", at("switch.ctl")),
             ],
         );
-        let mut arguments = vec![db, "add-br".into(), BRIDGE.into()];
+        let mut arguments = vec![db, "--timeout=60".into(), "add-br".into(), BRIDGE.into()];
         arguments.extend(["--", "set", "bridge", BRIDGE, "datapath_type=dummy"].map(String::from));
         let taps = [(Ingress::Host, BRIDGE, OfPort::LOCAL)].into_iter().chain(PORTS);
         for (_, name, number) in taps.clone() {
@@ -196,9 +196,9 @@ impl Bridge {
     }
 
     /// What `ofproto/trace` says of a frame.
-    pub fn trace(&mut self, ingress: Ingress, metadata: &str, frame: &[u8]) -> String {
+    pub fn trace(&mut self, ingress: Ingress, frame: &[u8]) -> String {
         let hex: String = frame.iter().map(|byte| format!("{byte:02x}")).collect();
-        let flow = format!("in_port={}{metadata}", port_number(ingress));
+        let flow = format!("in_port={}", port_number(ingress));
         self.command("ofproto/trace", &[BRIDGE, &flow, &hex])
     }
 

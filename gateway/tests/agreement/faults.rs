@@ -26,12 +26,12 @@ pub struct Fault {
 
 /// Which frames can show that a table is wrong.
 pub enum ShownBy {
-    /// Those that should meet the rule.
-    Meeting,
+    /// Those that should meet the rule and match a row of each of these.
+    Rows(Vec<Vec<Flow>>),
+    /// Those that follow on one that should meet the rule.
+    Answers,
     /// Those that should not meet the rule, too.
     All,
-    /// Those that should meet the rule and match a row of each of the two.
-    Both(Vec<Flow>, Vec<Flow>),
 }
 
 /// Every fault that can be planted into a table.
@@ -41,22 +41,22 @@ pub fn faults(flows: &HashMap<FlowKey, FlowValue>) -> Vec<Fault> {
     let rules: BTreeSet<RuleId> = flows.iter().map(rule).collect();
     let mut planter = Planter { flows: &flows, faults: Vec::new() };
     for one in rules {
-        planter.plant(format!("{one} forgotten"), one, |_| None);
+        planter.plant(format!("{one} forgotten"), one, false, |_| None);
         for family in Family::ALL {
-            planter.plant(format!("{one} without {family}"), one, |flow| {
+            planter.plant(format!("{one} without {family}"), one, false, |flow| {
                 (family_of(flow) != Some(family)).then(|| flow.clone())
             });
         }
-        planter.plant(format!("{one} to the wrong port"), one, |flow| Some(astray(flow)));
-        planter.plant(format!("{one} nowhere"), one, |flow| {
+        planter.plant(format!("{one} to the wrong port"), one, false, |flow| Some(astray(flow)));
+        planter.plant(format!("{one} nowhere"), one, false, |flow| {
             let drops = flow.value.actions.is_empty();
             let actions = if drops { vec![Action::Output(OfPort::LOCAL)] } else { Vec::new() };
             Some(with_actions(flow, actions))
         });
-        planter.plant(format!("{one} without its commit"), one, |flow| Some(without_commit(flow)));
-        planter.plant(format!("{one} with the other owner's mark"), one, |flow| Some(other_mark(flow)));
-        planter.plant(format!("{one} in another zone"), one, |flow| Some(other_zone(flow)));
-        planter.plant(format!("{one} learning the wrong way round"), one, |flow| Some(same_way(flow)));
+        planter.plant(format!("{one} without its commit"), one, true, |flow| Some(without_commit(flow)));
+        planter.plant(format!("{one} with the other owner's mark"), one, true, |flow| Some(other_mark(flow)));
+        planter.plant(format!("{one} in another zone"), one, true, |flow| Some(other_zone(flow)));
+        planter.plant(format!("{one} learning the wrong way round"), one, true, |flow| Some(same_way(flow)));
         // Behind the check, a port beside is met by services on neighbouring ports alone.
         let behind = [
             RuleId::ExternalSource,
@@ -66,7 +66,8 @@ pub fn faults(flows: &HashMap<FlowKey, FlowValue>) -> Vec<Fault> {
         ]
         .contains(&one);
         for (field, about) in MASKS.iter().filter(|_| !behind) {
-            planter.plant(format!("{one} with a wider {about}"), one, |flow| Some(wider(flow, *field)));
+            planter
+                .plant(format!("{one} with a wider {about}"), one, false, |flow| Some(wider(flow, *field)));
         }
         planter.swap(one);
     }
@@ -92,15 +93,22 @@ struct Planter<'a> {
 }
 
 impl Planter<'_> {
-    /// Changes the rows of one rule; no fault when nothing changes or two rows fall together.
-    fn plant(&mut self, name: String, of: RuleId, change: impl Fn(&Flow) -> Option<Flow>) {
+    /// Changes the rows of one rule; no fault when nothing changes or two rows fall together. `late` when only what
+    /// comes after a frame can show it.
+    fn plant(&mut self, name: String, of: RuleId, late: bool, change: impl Fn(&Flow) -> Option<Flow>) {
         let changed: Vec<Option<Flow>> = self
             .flows
             .iter()
             .map(|flow| if rule(flow) == of { change(flow) } else { Some(flow.clone()) })
             .collect();
-        if !changed.iter().zip(self.flows).all(|(changed, flow)| changed.as_ref() == Some(flow)) {
-            let shown_by = if name.contains("wider") { ShownBy::All } else { ShownBy::Meeting };
+        let wrong = changed.iter().zip(self.flows).filter(|(changed, flow)| changed.as_ref() != Some(*flow));
+        let wrong: Vec<Flow> = wrong.map(|(_, flow)| flow.clone()).collect();
+        if !wrong.is_empty() {
+            let shown_by = match late {
+                true => ShownBy::Answers,
+                false if name.contains("wider") => ShownBy::All,
+                false => ShownBy::Rows(vec![wrong]),
+            };
             self.add(name, of, shown_by, changed.into_iter().flatten().collect());
         }
     }
@@ -133,7 +141,7 @@ impl Planter<'_> {
                 |flow: &&Flow| rule(flow) == of && (flow.key.table, flow.key.priority) == (table, priority);
             self.flows.iter().filter(of).cloned().collect()
         };
-        let shown_by = ShownBy::Both(rows(upper, high), rows(other, low));
+        let shown_by = ShownBy::Rows(vec![rows(upper, high), rows(other, low)]);
         self.add(format!("{upper} and {other} with swapped priorities"), upper, shown_by, flows);
     }
 

@@ -11,7 +11,10 @@ use demux::policy::Policy;
 use demux::rule::RuleId;
 use gateway::flows::SctpRule;
 
-use crate::bridge::Bridge;
+use ovs::openflow::flow::Flow;
+
+use crate::bridge::{Bridge, port_number};
+use crate::faults::matches;
 
 /// What the classifier says of one frame.
 #[derive(Clone, Copy, Debug)]
@@ -59,10 +62,9 @@ pub struct Judged<'a> {
 
 impl Judge<'_> {
     /// Sends the cases of one batch and compares every frame's way, then how often each rule was met.
-    pub fn batch(&mut self, cases: &[Case]) -> Result<(), Disagreement> {
-        let cases: Vec<&Case> = cases.iter().filter(|case| self.can_tell(case)).collect();
-        let (lonely, whole): (Vec<&Case>, Vec<&Case>) =
-            cases.into_iter().partition(|case| is_held_back(case));
+    pub fn batch(&mut self, cases: &[&Case]) -> Result<(), Disagreement> {
+        let cases = cases.iter().copied().filter(|case| self.can_tell(case));
+        let (lonely, whole): (Vec<&Case>, Vec<&Case>) = cases.partition(|case| is_held_back(case));
         self.counted(&whole)?;
         // Or they would come out with some later frame, when waiting for the others has been given up.
         self.bridge.set_reassembly(false);
@@ -93,9 +95,13 @@ impl Judge<'_> {
         if expected == after { Ok(()) } else { Err(self.blame(cases, &before, &expected, &after)) }
     }
 
-    /// Whether a frame of this case meets a rule, or may pass by it.
-    pub fn meets(&self, case: &Case, rule: RuleId) -> bool {
-        rule.is_step() || self.opinions(case).iter().any(|judged| judged.opinion.rule == rule)
+    /// Whether a frame of this case meets a rule, or may pass by it, and matches a row of each of these.
+    pub fn meets(&self, case: &Case, rule: RuleId, rows: &[Vec<Flow>]) -> bool {
+        self.opinions(case).iter().any(|judged| {
+            let (port, frame) = (port_number(judged.ingress), Frame::parse(judged.frame));
+            (rule.is_step() || judged.opinion.rule == rule)
+                && rows.iter().all(|rows| matches(rows, port, &frame))
+        })
     }
 
     /// Some things this bridge cannot tell, being one of the userspace datapath.
@@ -121,7 +127,7 @@ impl Judge<'_> {
     ) -> Disagreement {
         if cases.len() > 1 && !self.quick {
             for case in cases {
-                if let Err(disagreement) = self.batch(std::slice::from_ref(*case)) {
+                if let Err(disagreement) = self.batch(&[*case]) {
                     return disagreement;
                 }
             }
