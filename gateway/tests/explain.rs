@@ -13,7 +13,7 @@ use demux::generate::{Case, Generator};
 use demux::policy::Policy;
 use netns_tests::lab::address::Family;
 use netns_tests::lab::helper::{Daemon, Helper as _, HelperOptions, binary};
-use netns_tests::lab::node::{BRIDGE, Node};
+use netns_tests::lab::node::{BRIDGE, Node, PATCH};
 use netns_tests::lab::service::{EndpointSpec, ServiceSpec};
 use netns_tests::lab::{Lab, LabOptions};
 use netns_tests::probe::{Ask, Listen, Responder};
@@ -90,6 +90,7 @@ fn policy_and_bridge_are_asked_side_by_side() -> Result<()> {
         services_and_the_host(&bench, family)?;
         owners(&bench, family)?;
     }
+    an_association_is_known_by_its_learned_flow(&bench)?;
     asking_changes_nothing(&bench)?;
     captures(&bench)?;
     a_foreign_flow_is_reported(&bench)?;
@@ -152,6 +153,25 @@ fn owners(bench: &Bench, family: Family) -> Result<()> {
             ensure!(piece == expected, "the first piece of {name} {server} to {seen}: {piece}");
         }
     }
+    Ok(())
+}
+
+fn an_association_is_known_by_its_learned_flow(bench: &Bench) -> Result<()> {
+    let (server, node) = (bench.internet(Family::V4, 49125), bench.address(Family::V4, 49126));
+    let line = format!("sctp {server} {node}");
+    ensure!(bench.verdict(&line)? == "management by sctp-unknown, nobody");
+    let flow = format!(
+        "table=6,priority=10,cookie={:#x},sctp,nw_src={},nw_dst={},tp_src={},tp_dst={},actions=output:{}",
+        gateway::flows::cookie::learned(),
+        server.ip(),
+        node.ip(),
+        server.port(),
+        node.port(),
+        bench.node.ofport(PATCH)?
+    );
+    bench.node.ofctl(&format!("add-flow {BRIDGE} {flow}"))?;
+    let found = bench.verdict(&line)?;
+    ensure!(found == "north-south by sctp-learned, pods", "{found}");
     Ok(())
 }
 

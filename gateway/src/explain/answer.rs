@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use demux::decide::{Branch, Ingress, Owner};
-use demux::frame::{Fragment, Frame};
+use demux::frame::{Fragment, Frame, Ip};
 use demux::policy::Split;
 use serde::Serialize;
 
@@ -172,8 +172,17 @@ fn notes(split: &Split, ingress: Ingress, frame: &Frame, open: bool) -> Vec<&'st
             "its source is the shared MAC, so this node sent it: ask with --from host or --from overlay",
         );
     }
+    if frame.ip().is_some_and(is_blank) {
+        notes.push(
+            "its IP header is broken or cut off: the bridge reads all of it as zero, and so does this answer",
+        );
+    }
     if open && frame.ip().is_some_and(|ip| ip.fragment == Fragment::Later) {
         notes.push("a later piece names no connection; the first piece of its datagram says whose it is");
     }
     notes
+}
+
+fn is_blank(ip: &Ip) -> bool {
+    ip.source.is_unspecified() && ip.destination.is_unspecified() && ip.protocol == 0
 }

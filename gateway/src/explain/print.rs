@@ -93,8 +93,8 @@ fn write_frame(f: &mut fmt::Formatter<'_>, frame: &FrameAnswer) -> fmt::Result {
             writeln!(f)?;
         }
     }
-    let said = lives(frame).filter_map(|live| live.difference.as_deref());
-    said.map(|said| writeln!(f, "DIFFERS  {said}")).collect()
+    let mut said = lives(frame).filter_map(|live| live.difference.as_deref());
+    said.try_for_each(|said| writeln!(f, "DIFFERS  {said}"))
 }
 
 fn write_branch(f: &mut fmt::Formatter<'_>, branch: &BranchAnswer) -> fmt::Result {
