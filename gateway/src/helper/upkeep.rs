@@ -12,7 +12,7 @@ use super::bridge::{INTEGRATION_BRIDGE, patch_names};
 use super::daemon::{CLOSE_WATCH, Helper};
 use super::restore::{self, Order, Seen};
 use super::switch::Licence;
-use super::vswitchd;
+use super::{report, vswitchd};
 
 /// How often the conntrack zone is counted: a dump of it may be long.
 const CONNTRACK: Duration = Duration::from_secs(30);
@@ -120,14 +120,9 @@ impl Helper {
             }
             Err(_) => self.conntrack_known = false,
         }
-        let full = self.conntrack.limit.is_some_and(|limit| self.conntrack.entries >= limit / 10 * 9);
+        let full = self.conntrack.is_nearly_full();
         if full && !self.warned_conntrack {
-            tracing::warn!(
-                "{} connections are tracked in zone {} and the table holds {:?}: new pod connections will be lost; raise dpctl/ct-set-maxconns or use the partitioned rule",
-                self.conntrack.entries,
-                self.parts.settings.zone,
-                self.conntrack.limit
-            );
+            tracing::warn!("{}", report::full_conntrack(self));
         }
         self.warned_conntrack = full;
     }
