@@ -20,8 +20,9 @@
 //! that service alone. Nothing here speaks to a switch: [`ovs::openflow`] compares and installs.
 //!
 //! A bridge with further ports ([`demux::policy::Split::other_ports`]) uses `NORMAL` as its exit. Two settings that
-//! are not flows belong to that: the overlay's port gets `no-flood`, and the shared MAC is pinned to the bridge's own
-//! device (`fdb/add BRIDGE BRIDGE 0 MAC`), or learning moves it to the overlay's port with every frame of OVN's.
+//! are not flows belong to that: the overlay's port gets `no-flood` (`ovs-ofctl mod-port`; OpenFlow above 1.0 has no
+//! word for it), and the shared MAC is pinned to the bridge's own device (`fdb/add BRIDGE BRIDGE 0 MAC`), or learning
+//! moves it to the overlay's port with every frame of OVN's.
 
 pub mod cookie;
 mod matches;

@@ -9,7 +9,7 @@ use std::fmt::Write as _;
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom, Write as _};
 use std::os::unix::net::UnixStream;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -229,7 +229,7 @@ pub fn port_number(ingress: Ingress) -> OfPort {
 
 impl Tap {
     /// Opens a capture file behind its header of 24 bytes (libpcap).
-    fn open(path: &PathBuf) -> Tap {
+    fn open(path: &Path) -> Tap {
         wait_for(path);
         Tap { file: File::open(path).unwrap(), read: 24 }
     }
@@ -255,7 +255,7 @@ impl Tap {
 }
 
 impl Control {
-    fn connect(path: &PathBuf) -> Control {
+    fn connect(path: &Path) -> Control {
         wait_for(path);
         Control { stream: UnixStream::connect(path).unwrap(), pending: Vec::new(), next: 0 }
     }
@@ -319,7 +319,7 @@ fn run(dir: &Path, program: &str, arguments: &[&str]) -> String {
     String::from_utf8_lossy(&output.stdout).into_owned()
 }
 
-fn wait_for(path: &PathBuf) {
+fn wait_for(path: &Path) {
     let patience = Instant::now() + Duration::from_secs(30);
     while !path.exists() {
         assert!(Instant::now() < patience, "{} does not appear", path.display());
