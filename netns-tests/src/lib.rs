@@ -64,6 +64,9 @@
 //! | `LAB_DATAPATH=kernel` | the kernel's own datapath (module `openvswitch`), see [`lab::machine`] |
 //! | `LAB_SLOWNESS=5` | every time limit five times as long |
 //! | `LAB_KEEP=1` | folders (logs, databases) stay when a lab goes |
+//! | `LAB_HOLD=1` | a lab that does not come up stays, with all its processes, to be looked at |
+//! | `LAB_CHECK=WORDS` | of `tests/checks`, only those whose name contains these words |
+//! | `LAB_BRINGUPS=N` | of `tests/bringups`, so many in a row |
 //!
 //! # The parts
 //!

@@ -1,21 +1,73 @@
-//! The lab itself: it comes up, packets arrive, it goes without a trace.
+//! The lab itself: it comes up, and goes without a trace, also when its owner panics or is killed.
 
-use std::time::Instant;
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+    thread,
+};
 
-use anyhow::Result;
-use netns_tests::lab::{Lab, LabOptions};
+use anyhow::{Context, Result, ensure};
+use netns_tests::lab::{Lab, LabOptions, identity, process::Register};
+
+/// What a lab leaves on the machine while it is up.
+fn traces(lab: &Lab) -> Result<Vec<PathBuf>> {
+    let register = fs::read_to_string(lab.dir().join("processes"))?;
+    let processes =
+        register.lines().filter_map(|line| line.split(' ').next()).map(|id| Path::new("/proc").join(id));
+    let mut traces: Vec<_> = processes.collect();
+    ensure!(traces.len() >= 6, "only {} processes are noted", traces.len());
+    traces.push(lab.dir().to_owned());
+    traces.push(lab.node(1)?.namespace().path().to_owned());
+    traces.push(lab.pod(1, 1)?.namespace().path().to_owned());
+    traces.push(lab.world().fabric().path().to_owned());
+    ensure!(traces.iter().all(|trace| trace.exists()), "something is missing while the lab is up");
+    Ok(traces)
+}
+
+fn all_gone(traces: &[PathBuf]) -> Result<()> {
+    for trace in traces.iter().filter(|trace| trace.exists()) {
+        // Folders stay when a person asked for them.
+        let kept = std::env::var_os("LAB_KEEP").is_some() && trace.join("processes").exists();
+        ensure!(kept, "{} is left", trace.display());
+    }
+    Ok(())
+}
 
 #[test]
-fn comes_up_and_goes_without_a_trace() -> Result<()> {
-    let start = Instant::now();
+fn goes_without_a_trace() -> Result<()> {
     let lab = Lab::up(LabOptions::default())?;
-    println!("up in {:?}", start.elapsed());
-    let dir = lab.dir().to_owned();
-    let name = lab.node(1)?.namespace().path().to_owned();
-    let start = Instant::now();
+    let traces = traces(&lab)?;
     drop(lab);
-    println!("down in {:?}", start.elapsed());
-    assert!(!dir.exists());
-    assert!(!name.exists());
+    all_gone(&traces)
+}
+
+#[test]
+fn goes_when_its_owner_panics() -> Result<()> {
+    let (send, receive) = std::sync::mpsc::channel();
+    let owner = thread::spawn(move || {
+        let options = LabOptions { nodes: 1, pods_per_node: 1, ..LabOptions::default() };
+        let lab = Lab::start(options).unwrap();
+        send.send(traces(&lab).unwrap()).unwrap();
+        panic!("on purpose");
+    });
+    let traces = receive.recv().context("the lab did not come up")?;
+    ensure!(owner.join().is_err(), "the owner should have panicked");
+    all_gone(&traces)
+}
+
+/// What a killed owner leaves is ended and removed by the next: here, a folder with a process, under a dead owner's id.
+#[test]
+fn what_a_killed_owner_left_is_swept() -> Result<()> {
+    let mut owner = Command::new("true").spawn()?;
+    let id = owner.id();
+    owner.wait()?;
+    let mut left = Command::new("sleep").arg("1000").spawn()?;
+    let dir = std::env::temp_dir().join(format!("k8gw-{id}-0"));
+    fs::create_dir_all(&dir)?;
+    Register::of(&dir).note(left.id())?;
+    identity::sweep();
+    ensure!(!dir.exists() || std::env::var_os("LAB_KEEP").is_some(), "{} is left", dir.display());
+    ensure!(!left.wait()?.success(), "the process was not ended");
     Ok(())
 }
