@@ -15,11 +15,13 @@ use netns_tests::{
         service::{EndpointSpec, ServiceSpec},
     },
     matrix::{HOST_PORT, POD_PORT},
-    probe::{Ask, Listen, Responder, Session},
+    probe::{Ask, Listen, Responder, Session, Stream},
 };
 use serde_json::Value;
 
 const PACE: Duration = Duration::from_millis(5);
+/// What a busy machine drops is not the flows' doing; an interruption would lose many times more.
+const LOST_PER_MILLE: u64 = 20;
 
 struct Bench {
     // Servers and API server end before the lab goes.
@@ -77,17 +79,28 @@ impl Bench {
         Ok(())
     }
 
-    /// A session of each owner.
-    fn sessions(&self) -> Result<Vec<(&'static str, Session)>> {
+    /// A session and a stream of datagrams of each owner.
+    fn traffic(&self) -> Result<Vec<(&'static str, Session, Stream)>> {
         let (node, world) = (self.node()?, self.lab.world());
         let ways = [
-            ("administrator to host", world.administrator().namespace(), node.address().port(Family::V4, HOST_PORT)),
+            (
+                "administrator to host",
+                world.administrator().namespace(),
+                node.address().port(Family::V4, HOST_PORT),
+            ),
             ("host to internet", node.namespace(), world.internet().address().port(Family::V6, POD_PORT)),
-            ("pod to internet", self.lab.pod(1, 1)?.namespace(), world.internet().address().port(Family::V4, POD_PORT)),
+            (
+                "pod to internet",
+                self.lab.pod(1, 1)?.namespace(),
+                world.internet().address().port(Family::V4, POD_PORT),
+            ),
             ("outside to NodePort", world.internet().namespace(), node.address().port(Family::V6, 30081)),
         ];
         ways.into_iter()
-            .map(|(title, from, to)| Ok((title, Session::open(from, &Ask::tcp(to), PACE).context(title)?)))
+            .map(|(title, from, to)| {
+                let session = Session::open(from, &Ask::tcp(to), PACE).context(title)?;
+                Ok((title, session, Stream::open(from, &Ask::udp(to), PACE).context(title)?))
+            })
             .collect()
     }
 }
@@ -122,7 +135,7 @@ fn the_api_server_may_be_away() -> Result<()> {
     wait_until("the policy to be kept", || Ok(fs::read_to_string(&kept)?.contains("30081")))?;
 
     // Away: nothing changes for anybody.
-    let sessions = bench.sessions()?;
+    let traffic = bench.traffic()?;
     bench.api.kill()?;
     kubernetes_is(&helper, false)?;
     bench.node_port_answers(30081)?;
@@ -136,9 +149,16 @@ fn the_api_server_may_be_away() -> Result<()> {
     ensure!(bench.node()?.flows("breth0")?.len() == ours, "flows were changed while Services are not known");
     let (code, reason) = helper.get("/readyz")?;
     ensure!(code == 503 && reason.contains("Services are not known yet"), "{code}: {reason}");
-    for (title, session) in sessions {
-        let report = session.finish()?;
-        ensure!(report.died.is_none(), "{title} died: {:?}", report.died);
+    for (title, session, stream) in traffic {
+        let (session, stream) = (session.finish()?, stream.finish()?);
+        println!("{title}: longest {:?}; {} of {} datagrams lost", session.longest, stream.lost, stream.sent);
+        ensure!(session.died.is_none(), "{title} died: {:?}", session.died);
+        ensure!(
+            stream.lost * 1000 <= stream.sent * LOST_PER_MILLE,
+            "{title}: {} of {} lost",
+            stream.lost,
+            stream.sent
+        );
     }
 
     // Then the switch dies, too: an empty bridge is filled from what was kept.

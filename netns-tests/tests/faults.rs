@@ -1,23 +1,29 @@
 //! What goes wrong around a helper that runs: it converges without an exit, and touches only what is its own.
 
-use std::{fs, sync::Arc};
+use std::{
+    fs,
+    io::{Read, Write},
+    sync::Arc,
+    time::Duration,
+};
 
 use anyhow::{Context, Result, bail, ensure};
 use netns_tests::{
     lab::{
-        Lab, LabOptions,
+        Lab, LabOptions, PortRange,
         address::Family,
-        helper::{Daemon, HelperOptions, command},
+        helper::{Daemon, HelperOptions, ReplyRule, command},
         node::{Node, Stop},
         process::wait_until,
         service::{EndpointSpec, ServiceSpec},
     },
     matrix::{HOST_PORT, POD_PORT},
-    probe::{Ask, Listen, Responder},
+    probe::{Ask, Listen, Responder, Session},
 };
 use serde_json::Value;
 
 const NODE_PORT: u16 = 30081;
+const PACE: Duration = Duration::from_millis(5);
 
 /// One node, one pod, one Service, one helper.
 struct Bench {
@@ -319,4 +325,81 @@ fn a_full_conntrack_table_is_said() -> Result<()> {
         Ok(true)
     })?;
     helper.end(Stop::Politely)
+}
+
+#[test]
+fn the_partitioned_rule_waits_for_the_hosts_own_sockets() -> Result<()> {
+    let range = PortRange::USUAL;
+    let options = LabOptions { nodes: 1, pods_per_node: 1, snat_ports: Some(range), ..LabOptions::default() };
+    let lab = Lab::start(options)?;
+    let (node, internet) = (lab.node(1)?, lab.world().internet());
+    let _server = Responder::start(internet.namespace(), internet.name(), &Listen::everywhere(POD_PORT))?;
+    let to = internet.address().port(Family::V4, POD_PORT);
+    let from = node.address().port(Family::V4, 45000);
+    let held = wait_for(|| Session::open(node.namespace(), &Ask::tcp(to).from(from), PACE))?;
+    let options = HelperOptions {
+        reply_rule: ReplyRule::Partitioned,
+        snat_ports: Some(range),
+        ..HelperOptions::default()
+    };
+    let helper = Daemon::start(&lab, node, &options)?;
+    let owners = || -> Result<Value> {
+        let status: Value = serde_json::from_str(&helper.appctl("status json")?)?;
+        Ok(status["owners"].clone())
+    };
+    let waiting = owners()?;
+    ensure!(waiting["reply_rule"] == "tracked", "{waiting:#}");
+    let listed = waiting["waiting_for"].to_string();
+    ensure!(listed.contains(":45000"), "the socket is not listed: {listed}");
+    let reserved = node.namespace().read_sysctl("net/ipv4/ip_local_reserved_ports")?;
+    ensure!(reserved.contains("40000-59999"), "the host is not kept out: {reserved}");
+    let report = held.finish()?;
+    ensure!(report.died.is_none(), "the host's connection died: {:?}", report.died);
+    wait_until("the partitioned rule to come into force", || {
+        Ok(owners()?["reply_rule"].as_str().is_some_and(|rule| rule.starts_with("partitioned")))
+    })?;
+    helper.end(Stop::Politely)
+}
+
+#[test]
+fn health_checks_say_whether_endpoints_are_here() -> Result<()> {
+    let bench = Bench::up(&[])?;
+    let file = bench.lab.manifests().join("balanced.yaml");
+    let manifest = |ready: bool| {
+        format!(
+            "apiVersion: v1\nkind: Service\nmetadata: {{name: balanced, namespace: default}}\nspec: {{type: LoadBalancer, \
+             clusterIP: 10.96.0.7, externalTrafficPolicy: Local, healthCheckNodePort: 32100, ports: [{{port: 80, nodePort: 31080}}]}}\n\
+             ---\napiVersion: discovery.k8s.io/v1\nkind: EndpointSlice\nmetadata: {{name: balanced-1, namespace: default, labels: \
+             {{kubernetes.io/service-name: balanced}}}}\naddressType: IPv4\nports: [{{port: 8080}}]\n\
+             endpoints: [{{addresses: [10.244.1.3], nodeName: node1, conditions: {{ready: {ready}}}}}]\n"
+        )
+    };
+    let to = bench.node()?.address().port(Family::V4, 32100);
+    for (ready, code, count) in
+        [(true, "200", "\"localEndpoints\":1"), (false, "503", "\"localEndpoints\":0")]
+    {
+        fs::write(&file, manifest(ready))?;
+        wait_until(&format!("a load balancer to be told {code}"), || {
+            let mut stream = Ask::tcp(to).connect(bench.lab.world().internet().namespace())?;
+            stream.write_all(b"GET /healthz HTTP/1.1\r\nHost: node1\r\nConnection: close\r\n\r\n")?;
+            let mut text = String::new();
+            stream.read_to_string(&mut text)?;
+            ensure!(text.contains(code) && text.contains(count), "{text}");
+            Ok(true)
+        })?;
+    }
+    fs::remove_file(&file)?;
+    wait_until("the port to be closed", || {
+        Ok(Ask::tcp(to).connect(bench.lab.world().internet().namespace()).is_err())
+    })
+}
+
+/// The first try may find a neighbour unresolved.
+fn wait_for<T>(mut attempt: impl FnMut() -> Result<T>) -> Result<T> {
+    let mut found = None;
+    wait_until("the first connection", || {
+        found = Some(attempt()?);
+        Ok(true)
+    })?;
+    found.context("nothing was found")
 }

@@ -133,10 +133,13 @@ impl Helper {
 
     /// Sockets of the host that the partitioned rule would cut off.
     pub(super) fn sockets_in(&self, range: PortRange) -> Vec<String> {
-        let shared = match &self.facts.router {
-            Some(router) => router.addresses.clone(),
-            None => self.facts.last.as_ref().map(|last| last.shared.clone()).unwrap_or_default(),
-        };
+        // Whoever says an address is shared: before the router is known, it may be any of the bridge's own.
+        let bridge = &self.parts.settings.bridge;
+        let own =
+            self.facts.addresses.iter().filter(|(device, _)| device == bridge).map(|(_, net)| net.addr());
+        let router = self.facts.router.iter().flat_map(|router| router.addresses.iter().copied());
+        let last = self.facts.last.iter().flat_map(|last| last.shared.iter().copied());
+        let shared = own.chain(router).chain(last).collect();
         match sockets_in_the_way(&shared, range) {
             Ok(sockets) => sockets.iter().map(ToString::to_string).collect(),
             Err(error) => vec![format!("the host's sockets cannot be listed: {error}")],
