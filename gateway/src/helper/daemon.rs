@@ -22,6 +22,7 @@ use super::host_task::HostTask;
 use super::metrics::Metrics;
 use super::observe::Followed;
 use super::restore::Phase;
+use super::retry::Retry;
 use super::settings::Settings;
 use super::status::Status;
 use super::switch::Switch;
@@ -37,8 +38,6 @@ const FULL_COMPARISON: Duration = Duration::from_secs(120);
 const DRIFT: Duration = Duration::from_millis(200);
 /// After changed services the state is told so soon.
 const TELL: Duration = Duration::from_millis(100);
-/// A failed attempt is repeated after so long, doubled up to the limit.
-const RETRY: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(5));
 /// While vswitchd waits for flows, and while something is not in force yet.
 pub(super) const CLOSE_WATCH: Duration = Duration::from_millis(200);
 
@@ -99,7 +98,7 @@ pub struct Helper {
     pub(super) integration_before: Option<(u32, Instant)>,
     pub(super) started: Instant,
     pub(super) patch_tried: u64,
-    pub(super) retry: Option<(TokioInstant, Duration)>,
+    pub(super) retry: Retry,
     pub(super) last_full: Instant,
     pub(super) last_conntrack: Option<Instant>,
     pub(super) pinned: bool,
@@ -153,7 +152,7 @@ impl Helper {
             integration_before: None,
             started: Instant::now(),
             patch_tried: 0,
-            retry: None,
+            retry: Retry::default(),
             last_full: Instant::now(),
             last_conntrack: None,
             pinned: false,
@@ -216,7 +215,7 @@ impl Helper {
     ) -> Wake {
         let lost = self.switch.closed();
         let drift = self.switch.drifted();
-        let retry = self.retry.map(|(at, _)| at).into_iter().chain(self.again).min();
+        let retry = self.retry.due().into_iter().chain(self.again).min();
         let (cache_due, tell_due, drift_due) = (self.cache_due, self.tell_due, self.drift_due);
         let parts = &mut self.parts;
         let northbound = async {
@@ -332,8 +331,7 @@ impl Helper {
         if matches!(error, ovs::openflow::Error::Closed(_)) {
             self.switch.disconnect();
         }
-        let pause = self.retry.map_or(RETRY.0, |(_, pause)| (pause * 2).min(RETRY.1));
-        self.retry = Some((TokioInstant::now() + pause, pause));
+        self.retry.failed(TokioInstant::now());
     }
 
     /// Looks at everything again in a while, for what tells nobody when it is done.

@@ -34,6 +34,7 @@ pub mod observe;
 mod reconcile;
 pub mod report;
 pub mod restore;
+pub mod retry;
 pub mod settings;
 pub mod start;
 pub mod status;

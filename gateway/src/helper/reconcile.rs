@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use demux::policy::{Policy, PortRange, ServiceKey, Split};
 use kubernetes::ClientConfig;
+use tokio::time::Instant as TokioInstant;
 
 use super::bridge::{BridgeView, patch_names};
 use super::daemon::{Helper, some_rows, some_rules};
@@ -30,6 +31,7 @@ impl Helper {
     pub(super) async fn reconcile(&mut self, whole: bool) {
         let began = Instant::now();
         self.again = None;
+        self.retry.begun(TokioInstant::now());
         self.observe().await;
         self.mend_patch().await;
         let wanted = wanted(&self.facts, &self.parts.settings);
@@ -268,7 +270,7 @@ impl Helper {
             return;
         }
         if self.switch.in_step() && !whole {
-            self.retry = None;
+            self.retry.recovered();
             return;
         }
         let drift_expected = !self.switch.in_step();
@@ -299,7 +301,7 @@ impl Helper {
                     );
                 }
                 if licence == Licence::Whole {
-                    self.retry = None;
+                    self.retry.recovered();
                 } else {
                     self.look_again_in(NORTHBOUND_GRACE / 4);
                 }
