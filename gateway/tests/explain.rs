@@ -262,7 +262,7 @@ fn a_policy_in_a_file(bench: &Bench) -> Result<()> {
 
 fn without_a_helper(bench: Bench) -> Result<()> {
     let Bench { helper, node, _server, lab } = bench;
-    Box::new(helper).stop(netns_tests::lab::node::Stop::Politely)?;
+    helper.end(netns_tests::lab::node::Stop::Politely)?;
     let mut command = Command::new(binary()?);
     command.args(["explain", "arp", "172.18.0.1", "172.18.0.11"]).envs(node.environment().iter().cloned());
     let output = command.output()?;
