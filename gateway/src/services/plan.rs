@@ -27,6 +27,12 @@ pub struct NodeView {
     pub shared: BTreeSet<IpAddr>,
 }
 
+impl NodeView {
+    fn has(&self, ip: IpAddr) -> bool {
+        self.addresses.contains(&ip) || self.shared.contains(&ip)
+    }
+}
+
 /// What one service asks for, before it is known what it gets (see [`super::claims`]).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ServicePlan {
@@ -74,7 +80,13 @@ pub fn plan(service: &Service, slices: &[Arc<EndpointSlice>], node: &NodeView) -
     }
     host_endpoints(&mut plan.host, slices, node);
     tidy(&mut plan);
-    if let Some(port) = service.health_check_node_port.filter(|_| local) {
+    let health = service.health_check_node_port.filter(|_| local);
+    if let Some(port) = health.filter(|port| PROTECTED.contains(&port.get())) {
+        // Whoever restarts that daemon would find its port taken.
+        plan.refused.push(format!(
+            "healthCheckNodePort {port} is refused: it is the node's own management port; choose one of the NodePort range"
+        ));
+    } else if let Some(port) = health {
         let families = [Family::V4, Family::V6];
         let usable: BTreeSet<IpAddr> = families
             .iter()
@@ -104,7 +116,11 @@ fn addresses(
     refused: &mut Vec<String>,
 ) -> Vec<(ServiceAddress, bool)> {
     let mut found = Vec::new();
-    if port.node_port.is_some() {
+    if let Some(taken) = port.node_port.filter(|number| PROTECTED.contains(&number.get())) {
+        refused.push(format!(
+            "NodePort {taken} is refused: it is the node's own management port; choose one of the NodePort range"
+        ));
+    } else if port.node_port.is_some() {
         for (family, has) in [(Family::V4, service.families.v4), (Family::V6, service.families.v6)] {
             if has {
                 found.push((ServiceAddress::Node(family), true));
@@ -117,7 +133,7 @@ fn addresses(
     {
         if !usable_address(ip) {
             refused.push(format!("{kind} address {ip} is refused: it is no address a gateway can serve"));
-        } else if node.addresses.contains(&ip) && PROTECTED.contains(&port.port.get()) {
+        } else if node.has(ip) && PROTECTED.contains(&port.port.get()) {
             refused.push(format!(
                 "{kind} address {ip} port {} is refused: it is the node's own management port; use another port \
                  or an address that is not a node's",

@@ -177,3 +177,21 @@ fn headless_and_foreign_services_are_left_alone() {
     foreign.other_proxy = true;
     assert_eq!(plan(&foreign, &[], &node()), ServicePlan::default());
 }
+
+#[test]
+fn no_way_of_asking_takes_a_management_port_of_the_node() {
+    for port in PROTECTED {
+        let mut by_node_port = service("web", port);
+        by_node_port.external_traffic_policy = TrafficPolicy::Local;
+        by_node_port.health_check_node_port = Some(number(port));
+        let found = plan(&by_node_port, &[], &node());
+        assert_eq!((found.ports.len(), found.health, found.refused.len()), (0, None, 2), "{found:?}");
+        assert_eq!(found.host, ServiceHostRows::default());
+        let mut by_address = service("web", 0);
+        by_address.external_ips = ["172.18.0.11".parse().unwrap()].into();
+        by_address.ports[0].port = number(port);
+        // The host's devices could not be listed.
+        let blind = NodeView { addresses: BTreeSet::new(), ..node() };
+        assert_eq!(plan(&by_address, &[], &blind).ports, []);
+    }
+}
