@@ -1,11 +1,16 @@
 //! The control socket's own commands: what `ovs-appctl -t ovn-k8s-gateway-helper` and `ovn-k8s status` ask.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use ovs::unixctl::Server;
 use tokio::sync::{mpsc, oneshot, watch};
+use tokio::time::timeout;
 
 use super::status::Status;
+
+/// How long `status` waits for fresh counters.
+const PATIENCE: Duration = Duration::from_secs(3);
 
 /// A question or order to the helper's loop.
 #[derive(Debug)]
@@ -30,10 +35,10 @@ pub fn register(
     server.register("status", "[table|json]", 0, 1, move |args| {
         let (sender, seen) = (sender.clone(), seen.clone());
         async move {
-            let status = match ask(&sender, Request::Status).await {
-                Ok(status) => status,
-                // A loop that is busy with the switch still has its last word.
-                Err(_) => seen.borrow().clone(),
+            let status = match timeout(PATIENCE, ask(&sender, Request::Status)).await {
+                Ok(Ok(status)) => status,
+                // A loop that waits for a switch that hangs still has its last word.
+                _ => seen.borrow().clone(),
             };
             match args.first().map(String::as_str) {
                 None | Some("table") => Ok(status.to_string()),

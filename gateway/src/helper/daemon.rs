@@ -134,7 +134,7 @@ impl Helper {
             northbound_error: None,
             catalogue: Catalogue::default(),
             switch: Switch::new(address),
-            health: HealthServers::default(),
+            health: HealthServers::on(parts.settings.health_check_address),
             facts,
             wanted: None,
             conntrack: vswitchd::Conntrack::default(),
@@ -179,6 +179,9 @@ impl Helper {
                     let whole = self.last_full.elapsed() >= FULL_COMPARISON;
                     self.look_for_drift().await;
                     self.reconcile(whole).await;
+                    if self.health.failures().next().is_some() {
+                        self.health.reconcile(&self.catalogue.health_checks()).await;
+                    }
                 }
                 Wake::SwitchLost => {
                     tracing::warn!(

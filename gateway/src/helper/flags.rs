@@ -15,6 +15,7 @@ use ovs::daemon::DaemonArgs;
 use ovs::paths::Paths;
 use ovs::vlog::VlogArgs;
 
+use super::bridge::INTEGRATION_BRIDGE;
 use super::config::{ConfigError, ConfigFile};
 use super::settings::{ReplySetting, Settings};
 
@@ -283,6 +284,12 @@ impl HelperArgs {
                     .to_owned(),
             ));
         }
+        if self.physical_bridge.as_deref() == Some(INTEGRATION_BRIDGE) {
+            return Err(Stop::Wrong(format!(
+                "--physical-bridge={INTEGRATION_BRIDGE} is OVN's own bridge: name the bridge that holds the NIC (breth0); a NIC that \
+                 is a port of {INTEGRATION_BRIDGE} is OVN's alone and needs no helper"
+            )));
+        }
         if let (Some(snat), node_ports) = (self.snat_ports, self.node_port_range())
             && snat.overlaps(node_ports)
         {
@@ -318,6 +325,7 @@ impl HelperArgs {
             state_dir: self.state_dir.clone().unwrap_or_else(|| "/var/lib/ovn-k8s".into()),
             adopt: self.adopt,
             metrics_address: self.metrics_address,
+            health_check_address: self.health_check_address,
             manifests: self.manifests.clone(),
             restore_wait: !self.no_restore_wait,
         }

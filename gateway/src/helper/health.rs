@@ -16,6 +16,7 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
+use super::few::Few;
 use crate::services::HealthCheck;
 
 /// What one port answers.
@@ -24,6 +25,7 @@ type Answer = Arc<(ServiceKey, HealthCheck)>;
 /// All servers of health checks. Dropping it ends them.
 #[derive(Debug, Default)]
 pub struct HealthServers {
+    address: Option<IpAddr>,
     servers: BTreeMap<u16, Server>,
     failures: BTreeMap<u16, String>,
 }
@@ -41,6 +43,11 @@ impl Drop for Server {
 }
 
 impl HealthServers {
+    /// No server yet; ports will be opened on this address, or on all.
+    pub fn on(address: Option<IpAddr>) -> Self {
+        Self { address, ..Self::default() }
+    }
+
     /// Makes the servers those that are wanted. A port that cannot be bound is tried again at the next call.
     pub async fn reconcile(&mut self, wanted: &BTreeMap<u16, (ServiceKey, HealthCheck)>) {
         self.servers.retain(|port, server| wanted.contains_key(port) && !server.task.is_finished());
@@ -51,7 +58,7 @@ impl HealthServers {
                 server.answer.send_replace(answer);
                 continue;
             }
-            match bind(*port).await {
+            match bind(self.address, *port).await {
                 Ok(listener) => {
                     self.failures.remove(port);
                     self.servers.insert(*port, serve(listener, answer));
@@ -79,7 +86,10 @@ impl HealthServers {
 }
 
 /// Both families by one socket where the node has IPv6, IPv4 alone where it has not.
-async fn bind(port: u16) -> std::io::Result<TcpListener> {
+async fn bind(address: Option<IpAddr>, port: u16) -> std::io::Result<TcpListener> {
+    if let Some(address) = address {
+        return TcpListener::bind(SocketAddr::new(address, port)).await;
+    }
     match TcpListener::bind(SocketAddr::new(IpAddr::V6(Ipv6Addr::UNSPECIFIED), port)).await {
         Ok(listener) => Ok(listener),
         Err(_) => TcpListener::bind(SocketAddr::from(([0, 0, 0, 0], port))).await,
@@ -90,7 +100,7 @@ fn serve(listener: TcpListener, answer: Answer) -> Server {
     let (sender, receiver) = watch::channel(answer);
     let router = Router::new().fallback(reply).with_state(receiver);
     let task = tokio::spawn(async move {
-        if let Err(error) = axum::serve(listener, router).await {
+        if let Err(error) = axum::serve(Few::of(listener), router).await {
             tracing::warn!("a health check server ended: {error}");
         }
     });
@@ -139,6 +149,15 @@ mod tests {
         assert!(ask(port).await.starts_with("HTTP/1.1 503"));
         servers.reconcile(&BTreeMap::new()).await;
         assert_eq!(servers.ports().count(), 0);
+    }
+
+    #[tokio::test]
+    async fn an_address_that_was_asked_for_is_the_only_one() {
+        let port = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap().port();
+        let mut servers = HealthServers::on(Some(IpAddr::V4(std::net::Ipv4Addr::LOCALHOST)));
+        servers.reconcile(&wanted(port, 1)).await;
+        assert!(ask(port).await.starts_with("HTTP/1.1 200"));
+        assert!(tokio::net::TcpStream::connect(("127.0.0.2", port)).await.is_err());
     }
 
     #[tokio::test]

@@ -11,6 +11,7 @@ use axum::routing::get;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
+use super::few::Few;
 use super::metrics::Metrics;
 use super::status::Status;
 
@@ -35,7 +36,7 @@ pub async fn serve(listener: TcpListener, pages: Pages) {
         .route("/healthz", get(|| async { "ok\n" }))
         .route("/readyz", get(ready))
         .with_state(pages);
-    if let Err(error) = axum::serve(listener, router).await {
+    if let Err(error) = axum::serve(Few::of(listener), router).await {
         tracing::warn!("the metrics server ended: {error}");
     }
 }

@@ -24,6 +24,7 @@ pub mod control;
 pub mod daemon;
 pub mod dry_run;
 pub mod facts;
+pub mod few;
 pub mod flags;
 pub mod health;
 pub mod host_task;

@@ -1,6 +1,6 @@
 //! What the helper was told, after flags, file and database have been weighed against each other.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
 use demux::policy::PortRange;
@@ -33,6 +33,8 @@ pub struct Settings {
     pub adopt: bool,
     /// Where metrics are served, if anywhere.
     pub metrics_address: Option<SocketAddr>,
+    /// Where `healthCheckNodePort`s are served, if not on all addresses.
+    pub health_check_address: Option<IpAddr>,
     /// A folder of manifests in place of an API server.
     pub manifests: Option<PathBuf>,
     /// Keep `flow-restore-wait` armed on the kernel datapath.

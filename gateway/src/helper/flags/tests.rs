@@ -85,6 +85,7 @@ fn what_is_wrong_is_one_line_with_a_remedy() {
         ("", "", "--physical-bridge is missing: give --physical-bridge=breth0"),
         ("--physical-bridge=breth0", "", "--physical-interface is missing"),
         ("--physical-bridge=eth0 --physical-interface=eth0", "", "name the same device"),
+        ("--physical-bridge=br-int --physical-interface=eth0", "", "OVN's own bridge"),
         ("--physical-brige=breth0", "", "a similar argument exists: '--physical-bridge'"),
         ("--physical-bridge= --physical-interface=eth0", "", "--physical-bridge"),
         ("--physical-bridge=../x --physical-interface=eth0", "", "not the name of an interface"),
