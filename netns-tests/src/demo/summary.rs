@@ -19,6 +19,7 @@ pub struct Summary {
     status: Value,
     /// The pods' frames that the host got: while the switch had no flows yet, and at all.
     strays: [u64; 2],
+    reopened: u64,
     complaints: Vec<String>,
 }
 
@@ -36,7 +37,9 @@ impl Summary {
         if strays > restarting {
             complaints.push(format!("{} of the pods' frames were handed to the host", strays - restarting));
         }
-        Ok(Self { table: table(traffic.meters()), status, strays: [restarting, strays], complaints })
+        let reopened = Owner::ALL.into_iter().map(|owner| traffic.sum(owner).reopened).sum();
+        let table = table(traffic.meters());
+        Ok(Self { table, status, strays: [restarting, strays], reopened, complaints })
     }
 
     /// What was not as it should be.
@@ -71,6 +74,12 @@ impl fmt::Display for Summary {
              (and {restarting} while a switch that has just started had no flows yet, and switched by learning)",
             all - restarting
         )?;
+        if self.reopened > 0 {
+            writeln!(
+                f,
+                "(a pod's session can end with a killed vswitchd: on the userspace datapath NAT state is its own)"
+            )?;
+        }
         if self.complaints.is_empty() {
             return writeln!(
                 f,
