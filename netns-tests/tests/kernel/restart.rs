@@ -148,7 +148,9 @@ fn kill_once(lab: &Lab, round: &str, armed: bool) -> Result<Vec<String>> {
 fn ways(lab: &Lab) -> Result<Vec<Way<'_>>> {
     let (node, world) = (lab.node(1)?, lab.world());
     let (outside, inside) = (world.internet().namespace(), lab.pod(1, 1)?.namespace());
-    let cluster = matrix::services().first().context("the matrix has no Services")?.cluster_ip;
+    let services = matrix::services();
+    let service = services.first().context("the matrix has no Services")?;
+    let service_port = service.ports.first().context("a Service without ports")?.port;
     let mut ways = Vec::new();
     for family in Family::ALL {
         let mut way = |promise, title: &str, namespace, to| {
@@ -164,7 +166,12 @@ fn ways(lab: &Lab) -> Result<Vec<Way<'_>>> {
             // A tunnel's or a pod's neighbour entry may fail while nobody answers for it.
             way(Promise::Told, "outside to NodePort, pod there", outside, node.address().port(family, 30082));
             way(Promise::Told, "pod to pod there", inside, lab.pod(2, 1)?.address().port(family, POD_PORT));
-            way(Promise::Told, "host to ClusterIP", node.namespace(), cluster.port(family, POD_PORT));
+            way(
+                Promise::Told,
+                "host to ClusterIP",
+                node.namespace(),
+                service.cluster_ip.port(family, service_port),
+            );
         }
     }
     Ok(ways)
