@@ -3,11 +3,13 @@
 //! A whole comparison (dump by cookie, difference, one bundle) is made when the connection is new, when the split or
 //! a port changed, and when something drifted. In between a changed service costs its own flows only.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
 use demux::policy::{ServiceKey, ServiceRules};
 use demux::rule::RuleId;
+use ovs::openflow::flow::FlowKey;
 use ovs::openflow::{Changes, Connection, Cookies, Dumped, Error, FlowMod, Plan, Port, diff};
 use tokio::time::timeout;
 
@@ -52,6 +54,8 @@ pub struct Switch {
     in_step: bool,
     foreign: Foreign,
     conflicts: Vec<String>,
+    /// The places of those conflicts: not to be written to.
+    taken: HashSet<FlowKey>,
     rules: Vec<RuleStatus>,
     installed: usize,
 }
@@ -67,6 +71,7 @@ impl Switch {
             in_step: false,
             foreign: Foreign::default(),
             conflicts: Vec::new(),
+            taken: HashSet::new(),
             rules: Vec::new(),
             installed: 0,
         }
@@ -159,6 +164,7 @@ impl Switch {
         let mut plan = diff(rendering.flows(), &dump, &cookie::ours());
         let found = plan.same + plan.differing + plan.surplus > 0;
         self.conflicts = plan.conflicts.iter().map(conflict).collect();
+        self.taken = plan.conflicts.iter().map(|conflict| conflict.key.clone()).collect();
         if licence == Licence::FillEmpty && found {
             self.note(&dump);
             return Ok(Report { same: plan.same, found, held_back: true, ..Report::default() });
@@ -188,6 +194,10 @@ impl Switch {
         let mut mods = Vec::new();
         for (key, rules) in services {
             mods.extend(rendering.set_service(&key, rules));
+        }
+        if !self.taken.is_empty() {
+            // To add a flow replaces the one in its place, whosever it is.
+            mods.retain(|change| !matches!(change, FlowMod::Add(flow) if self.taken.contains(&flow.key)));
         }
         // Deletions first: a port that moved from one service to another is deleted and added in one bundle.
         mods.sort_by_key(|change| !matches!(change, FlowMod::Delete { .. }));
