@@ -6,7 +6,7 @@ use ovs::openflow::Connection;
 use ovs::ovsdb::{Datum, Operation};
 use ovs::paths::Paths;
 
-use super::bridge::remove_patch;
+use super::bridge::{BridgeView, remove_patch};
 use super::cache::PolicyCache;
 use super::flags::{HelperArgs, PROGRAM};
 use super::observe::Followed;
@@ -23,15 +23,21 @@ pub async fn run(flags: &HelperArgs, told: &Told, paths: &Paths) -> Result<(), S
     let snapshot = start::local_snapshot(&told.local).await?;
     let followed = Followed::local(told.local.clone());
     followed.db.wait_synced().await;
-    let restore_wait = Operation::mutate("Open_vSwitch").take("other_config", Datum::set([restore::KEY]));
+    let bridge = BridgeView::of(&snapshot, &told.bridge, &settings.interface);
     let mut operations = remove_patch(&snapshot, &told.bridge);
     let patch = !operations.is_empty();
-    operations.insert(0, restore_wait);
-    match followed.db.transact(operations).await {
+    // On the userspace datapath it was never ours.
+    if !bridge.userspace {
+        let restore_wait = Operation::mutate("Open_vSwitch").take("other_config", Datum::set([restore::KEY]));
+        operations.insert(0, restore_wait);
+    }
+    let done = if operations.is_empty() { Ok(Vec::new()) } else { followed.db.transact(operations).await };
+    match done {
         Ok(_) => println!("{}", if patch { "patch ports: removed" } else { "patch ports: none of ours" }),
         Err(error) => errors.push(format!("patch ports: {error}")),
     }
     match clear_flows(paths, &told.bridge).await {
+        Err(_) if !bridge.present => println!("flows: there is no bridge {}", told.bridge),
         Ok(count) => println!("flows: {count} removed"),
         Err(error) => errors.push(format!("flows: {error}")),
     }

@@ -10,6 +10,7 @@ use ovs::paths::Paths;
 use serde_json::json;
 use tokio::time::timeout;
 
+use super::adopt::Foreign;
 use super::bridge::BridgeView;
 use super::facts::{Facts, wanted};
 use super::flags::{HelperArgs, Output};
@@ -81,7 +82,8 @@ pub async fn run(
         inputs.services.insert(key.clone(), granted.host.into());
     }
     let rendering = Rendering::new(policy, wanted.datapath);
-    let flows = flow_changes(paths, &settings.bridge, &rendering).await?;
+    let adopt = settings.adopt.then_some(settings.zone);
+    let flows = flow_changes(paths, &settings.bridge, &rendering, adopt).await?;
     let patch = facts.bridge.mend_patch(&snapshot);
     let mut host = HostPaths::open(&settings.state_dir).map_err(|error| error.to_string())?;
     let host_plan = host.plan(&inputs).await.map_err(|error| error.to_string())?;
@@ -109,14 +111,21 @@ pub async fn run(
     Ok(())
 }
 
-async fn flow_changes(paths: &Paths, bridge: &str, rendering: &Rendering) -> Result<Vec<String>, String> {
+/// `adopt`: the zone by which an older helper's flows are known, when they are to go.
+async fn flow_changes(
+    paths: &Paths,
+    bridge: &str,
+    rendering: &Rendering,
+    adopt: Option<u16>,
+) -> Result<Vec<String>, String> {
     let address = format!("unix:{}", paths.bridge_mgmt(bridge).display());
     let installed = match Connection::connect(&address).await {
         Ok(connection) => connection.dump_all().await.map_err(|error| error.to_string())?,
         // A bridge that is not there yet has no flows.
         Err(_) => Vec::new(),
     };
-    let plan = diff(rendering.flows(), &installed, &cookie::ours());
+    let mut plan = diff(rendering.flows(), &installed, &cookie::ours());
+    plan.mods.extend(adopt.into_iter().flat_map(|zone| Foreign::of(&installed, zone).adoption()));
     Ok(plan
         .mods
         .iter()
