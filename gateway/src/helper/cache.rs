@@ -1,61 +1,116 @@
-//! What outlives the process: the last policy that was in force, in the state folder.
+//! What outlives the process: the last policy that was in force and the gateway router it was made for, in the state
+//! folder.
 //!
-//! A helper that starts while the API server or the northbound database is away fills an empty bridge from it.
+//! A helper that starts while the API server or the northbound database is away fills an empty bridge from the policy,
+//! and keeps by the router what the host has: node name, routes, ports.
 
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use demux::policy::Policy;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 
-/// The file of the last policy.
+use super::northbound::GatewayRouter;
+
+/// The files of the last policy and the last router.
 #[derive(Clone, Debug)]
 pub struct PolicyCache {
     path: PathBuf,
+    router: PathBuf,
 }
 
 impl PolicyCache {
     /// The cache of one bridge in a state folder.
     pub fn new(state_dir: &Path, bridge: &str) -> Self {
-        Self { path: state_dir.join(format!("{bridge}.policy.json")) }
+        Self {
+            path: state_dir.join(format!("{bridge}.policy.json")),
+            router: state_dir.join(format!("{bridge}.router.json")),
+        }
     }
 
     /// The last policy, if there is one that can be read. A broken file is said and not used.
     pub fn load(&self) -> Option<Policy> {
-        let text = match fs::read_to_string(&self.path) {
-            Ok(text) => text,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return None,
-            Err(error) => {
-                tracing::warn!("{} cannot be read: {error}", self.path.display());
-                return None;
-            }
-        };
-        match serde_json::from_str(&text) {
-            Ok(policy) => Some(policy),
-            Err(error) => {
-                tracing::warn!("{} is not used: {error}", self.path.display());
-                None
-            }
-        }
+        read(&self.path)
     }
 
-    /// Writes the policy: whole or not at all, on the disk before it returns.
-    pub fn store(&self, policy: &Policy) -> io::Result<()> {
-        let folder = self.path.parent().unwrap_or(Path::new("/"));
-        fs::create_dir_all(folder)?;
-        let temporary = self.path.with_extension("new");
-        let mut file = File::create(&temporary)?;
-        file.write_all(&serde_json::to_vec(policy)?)?;
-        file.sync_all()?;
-        fs::rename(&temporary, &self.path)?;
-        File::open(folder)?.sync_all()
+    /// The last router, in the same way.
+    pub fn load_router(&self) -> Option<GatewayRouter> {
+        read(&self.router)
     }
 
-    /// Forgets the policy.
+    /// Writes the policy, and the router if there is one: each whole or not at all, on the disk before it returns.
+    pub fn store(&self, policy: &Policy, router: Option<&GatewayRouter>) -> io::Result<()> {
+        router.map_or(Ok(()), |router| write(&self.router, router))?;
+        write(&self.path, policy)
+    }
+
+    /// Forgets both.
     pub fn remove(&self) -> io::Result<()> {
-        match fs::remove_file(&self.path) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-            _ => Ok(()),
+        for path in [&self.path, &self.router] {
+            match fs::remove_file(path) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+                _ => {}
+            }
         }
+        Ok(())
+    }
+}
+
+fn read<T: DeserializeOwned>(path: &Path) -> Option<T> {
+    let text = match fs::read_to_string(path) {
+        Ok(text) => text,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return None,
+        Err(error) => {
+            tracing::warn!("{} cannot be read: {error}", path.display());
+            return None;
+        }
+    };
+    match serde_json::from_str(&text) {
+        Ok(value) => Some(value),
+        Err(error) => {
+            tracing::warn!("{} is not used: {error}", path.display());
+            None
+        }
+    }
+}
+
+fn write(path: &Path, value: &impl Serialize) -> io::Result<()> {
+    let folder = path.parent().unwrap_or(Path::new("/"));
+    fs::create_dir_all(folder)?;
+    let temporary = path.with_extension("new");
+    let mut file = File::create(&temporary)?;
+    file.write_all(&serde_json::to_vec(value)?)?;
+    file.sync_all()?;
+    fs::rename(&temporary, path)?;
+    File::open(folder)?.sync_all()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_stored_comes_back_and_a_broken_file_does_not() {
+        let folder = tempfile::tempdir().unwrap();
+        let cache = PolicyCache::new(folder.path(), "breth0");
+        assert_eq!((cache.load(), cache.load_router()), (None, None));
+        let router = GatewayRouter {
+            name: "GR_node1".into(),
+            node: Some("node1".into()),
+            ports: "40000-59999".parse().ok(),
+            join: ["100.64.0.0/16".parse().unwrap()].into(),
+            ..GatewayRouter::default()
+        };
+        cache.store(&Policy::default(), Some(&router)).unwrap();
+        cache.store(&Policy::default(), None).unwrap();
+        assert_eq!((cache.load(), cache.load_router()), (Some(Policy::default()), Some(router)));
+        assert_eq!(PolicyCache::new(folder.path(), "breth1").load_router(), None);
+        fs::write(folder.path().join("breth0.router.json"), "{").unwrap();
+        assert_eq!(cache.load_router(), None);
+        cache.remove().unwrap();
+        cache.remove().unwrap();
+        assert_eq!(cache.load(), None);
     }
 }

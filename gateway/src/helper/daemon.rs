@@ -103,6 +103,9 @@ pub struct Helper {
     pub(super) last_conntrack: Option<Instant>,
     pub(super) pinned: bool,
     pub(super) trouble: Repeat,
+    pub(super) restore_trouble: Repeat,
+    pub(super) pin_trouble: Repeat,
+    pub(super) host_due: bool,
     pub(super) warned_conntrack: bool,
     pub(super) api_settings: BTreeMap<String, String>,
 }
@@ -128,7 +131,13 @@ impl Helper {
         let address = format!("unix:{}", parts.paths.bridge_mgmt(&parts.settings.bridge).display());
         let cache = PolicyCache::new(&parts.settings.state_dir, &parts.settings.bridge);
         let cached = cache.load();
-        let facts = Facts { last: cached.as_ref().map(|policy| policy.split.clone()), ..Facts::default() };
+        let last = cached.as_ref().map(|policy| policy.split.clone());
+        let facts = Facts {
+            draining: last.as_ref().is_some_and(|last| last.partition().is_some() && last.tracks()),
+            last,
+            router_before: cache.load_router(),
+            ..Facts::default()
+        };
         Helper {
             northbound: None,
             northbound_error: None,
@@ -157,6 +166,9 @@ impl Helper {
             last_conntrack: None,
             pinned: false,
             trouble: Repeat::new("flows"),
+            restore_trouble: Repeat::new("flow-restore-wait cannot be changed"),
+            pin_trouble: Repeat::new("further ports"),
+            host_due: false,
             warned_conntrack: false,
             api_settings: BTreeMap::new(),
             parts,

@@ -19,6 +19,9 @@ const TUNNELS: [u16; 2] = [6081, 4789];
 /// `IFNAMSIZ` allows 15 bytes; `k8s-` leaves eleven for the node's name.
 const NODE_IN_DEVICE: usize = 11;
 
+/// No range of services or join addresses is larger; a route to one would stand beside the default route.
+const SHORTEST_RANGE: u8 = 8;
+
 /// Everything that is seen, at one moment.
 #[derive(Clone, Debug, Default)]
 pub struct Facts {
@@ -26,6 +29,8 @@ pub struct Facts {
     pub bridge: BridgeView,
     /// The gateway router in the northbound database, if it can be found.
     pub router: Option<GatewayRouter>,
+    /// The one that was found last, by this process or the one before it.
+    pub router_before: Option<GatewayRouter>,
     /// Why it cannot, if it cannot.
     pub router_missing: Option<String>,
     /// Service ranges that the cluster's ServiceCIDR objects name.
@@ -61,6 +66,13 @@ pub struct Wanted {
     pub node_name: Option<String>,
 }
 
+impl Facts {
+    /// The gateway router, or the last one known: an absent database takes nothing away.
+    pub fn known_router(&self) -> Option<&GatewayRouter> {
+        self.router.as_ref().or(self.router_before.as_ref())
+    }
+}
+
 /// Decides.
 pub fn wanted(facts: &Facts, settings: &Settings) -> Wanted {
     let mut notes = Notes::default();
@@ -79,7 +91,13 @@ pub fn wanted(facts: &Facts, settings: &Settings) -> Wanted {
     };
     let node = NodeView {
         name: node_name.as_deref().map(Arc::from),
-        addresses: facts.addresses.iter().map(|(_, address)| address.addr()).collect(),
+        // Not those of the link: no endpoint has one, and every pod's device that comes or goes has one.
+        addresses: facts
+            .addresses
+            .iter()
+            .map(|(_, address)| address.addr())
+            .filter(|address| !is_link_local(*address))
+            .collect(),
         shared: split.shared.clone(),
     };
     let host = host(facts, settings, &split, node_name.as_deref(), &mut notes);
@@ -153,7 +171,7 @@ fn node_name(facts: &Facts, settings: &Settings) -> Option<String> {
     settings
         .node_name
         .clone()
-        .or_else(|| facts.router.as_ref().and_then(|router| router.node.clone()))
+        .or_else(|| facts.known_router().and_then(|router| router.node.clone()))
         .or_else(|| facts.bridge.external_ids.get("hostname").cloned())
 }
 
@@ -177,6 +195,7 @@ fn split(facts: &Facts, settings: &Settings, notes: &mut Notes) -> Split {
     if ranges.is_empty() {
         ranges = last.map(|last| last.service_ranges.clone()).unwrap_or_default();
     }
+    ranges.retain(|range| may_be_routed(*range, facts, settings, notes));
     if ranges.is_empty() {
         notes.unknown(
             "the service range is unknown, so cluster addresses are neither routed nor kept in: give --service-cluster-ip-range",
@@ -241,7 +260,7 @@ fn reply_rule(facts: &Facts, settings: &Settings, notes: &mut Notes) -> ReplyRul
 
 /// The range of source ports that is the pods', if it can be relied on.
 fn pods_range(facts: &Facts, settings: &Settings, notes: &mut Notes) -> Option<PortRange> {
-    let known = facts.router.as_ref().map(|router| router.ports);
+    let known = facts.known_router().map(|router| router.ports);
     let last = facts.last.as_ref().and_then(Split::partition);
     let range = match (settings.snat_ports, known) {
         (Some(asked), Some(Some(written))) if asked != written => {
@@ -280,8 +299,9 @@ fn host(
     let pods = pods_range(facts, settings, &mut Notes::default());
     let mut join: BTreeSet<IpNet> = settings.join_ranges.iter().copied().collect();
     if join.is_empty() {
-        join = facts.router.as_ref().map(|router| router.join.clone()).unwrap_or_default();
+        join = facts.known_router().map(|router| router.join.clone()).unwrap_or_default();
     }
+    join.retain(|range| may_be_routed(*range, facts, settings, notes));
     if join.is_empty() {
         notes.unknown(
             "the join range is unknown, so answers to gateway routers are not routed: give --join-subnet",
@@ -296,6 +316,30 @@ fn host(
         join_ranges: join,
         pods: pods.map_or(PodsPorts::Any, PodsPorts::Range),
         node_port_range: settings.node_port_range,
+    }
+}
+
+/// Whether a range of services or of the join network can go over the management port. A mistyped one would take the
+/// node's own way to its network.
+fn may_be_routed(range: IpNet, facts: &Facts, settings: &Settings, notes: &mut Notes) -> bool {
+    let own = |(device, address): &&(String, IpNet)| {
+        (*device == settings.bridge || *device == settings.interface) && range.contains(&address.addr())
+    };
+    if range.prefix_len() < SHORTEST_RANGE {
+        notes.problem(format!(
+            "the range {range} is refused: a service or join range has at least {SHORTEST_RANGE} bits; correct \
+             --service-cluster-ip-range, --join-subnet, the ServiceCIDR object or the gateway router's port"
+        ));
+        false
+    } else if let Some((_, address)) = facts.addresses.iter().find(own) {
+        notes.problem(format!(
+            "the range {range} is refused: it holds the node's own address {}; correct --service-cluster-ip-range, \
+             --join-subnet, the ServiceCIDR object or the gateway router's port",
+            address.addr()
+        ));
+        false
+    } else {
+        true
     }
 }
 

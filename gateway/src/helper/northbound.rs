@@ -9,9 +9,10 @@ use ipnet::IpNet;
 use ovs::ovsdb::{Condition, MonitorTable, Snapshot};
 use ovs::rows::TypedRow;
 use ovs::rows::nb::{LogicalRouter, LogicalRouterPort, LogicalSwitch, LogicalSwitchPort, Nat, NatKind};
+use serde::{Deserialize, Serialize};
 
 /// A gateway router, as far as the split has to know it.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct GatewayRouter {
     /// Its name, `GR_<node>`.
     pub name: String,

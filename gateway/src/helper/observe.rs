@@ -24,9 +24,14 @@ pub struct Followed {
 
 impl Followed {
     fn new(config: Config) -> Self {
-        let origin = config.remotes.iter().map(ToString::to_string).collect::<Vec<_>>().join(",");
+        let origin = Followed::origin(&config.remotes);
         let db = Db::spawn(config);
         Followed { news: db.subscribe(), db, origin }
+    }
+
+    /// Where these are, for people and to tell one database from another.
+    pub fn origin(remotes: &[Remote]) -> String {
+        remotes.iter().map(ToString::to_string).collect::<Vec<_>>().join(",")
     }
 
     /// The local database.

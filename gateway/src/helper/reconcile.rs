@@ -10,10 +10,11 @@ use tokio::time::Instant as TokioInstant;
 
 use super::bridge::{BridgeView, patch_names};
 use super::daemon::{Helper, some_rows, some_rules};
-use super::facts::wanted;
+use super::facts;
 use super::northbound::{self, GatewayRouter};
 use super::observe::{self, Followed};
 use super::restore::{self, Phase};
+use super::settings::ReplySetting;
 use super::start;
 use super::switch::Licence;
 use crate::flows::Rendering;
@@ -34,7 +35,10 @@ impl Helper {
         self.retry.begun(TokioInstant::now());
         self.observe().await;
         self.mend_patch().await;
-        let wanted = wanted(&self.facts, &self.parts.settings);
+        let mut wanted = facts::wanted(&self.facts, &self.parts.settings);
+        if self.begins_to_drain(&wanted.split) {
+            wanted = facts::wanted(&self.facts, &self.parts.settings);
+        }
         let rebuild = self.wanted.as_ref().is_none_or(|before| before.node != wanted.node);
         let host_changed = self.wanted.as_ref().is_none_or(|before| before.host != wanted.host);
         self.wanted = Some(wanted);
@@ -45,7 +49,10 @@ impl Helper {
         }
         self.want_flows(catalogue_changed);
         self.mend_flows(whole, began).await;
-        if synced && (host_changed || catalogue_changed) {
+        self.host_due |= host_changed || catalogue_changed;
+        // As for flows: what the next answer would put back is not taken away.
+        if synced && self.host_due && self.licence() == Licence::Whole {
+            self.host_due = false;
             self.parts.host.set(self.host_inputs());
             self.health.reconcile(&self.catalogue.health_checks()).await;
         } else {
@@ -54,6 +61,18 @@ impl Helper {
         self.follow_restart().await;
         self.pin_mac().await;
         self.tell();
+    }
+
+    /// Whether a port range takes the place of another rule that is in force: connections that began before keep their
+    /// ports, so the mark look-up stays until the conntrack table has been counted anew.
+    fn begins_to_drain(&mut self, split: &Split) -> bool {
+        let before = self.facts.last.as_ref().and_then(Split::partition);
+        let begins = self.switch.in_step() && split.partition().is_some() && split.partition() != before;
+        if begins {
+            self.facts.draining = true;
+            self.last_conntrack = Some(Instant::now());
+        }
+        begins
     }
 
     pub(super) async fn observe(&mut self) {
@@ -65,6 +84,9 @@ impl Helper {
         let (router, missing) = self.router();
         self.facts.bridge = bridge;
         self.follow_api_settings();
+        if router.is_some() {
+            self.facts.router_before.clone_from(&router);
+        }
         self.facts.router = router;
         self.facts.router_missing = missing;
         self.facts.service_cidrs = self.parts.source.service_cidrs();
@@ -78,7 +100,9 @@ impl Helper {
         let range = self.pods_range();
         let in_force = self.facts.last.as_ref().and_then(Split::partition).is_some();
         self.facts.sockets_in_range = match range {
-            Some(range) if !in_force => self.sockets_in(range),
+            Some(range) if !in_force && self.parts.settings.reply != ReplySetting::Tracked => {
+                self.sockets_in(range)
+            }
             _ => Vec::new(),
         };
         self.look_at_conntrack().await;
@@ -86,7 +110,7 @@ impl Helper {
 
     /// The source ports of OVN's SNAT, as far as anybody says.
     pub(super) fn pods_range(&self) -> Option<PortRange> {
-        self.facts.router.as_ref().and_then(|router| router.ports).or(self.parts.settings.snat_ports)
+        self.facts.known_router().and_then(|router| router.ports).or(self.parts.settings.snat_ports)
     }
 
     /// Port numbers in the database are those of before a restart until vswitchd has written new ones; the switch
@@ -150,12 +174,13 @@ impl Helper {
 
     pub(super) fn follow_northbound(&mut self, bridge: &BridgeView) {
         let Some(iface_id) = bridge.iface_id.clone() else { return };
-        if self.northbound.as_ref().is_some_and(|(followed, _)| *followed == iface_id) {
-            return;
-        }
         let ovn_nb = bridge.external_ids.get("ovn-nb").map(String::as_str);
         match observe::nb_remotes(&self.parts.nb, ovn_nb, &self.parts.paths) {
             Ok(remotes) => {
+                let origin = Followed::origin(&remotes);
+                if self.northbound.as_ref().is_some_and(|(id, now)| *id == iface_id && now.origin == origin) {
+                    return;
+                }
                 let followed = Followed::northbound(remotes, self.parts.tls.clone(), &iface_id);
                 self.northbound = Some((iface_id, followed));
                 self.northbound_error = None;

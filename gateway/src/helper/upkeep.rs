@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use ovs::openflow::flood::set_no_flood;
 use ovs::openflow::{Connection, Cookies};
 use ovs::ovsdb::{Datum, Operation};
-use tokio::time::Instant as TokioInstant;
+use tokio::time::{Instant as TokioInstant, timeout};
 
 use super::bridge::{INTEGRATION_BRIDGE, patch_names};
 use super::daemon::{CLOSE_WATCH, Helper};
@@ -18,6 +18,8 @@ use super::{report, vswitchd};
 const CONNTRACK: Duration = Duration::from_secs(30);
 /// How often the integration bridge's flows are counted while all is well.
 const INTEGRATION: Duration = Duration::from_secs(20);
+/// A switch that does not count within this counts as one that has no answer.
+const PATIENCE: Duration = Duration::from_secs(3);
 /// The state folder's policy is written at most so often.
 const CACHE: Duration = Duration::from_secs(5);
 
@@ -65,12 +67,15 @@ impl Helper {
 
     pub(super) async fn integration_flows(&self) -> Option<u32> {
         let address = format!("unix:{}", self.parts.paths.bridge_mgmt(INTEGRATION_BRIDGE).display());
-        let connection = Connection::connect(&address).await.ok()?;
-        connection.aggregate(Cookies::ANY).await.ok().map(|sum| sum.flows)
+        let counted = async {
+            let connection = Connection::connect(&address).await.ok()?;
+            connection.aggregate(Cookies::ANY).await.ok().map(|sum| sum.flows)
+        };
+        timeout(PATIENCE, counted).await.ok().flatten()
     }
 
     /// Whether it is done.
-    pub(super) async fn set_restore_wait(&self, arm: bool) -> bool {
+    pub(super) async fn set_restore_wait(&mut self, arm: bool) -> bool {
         let row = Operation::mutate("Open_vSwitch");
         let change = if arm {
             row.put_key("other_config", restore::KEY, "true")
@@ -82,7 +87,11 @@ impl Helper {
         match &done {
             Ok(_) if arm => tracing::info!("flow-restore-wait is armed for vswitchd's next restart"),
             Ok(_) => tracing::info!("flows are back: vswitchd goes to work"),
-            Err(error) => tracing::warn!("flow-restore-wait cannot be changed: {error}"),
+            // Tried again and again while vswitchd waits.
+            Err(error) => drop(self.restore_trouble.failed(error)),
+        }
+        if done.is_ok() {
+            self.restore_trouble.recovered();
         }
         done.is_ok()
     }
@@ -99,11 +108,14 @@ impl Helper {
         let pinned = vswitchd::pin_mac(&self.parts.paths, name, mac).await;
         let quiet = set_no_flood(self.switch.address(), &patch_names(name).0, true).await;
         self.pinned = pinned.is_ok() && quiet.is_ok();
+        if self.pinned {
+            self.pin_trouble.recovered();
+        }
         if let Err(error) = pinned {
-            tracing::warn!("the MAC of {name} cannot be pinned: {error}");
+            self.pin_trouble.failed(&format!("the MAC of {name} cannot be pinned: {error}"));
         }
         if let Err(error) = quiet {
-            tracing::warn!("the patch port cannot be left out of floods: {error}");
+            self.pin_trouble.failed(&format!("the patch port cannot be left out of floods: {error}"));
         }
     }
 
@@ -143,8 +155,9 @@ impl Helper {
             return;
         }
         let (cache, policy) = (self.cache.clone(), rendering.policy().clone());
+        let router = self.facts.router.clone();
         tokio::task::spawn_blocking(move || {
-            if let Err(error) = cache.store(&policy) {
+            if let Err(error) = cache.store(&policy, router.as_ref()) {
                 tracing::warn!("the policy cannot be kept in the state folder: {error}");
             }
         });

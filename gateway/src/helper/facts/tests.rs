@@ -152,3 +152,41 @@ fn the_kernel_datapath_tracks_sctp() {
     facts.bridge.userspace = false;
     assert_eq!(wanted(&facts, &settings()).datapath.sctp, SctpRule::Tracked);
 }
+
+#[test]
+fn an_absent_northbound_database_takes_nothing_from_the_host() {
+    let mut facts = facts(None);
+    facts.router_before = Some(router(Some("40000-59999")));
+    let told = Settings { reply: ReplySetting::Tracked, ..settings() };
+    let wanted = wanted(&facts, &told);
+    assert_eq!(wanted.node_name.as_deref(), Some("node1"));
+    assert_eq!(wanted.host.join_ranges, ["100.64.1.0/24".parse().unwrap()].into());
+    assert_eq!(wanted.host.pods, PodsPorts::Range(range("40000-59999")));
+}
+
+#[test]
+fn a_range_that_would_take_the_nodes_own_way_is_refused() {
+    for hostile in ["0.0.0.0/0", "0.0.0.0/1", "172.18.0.0/17", "172.18.0.11/32", "::/0"] {
+        let hostile: IpNet = hostile.parse().unwrap();
+        let mut facts = facts(Some(router(None)));
+        facts.router.as_mut().unwrap().join.insert(hostile);
+        facts.service_cidrs = vec![hostile];
+        let told = Settings { service_ranges: Vec::new(), ..settings() };
+        let wanted = wanted(&facts, &told);
+        assert_eq!(wanted.host.join_ranges, ["100.64.1.0/24".parse().unwrap()].into());
+        assert_eq!((wanted.split.service_ranges.len(), wanted.host.service_ranges.len()), (0, 0));
+        assert!(
+            wanted.problems.iter().any(|problem| problem.contains("is refused")),
+            "{:?}",
+            wanted.problems
+        );
+    }
+}
+
+#[test]
+fn devices_of_pods_do_not_change_how_services_are_planned() {
+    let mut facts = facts(Some(router(None)));
+    let before = wanted(&facts, &settings()).node;
+    facts.addresses.push(("veth1".into(), "fe80::42/64".parse().unwrap()));
+    assert_eq!(wanted(&facts, &settings()).node, before);
+}
