@@ -3,7 +3,7 @@
 //! They belong to the network namespace of the calling thread. Two of them have a rule of their own:
 //! `ip_local_reserved_ports` is a list that several parties write: ours are added, the others' stay;
 //! `ip_local_port_range` is one value: put back only if it is still what we wrote (ip-sysctl.rst of the kernel; both
-//! hold for IPv6 as well).
+//! hold for IPv6 as well), as is any other single value ([`Sysctls::set`]).
 
 use std::fmt;
 use std::fs;
@@ -40,6 +40,12 @@ impl Key {
         let plain =
             |part: &&str| !part.is_empty() && *part != "." && *part != ".." && !part.contains(['/', '\0']);
         parts.iter().all(plain).then(|| Self(format!("net/{}", parts.join("/")).into()))
+    }
+
+    /// `arp_announce` of a device: 2 takes the sender of an ARP request from the subnet that is asked (ip-sysctl.rst).
+    #[must_use]
+    pub fn arp_announce(device: &str) -> Option<Self> {
+        Self::below_net(&["ipv4", "conf", device, "arp_announce"])
     }
 
     fn path(&self) -> PathBuf {
@@ -186,10 +192,30 @@ impl Sysctls {
         Ok(still_ours)
     }
 
+    /// Sets a single value, remembering what was there before us. True when something was changed.
+    pub fn set(&self, key: &Key, wanted: &str) -> Result<bool> {
+        let now = read(key)?;
+        if now.trim() == wanted {
+            return Ok(false);
+        }
+        let mut record = Record::load(&self.record)?;
+        record.replace(key, now, wanted.to_owned());
+        record.store(&self.record)?;
+        write(key, wanted)?;
+        Ok(true)
+    }
+
     /// Takes back all of ours, and the record with it.
     pub fn take_back(&self) -> Result<()> {
         self.reserve(&PortSet::default())?;
         self.restore_local_range()?;
+        for (key, replaced) in Record::load(&self.record)?.all() {
+            match read(&key) {
+                Ok(now) if now.trim() == replaced.ours => write(&key, &replaced.before)?,
+                // Somebody else's by now, or its device is gone.
+                _ => {}
+            }
+        }
         Record::remove(&self.record)
     }
 }

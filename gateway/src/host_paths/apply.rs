@@ -4,7 +4,7 @@ use std::path::Path;
 
 use host::netlink::{Netlink, Route};
 use host::nft::Nft;
-use host::sysctl::Sysctls;
+use host::sysctl::{self, Key, Sysctls};
 use tracing::{info, warn};
 
 use super::inputs::HostInputs;
@@ -12,7 +12,7 @@ use super::plan::{
     HostPlan, NftChange, Observed, RouteChange, SysctlChange, TableSeen, diff, diff_without_table,
 };
 use super::rules::Features;
-use super::state::{HostState, desired};
+use super::state::{ARP_ANNOUNCE, HostState, desired};
 use super::table::TABLE;
 
 /// A table with the one expression that not every kernel has. Only checked, never made.
@@ -164,7 +164,9 @@ impl HostPaths {
             route.is_ours() || wanted.routes.iter().any(|wanted| wanted.destination == route.destination)
         };
         let routes = self.netlink.routes_where(concerns).await?;
-        Ok(Observed { links, routes, table, ports: self.sysctls.ports()? })
+        let announcing = wanted.announcing().filter(|device| links.named(device).is_some());
+        let arp_announce = announcing.and_then(Key::arp_announce).and_then(|key| sysctl::read(&key).ok());
+        Ok(Observed { links, routes, table, ports: self.sysctls.ports()?, arp_announce })
     }
 
     /// Everything that can be done is done, whatever else fails. The second value: the nft table is as planned.
@@ -198,6 +200,10 @@ impl HostPaths {
                 self.sysctls.set_local_range(*target)?
             }
             SysctlChange::Restore { .. } => self.sysctls.restore_local_range()?,
+            SysctlChange::Announce { device, .. } => match Key::arp_announce(device) {
+                Some(key) => self.sysctls.set(&key, ARP_ANNOUNCE)?,
+                None => false,
+            },
         };
         Ok(())
     }

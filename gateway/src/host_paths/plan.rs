@@ -9,7 +9,7 @@ use host::ports::{PortSet, PortSpan};
 use host::sysctl::{LOCAL_PORT_RANGE, PortSettings, RESERVED_PORTS};
 
 use super::rules::{CHAINS, Rule};
-use super::state::{HostState, WantedRoute};
+use super::state::{ARP_ANNOUNCE, HostState, WantedRoute};
 use super::table::{Data, ElementChange, Elements, Key, SetName, TABLE, listed};
 
 /// With fewer ports than this left to pick from, the host's range is widened: 28,232 is what Linux gives by default.
@@ -30,6 +30,8 @@ pub struct Observed {
     pub table: TableSeen,
     /// The port sysctls, and what of them is ours.
     pub ports: PortSettings,
+    /// `arp_announce` of the management port, when the device is there.
+    pub arp_announce: Option<String>,
 }
 
 /// Our nft table as it was found.
@@ -66,6 +68,8 @@ pub enum SysctlChange {
     Widen { now: PortSpan, target: PortSpan },
     /// The local port range goes back to what it was before us.
     Restore { now: PortSpan, target: PortSpan },
+    /// ARP requests of the management port carry an address of its own subnet.
+    Announce { device: String, now: String },
 }
 
 /// A change of the nft table, always one transaction.
@@ -99,7 +103,12 @@ pub fn diff(desired: &HostState, observed: &Observed) -> HostPlan {
 /// The same for all but the nft table.
 pub(super) fn diff_without_table(desired: &HostState, observed: &Observed) -> HostPlan {
     let mut notes = Vec::new();
-    let sysctls = sysctl_changes(&desired.reserved_ports(), &observed.ports);
+    let mut sysctls = sysctl_changes(&desired.reserved_ports(), &observed.ports);
+    if let (Some(device), Some(now)) = (desired.announcing(), &observed.arp_announce)
+        && now != ARP_ANNOUNCE
+    {
+        sysctls.push(SysctlChange::Announce { device: device.to_owned(), now: now.clone() });
+    }
     let routes = route_changes(&desired.routes, observed, &mut notes);
     HostPlan { sysctls, nft: NftChange::None, routes, notes }
 }
@@ -175,6 +184,9 @@ impl fmt::Display for HostPlan {
                 }
                 SysctlChange::Widen { now, target } | SysctlChange::Restore { now, target } => {
                     writeln!(f, "sysctl {LOCAL_PORT_RANGE}: {now} -> {target}")?;
+                }
+                SysctlChange::Announce { device, now } => {
+                    writeln!(f, "sysctl net/ipv4/conf/{device}/arp_announce: {now} -> {ARP_ANNOUNCE}")?;
                 }
             }
         }

@@ -41,6 +41,19 @@ pub struct HostState {
     pub left_out: Vec<String>,
 }
 
+/// What `arp_announce` of the management port's device must be. A host that answers a pod from its physical address
+/// would otherwise ask for the overlay's router in the name of that address, and OVN's router does not answer askers
+/// outside of its subnet: answers are lost for as long as the neighbour entry is cold.
+pub const ARP_ANNOUNCE: &str = "2";
+
+impl HostState {
+    /// The device whose ARP requests must carry an address of its own subnet: the management port's.
+    #[must_use]
+    pub fn announcing(&self) -> Option<&str> {
+        self.node.management.as_ref().map(|port| port.device.as_str())
+    }
+}
+
 /// What the node's kernel should hold for these inputs: a pure function.
 #[must_use]
 pub fn desired(inputs: &HostInputs, features: Features) -> HostState {

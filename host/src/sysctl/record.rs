@@ -82,6 +82,11 @@ impl Record {
         self.values.insert(key.to_string(), Replaced { before, ours });
     }
 
+    /// Every value we replaced.
+    pub(super) fn all(&self) -> impl Iterator<Item = (Key, &Replaced)> {
+        self.values.iter().map(|(name, replaced)| (Key(name.clone().into()), replaced))
+    }
+
     pub(super) fn forget(&mut self, key: &Key) {
         self.values.remove(&key.to_string());
     }

@@ -102,3 +102,19 @@ fn a_record_of_an_earlier_boot_is_void_and_a_broken_one_stops_us() {
         assert_eq!(reserved_now().unwrap(), set("5000"));
     });
 }
+
+#[test]
+fn a_single_value_goes_back_to_what_it_was_unless_somebody_else_changed_it() {
+    inside(|state| {
+        let sysctls = Sysctls::new(state);
+        let key = Key::arp_announce("lo").unwrap();
+        assert!(sysctls.set(&key, "2").unwrap());
+        assert!(!sysctls.set(&key, "2").unwrap());
+        sysctls.take_back().unwrap();
+        assert_eq!(read(&key).unwrap(), "0");
+        sysctls.set(&key, "2").unwrap();
+        write(&key, "1").unwrap();
+        sysctls.take_back().unwrap();
+        assert_eq!(read(&key).unwrap(), "1");
+    });
+}

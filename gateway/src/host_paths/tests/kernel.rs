@@ -61,6 +61,7 @@ fn where_the_kernel_cannot_ask_for_sockets_the_rest_still_loads() {
                 routes: vec![],
                 table: none.clone(),
                 ports: host::sysctl::Sysctls::new(std::path::Path::new("/nonexistent")).ports().unwrap(),
+                arp_announce: None,
             };
             nft.apply("try", &diff(&state, &observed).nft.script().unwrap()).await.unwrap();
         }
@@ -165,13 +166,15 @@ fn cleanup_leaves_nothing_of_ours_and_all_of_others() {
         let look = || {
             let sysctls =
                 [sysctl::RESERVED_PORTS, sysctl::LOCAL_PORT_RANGE].map(|key| sysctl::read(&key).unwrap());
-            (run("nft", "list ruleset"), run("ip", "route"), run("ip", "-6 route"), sysctls)
+            let announce = sysctl::read(&sysctl::Key::arp_announce("k8s-node").unwrap()).unwrap();
+            (run("nft", "list ruleset"), run("ip", "route"), run("ip", "-6 route"), sysctls, announce)
         };
         let before = look();
         let all = everything();
         right(&paths.converge(&all).await);
         assert_eq!(run("nft", "list table inet theirs"), before.0, "theirs is untouched while ours is there");
         assert_ne!(look(), before);
+        assert_eq!(look().4, "2", "the management port asks in its own name");
         assert!(paths.cleanup().await.is_empty());
         assert_eq!(look(), before);
         assert!(paths.cleanup().await.is_empty());

@@ -38,7 +38,7 @@ fn observed(ports: PortSettings, routes: Vec<Route>) -> Observed {
         carrier: true,
     };
     let links = Links(vec![link(1, "lo"), link(7, "k8s-node")]);
-    Observed { links, routes, table: TableSeen::default(), ports }
+    Observed { links, routes, table: TableSeen::default(), ports, arp_announce: None }
 }
 
 fn plan_of(node: HostNode, observed: &Observed) -> HostPlan {
