@@ -3,7 +3,6 @@
 
 use host::netlink::Netlink;
 use ovs::openflow::Connection;
-use ovs::ovsdb::{Datum, Operation};
 use ovs::paths::Paths;
 
 use super::bridge::{BridgeView, remove_patch};
@@ -26,10 +25,9 @@ pub async fn run(flags: &HelperArgs, told: &Told, paths: &Paths) -> Result<(), S
     let bridge = BridgeView::of(&snapshot, &told.bridge, &settings.interface);
     let mut operations = remove_patch(&snapshot, &told.bridge);
     let patch = !operations.is_empty();
-    // On the userspace datapath it was never ours.
-    if !bridge.userspace {
-        let restore_wait = Operation::mutate("Open_vSwitch").take("other_config", Datum::set([restore::KEY]));
-        operations.insert(0, restore_wait);
+    // An operator's or ovs-ctl's key is not ours to take.
+    if restore::is_ours(&bridge) {
+        operations.extend(restore::operations(false));
     }
     let done = if operations.is_empty() { Ok(Vec::new()) } else { followed.db.transact(operations).await };
     match done {

@@ -21,7 +21,7 @@ use super::health::HealthServers;
 use super::host_task::HostTask;
 use super::metrics::Metrics;
 use super::observe::Followed;
-use super::restore::Phase;
+use super::restore::{self, Phase};
 use super::retry::Retry;
 use super::settings::Settings;
 use super::status::Status;
@@ -34,6 +34,10 @@ use crate::services::Catalogue;
 const TICK: Duration = Duration::from_secs(5);
 /// How often all flows are compared one by one.
 const FULL_COMPARISON: Duration = Duration::from_secs(120);
+/// Between news of devices, addresses and routes and the look at them.
+const NETLINK: Duration = Duration::from_millis(50);
+/// How old the counters by rule may be that are scraped.
+const COUNTERS: Duration = Duration::from_secs(30);
 /// Between somebody else's change of a flow and the comparison.
 const DRIFT: Duration = Duration::from_millis(200);
 /// After changed services the state is told so soon.
@@ -100,6 +104,7 @@ pub struct Helper {
     pub(super) patch_tried: u64,
     pub(super) retry: Retry,
     pub(super) last_full: Instant,
+    last_count: Instant,
     pub(super) last_conntrack: Option<Instant>,
     pub(super) pinned: bool,
     pub(super) trouble: Repeat,
@@ -114,6 +119,7 @@ pub struct Helper {
 enum Wake {
     Services(Batch),
     World,
+    Netlink,
     SwitchLost,
     Drift,
     DriftDue,
@@ -163,6 +169,7 @@ impl Helper {
             patch_tried: 0,
             retry: Retry::default(),
             last_full: Instant::now(),
+            last_count: Instant::now(),
             last_conntrack: None,
             pinned: false,
             trouble: Repeat::new("flows"),
@@ -187,9 +194,17 @@ impl Helper {
                 Wake::Stop => break,
                 Wake::Services(batch) => self.services(batch).await,
                 Wake::World | Wake::Retry => self.reconcile(false).await,
+                // Devices and routes change in bursts: one look for all of them.
+                Wake::Netlink => self.look_again_in(NETLINK),
                 Wake::Tick => {
                     let whole = self.last_full.elapsed() >= FULL_COMPARISON;
                     self.look_for_drift().await;
+                    if self.last_count.elapsed() >= COUNTERS && self.switch.in_step() {
+                        self.last_count = Instant::now();
+                        if let Err(error) = self.switch.count().await {
+                            self.failed(&error);
+                        }
+                    }
                     self.reconcile(whole).await;
                     if self.health.failures().next().is_some() {
                         self.health.reconcile(&self.catalogue.health_checks()).await;
@@ -247,7 +262,7 @@ impl Helper {
             batch = parts.source.next() => Wake::Services(batch),
             _ = parts.local.news.changed() => Wake::World,
             () = northbound => Wake::World,
-            Ok(()) = parts.netlink_news.changed() => Wake::World,
+            Ok(()) = parts.netlink_news.changed() => Wake::Netlink,
             () = parts.host.changed() => Wake::TellDue,
             Some(request) = parts.requests.recv() => Wake::Request(request),
             () = until(retry) => Wake::Retry,
@@ -359,7 +374,7 @@ impl Helper {
         if self.cache_due.is_some() {
             self.write_cache();
         }
-        if self.armed() && !self.facts.bridge.userspace && self.parts.settings.restore_wait {
+        if restore::is_ours(&self.facts.bridge) {
             // Nobody would take the key away after a reboot.
             self.set_restore_wait(false).await;
         }

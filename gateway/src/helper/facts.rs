@@ -1,7 +1,7 @@
 //! From what is seen to what is wanted: the split, the datapath, the node's view of services, the host's part. Pure.
 
 use std::collections::BTreeSet;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use demux::policy::{PortRange, ReplyRule, Split};
@@ -37,6 +37,8 @@ pub struct Facts {
     pub service_cidrs: Vec<IpNet>,
     /// The host's devices with their addresses.
     pub addresses: Vec<(String, IpNet)>,
+    /// Servers that the node itself has to reach: the API server, OVN's databases.
+    pub reaches: BTreeSet<SocketAddr>,
     /// Sockets of the host with a local port in the pods' range, each a line for a person.
     pub sockets_in_range: Vec<String>,
     /// The split in force before, by this process or the one before it.
@@ -99,6 +101,7 @@ pub fn wanted(facts: &Facts, settings: &Settings) -> Wanted {
             .filter(|address| !is_link_local(*address))
             .collect(),
         shared: split.shared.clone(),
+        reaches: facts.reaches.clone(),
     };
     let host = host(facts, settings, &split, node_name.as_deref(), &mut notes);
     let waiting_for = if notes.waiting { facts.sockets_in_range.clone() } else { Vec::new() };
@@ -135,7 +138,7 @@ fn bridge_problems(bridge: &BridgeView, settings: &Settings, notes: &mut Notes) 
     let (name, uplink) = (&settings.bridge, &settings.interface);
     if !bridge.present {
         notes.problem(format!(
-            "physical bridge {name} does not exist; make it with ovn-k8s-util nics-to-bridge {uplink}"
+            "physical bridge {name} does not exist; make it and put {uplink} and its addresses on it"
         ));
         return;
     }

@@ -53,7 +53,7 @@ pub struct HelperArgs {
     #[arg(long, value_name = "INTERFACE", value_parser = interface_name)]
     pub physical_interface: Option<String>,
 
-    /// This node's name in Kubernetes (default: external_ids:hostname, then the host's name)
+    /// This node's name in Kubernetes (default: the gateway router's, then external_ids:hostname)
     #[arg(long, value_name = "NAME", value_parser = not_empty)]
     pub node_name: Option<String>,
     /// Take Services from a folder of YAML manifests instead of an API server

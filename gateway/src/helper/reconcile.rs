@@ -1,6 +1,7 @@
 //! One pass of the loop: look at everything, decide, mend what differs.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -90,6 +91,7 @@ impl Helper {
         self.facts.router = router;
         self.facts.router_missing = missing;
         self.facts.service_cidrs = self.parts.source.service_cidrs();
+        self.facts.reaches = self.servers();
         match observe::addresses(&self.parts.netlink).await {
             Ok(addresses) => self.facts.addresses = addresses,
             Err(error) => tracing::warn!("the host's addresses cannot be read: {error}"),
@@ -106,6 +108,14 @@ impl Helper {
             _ => Vec::new(),
         };
         self.look_at_conntrack().await;
+    }
+
+    /// Servers that no Service may take from the node.
+    fn servers(&self) -> BTreeSet<SocketAddr> {
+        let flags = [&self.parts.flags.k8s_api_server, &self.parts.flags.nb_db];
+        let ids = ["k8s-api-server", "ovn-nb", "ovn-remote"];
+        let ids = ids.iter().filter_map(|key| self.facts.bridge.external_ids.get(*key));
+        observe::servers(flags.into_iter().flatten().chain(ids).map(String::as_str))
     }
 
     /// The source ports of OVN's SNAT, as far as anybody says.
@@ -228,7 +238,7 @@ impl Helper {
             return;
         }
         self.patch_tried = snapshot.generation();
-        match self.parts.local.db.transact(operations).await {
+        match self.transact(operations).await {
             Ok(_) => {
                 tracing::info!("the patch pair between {} and br-int is made", self.parts.settings.bridge)
             }

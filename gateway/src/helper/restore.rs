@@ -10,6 +10,8 @@
 
 use std::time::Duration;
 
+use ovs::ovsdb::{Datum, Operation};
+
 use super::bridge::BridgeView;
 
 /// The key in `other_config` of the table `Open_vSwitch` (ovs-vswitchd.conf.db(5)).
@@ -24,9 +26,28 @@ const SETTLED: Duration = Duration::from_millis(800);
 /// The same when it is not, or nobody knows what it was.
 const SETTLED_ANEW: Duration = Duration::from_secs(3);
 
+/// The mark in `external_ids` beside a key that a helper set.
+const MARK: &str = "ovn-k8s-restore-wait";
+
 /// Whether the key is set.
 pub fn is_armed(bridge: &BridgeView) -> bool {
     bridge.other_config.get(KEY).map(String::as_str) == Some("true")
+}
+
+/// Whether it was a helper that set the key, so that it may be taken away when nobody waits on it.
+pub fn is_ours(bridge: &BridgeView) -> bool {
+    is_armed(bridge) && bridge.external_ids.contains_key(MARK)
+}
+
+/// The operations that set the key, or take it away, with its mark.
+pub fn operations(arm: bool) -> Vec<Operation> {
+    let row = Operation::mutate("Open_vSwitch");
+    let change = if arm {
+        row.put_key("other_config", KEY, "true").put_key("external_ids", MARK, "true")
+    } else {
+        row.take("other_config", Datum::set([KEY])).take("external_ids", Datum::set([MARK]))
+    };
+    vec![change, Operation::mutate("Open_vSwitch").add("next_cfg", 1)]
 }
 
 /// Where the restart of vswitchd stands.

@@ -26,7 +26,7 @@ use super::host_task::HostTask;
 use super::metrics::Metrics;
 use super::observe::Followed;
 use super::status::Status;
-use super::{cleanup, control, dry_run, http};
+use super::{cleanup, control, dry_run, http, restore};
 
 /// How long the local database may take to answer before the program gives up; detached or not, somebody waits.
 const DATABASE_PATIENCE: Duration = Duration::from_secs(5);
@@ -68,15 +68,15 @@ fn run(flags: &HelperArgs, paths: &Paths) -> Result<(), String> {
     if flags.cleanup {
         return single_threaded()?.block_on(cleanup::run(flags, &told, paths));
     }
-    if !flags.dry_run {
-        found.bridge_is_usable(flags)?;
-    }
-    let client = match &flags.manifests {
-        Some(folder) => {
-            readable(folder)?;
-            None
+    let client = match found.check(flags) {
+        Ok(client) => client,
+        Err(line) => {
+            // vswitchd may be waiting for flows that nobody will write now: the node would stay cut off.
+            if !flags.dry_run && restore::is_ours(&found.bridge) {
+                single_threaded()?.block_on(release_switch(&told))?;
+            }
+            return Err(line);
         }
-        None => Some(ClientConfig::from_settings(&node_settings(flags, &found.external_ids)).map_err(text)?),
     };
     if flags.dry_run {
         return single_threaded()?.block_on(dry_run::run(flags, &told, paths, client));
@@ -143,12 +143,25 @@ struct Found {
 }
 
 impl Found {
+    /// Everything that can be known to be wrong before detaching; the API server's client, if there is to be one.
+    fn check(&self, flags: &HelperArgs) -> Result<Option<ClientConfig>, String> {
+        if !flags.dry_run {
+            self.bridge_is_usable(flags)?;
+        }
+        match &flags.manifests {
+            Some(folder) => readable(folder).map(|()| None),
+            None => {
+                ClientConfig::from_settings(&node_settings(flags, &self.external_ids)).map(Some).map_err(text)
+            }
+        }
+    }
+
     fn bridge_is_usable(&self, flags: &HelperArgs) -> Result<(), String> {
         let (bridge, view) = (&self.bridge.name, &self.bridge);
         let interface = flags.physical_interface.as_deref().unwrap_or_default();
         if !view.present {
             return Err(format!(
-                "physical bridge {bridge} does not exist; make it with ovn-k8s-util nics-to-bridge {interface}, or name another with --physical-bridge"
+                "physical bridge {bridge} does not exist; make it and put {interface} and its addresses on it, or name another with --physical-bridge"
             ));
         }
         if !view.uplink_listed {
@@ -158,6 +171,18 @@ impl Found {
         }
         Ok(())
     }
+}
+
+/// Takes an armed `flow-restore-wait` of ours away.
+async fn release_switch(told: &Told) -> Result<(), String> {
+    let followed = Followed::local(told.local.clone());
+    let released = async {
+        followed.db.wait_synced().await;
+        followed.db.transact(restore::operations(false)).await.map(drop).map_err(text)
+    };
+    timeout(DATABASE_PATIENCE, released)
+        .await
+        .unwrap_or_else(|_| Err("the database does not answer".to_owned()))
 }
 
 async fn look(told: &Told, flags: &HelperArgs) -> Result<Found, String> {

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use ovs::openflow::flood::set_no_flood;
 use ovs::openflow::{Connection, Cookies};
-use ovs::ovsdb::{Datum, Operation};
+use ovs::ovsdb::{OpResult, Operation};
 use tokio::time::{Instant as TokioInstant, timeout};
 
 use super::bridge::{INTEGRATION_BRIDGE, patch_names};
@@ -76,14 +76,7 @@ impl Helper {
 
     /// Whether it is done.
     pub(super) async fn set_restore_wait(&mut self, arm: bool) -> bool {
-        let row = Operation::mutate("Open_vSwitch");
-        let change = if arm {
-            row.put_key("other_config", restore::KEY, "true")
-        } else {
-            row.take("other_config", Datum::set([restore::KEY]))
-        };
-        let count = Operation::mutate("Open_vSwitch").add("next_cfg", 1);
-        let done = self.parts.local.db.transact(vec![change, count]).await;
+        let done = self.transact(restore::operations(arm)).await;
         match &done {
             Ok(_) if arm => tracing::info!("flow-restore-wait is armed for vswitchd's next restart"),
             Ok(_) => tracing::info!("flows are back: vswitchd goes to work"),
@@ -94,6 +87,14 @@ impl Helper {
             self.restore_trouble.recovered();
         }
         done.is_ok()
+    }
+
+    /// A database that is stopped keeps its socket open and never answers.
+    pub(super) async fn transact(&self, operations: Vec<Operation>) -> Result<Vec<OpResult>, String> {
+        match timeout(PATIENCE, self.parts.local.db.transact(operations)).await {
+            Ok(done) => done.map_err(|error| error.to_string()),
+            Err(_) => Err(format!("{} does not answer", self.parts.local.origin)),
+        }
     }
 
     /// On a bridge with further ports the MAC that host and router share must stay where it is, and the overlay's

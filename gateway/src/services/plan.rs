@@ -25,6 +25,8 @@ pub struct NodeView {
     pub addresses: BTreeSet<IpAddr>,
     /// Those that it shares with the gateway router.
     pub shared: BTreeSet<IpAddr>,
+    /// Servers that the node itself has to reach: what is translated for a Service would never get there.
+    pub reaches: BTreeSet<SocketAddr>,
 }
 
 impl NodeView {
@@ -137,6 +139,11 @@ fn addresses(
             refused.push(format!(
                 "{kind} address {ip} port {} is refused: it is the node's own management port; use another port \
                  or an address that is not a node's",
+                port.port
+            ));
+        } else if node.reaches.contains(&SocketAddr::new(ip, port.port.get())) {
+            refused.push(format!(
+                "{kind} address {ip} port {} is refused: the node reaches its API server or OVN's databases there",
                 port.port
             ));
         } else {

@@ -138,7 +138,7 @@ fn what_is_missing_on_the_bridge_is_said_with_its_remedy() {
         let problems = wanted(&facts, &settings()).problems;
         assert!(problems.iter().any(|problem| problem.contains(expected)), "{expected}: {problems:?}");
     };
-    says(&|bridge| bridge.present = false, "nics-to-bridge eth0");
+    says(&|bridge| bridge.present = false, "put eth0 and its addresses on it");
     says(&|bridge| (bridge.uplink, bridge.uplink_listed) = (None, false), "add-port breth0 eth0");
     says(&|bridge| bridge.uplink = None, "does not work");
     says(&|bridge| bridge.patch = PatchState::Taken, "no patch port");

@@ -11,6 +11,7 @@ pub(crate) fn node() -> NodeView {
         name: Some("node1".into()),
         addresses: [ip("172.18.0.11"), ip("fd00::11"), ip("10.244.1.2")].into(),
         shared: [ip("172.18.0.11"), ip("fd00::11")].into(),
+        reaches: ["192.0.2.50:6443".parse().unwrap()].into(),
     }
 }
 
@@ -194,4 +195,16 @@ fn no_way_of_asking_takes_a_management_port_of_the_node() {
         let blind = NodeView { addresses: BTreeSet::new(), ..node() };
         assert_eq!(plan(&by_address, &[], &blind).ports, []);
     }
+}
+
+#[test]
+fn a_service_cannot_take_the_api_server_from_the_node() {
+    let mut service = service("web", 0);
+    service.external_ips = ["192.0.2.50".parse().unwrap()].into();
+    assert_eq!(plan(&service, &[], &node()).ports.len(), 1, "another port of that address");
+    let mut ports = service.ports.to_vec();
+    ports[0].port = number(6443);
+    service.ports = ports.into();
+    let plan = plan(&service, &[], &node());
+    assert!(plan.ports.is_empty() && plan.refused[0].contains("API server"), "{plan:?}");
 }
