@@ -10,6 +10,7 @@
 //! | [`nft`] | one table, parsed | one script, atomically |
 //! | [`sysctl`] | one value, a list of ports | the same, with a record of what we added |
 //! | [`sockets`] | sockets by local port, with their process | nothing |
+//! | [`memory`] | nothing | gives free memory back to the kernel |
 //! | [`netns`] | nothing | runs a closure inside a namespace |
 //!
 //! What it never does: it never deletes what has no mark of ours (a route's protocol number, our nft table, our
@@ -18,6 +19,7 @@
 //! Errors ([`Error`]) say what was attempted, on what, what the kernel or the tool answered, and what to do now.
 
 pub mod error;
+pub mod memory;
 pub mod netlink;
 pub mod netns;
 pub mod nft;

@@ -256,6 +256,8 @@ impl Helper {
         self.catalogue = catalogue;
         self.catalogue_built = true;
         self.from_cache = false;
+        // The sources are known now, and stay so.
+        self.cached = None;
     }
 
     /// Renders anew when the split, the datapath or all services changed.

@@ -41,6 +41,7 @@ const MODULES: [Module; 4] = [
 
 /// Runs the program. `args` begin with its name.
 pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
+    host::memory::one_heap();
     let paths = Paths::from_env();
     match HelperArgs::load(args, &paths) {
         Ok(flags) => match run(&flags, &paths) {

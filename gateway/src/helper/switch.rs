@@ -3,6 +3,7 @@
 //! A whole comparison (dump by cookie, difference, one bundle) is made when the connection is new, when the split or
 //! a port changed, and when something drifted. In between a changed service costs its own flows only.
 
+use std::collections::BTreeMap;
 use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
@@ -262,22 +263,17 @@ impl Switch {
     }
 
     fn note(&mut self, dump: &[Dumped]) {
-        let mut by_rule: Vec<RuleStatus> = Vec::new();
-        let mut ours = 0;
-        for rule in RuleId::ALL {
-            let mut sum = RuleStatus { rule: rule.name().to_owned(), ..RuleStatus::default() };
-            for flow in dump.iter().filter(|flow| cookie::rule_of(flow.cookie) == Some(*rule)) {
-                sum.flows += 1;
-                sum.packets += flow.packets;
-                sum.bytes += flow.bytes;
-            }
-            ours += sum.flows;
-            if sum.flows > 0 {
-                by_rule.push(sum);
-            }
+        let mut by_rule: BTreeMap<RuleId, RuleStatus> = BTreeMap::new();
+        for flow in dump {
+            let Some(rule) = cookie::rule_of(flow.cookie) else { continue };
+            let new = || RuleStatus { rule: rule.name().to_owned(), ..RuleStatus::default() };
+            let sum = by_rule.entry(rule).or_insert_with(new);
+            sum.flows += 1;
+            sum.packets += flow.packets;
+            sum.bytes += flow.bytes;
         }
-        self.rules = by_rule;
-        self.installed = ours;
+        self.rules = by_rule.into_values().collect();
+        self.installed = self.rules.iter().map(|rule| rule.flows).sum();
     }
 }
 

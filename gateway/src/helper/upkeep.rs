@@ -161,6 +161,9 @@ impl Helper {
             if let Err(error) = cache.store(&policy, router.as_ref()) {
                 tracing::warn!("the policy cannot be kept in the state folder: {error}");
             }
+            drop(policy);
+            // A quiet moment after changes: what comparing and storing took for a while is not needed at rest.
+            host::memory::give_back();
         });
     }
 }

@@ -79,7 +79,9 @@ impl Catalogue {
     pub fn granted(&self, key: &ServiceKey) -> Granted {
         let Some(entry) = self.services.get(key) else { return Granted::default() };
         let has = |port: &ServicePort| self.claims.holder(&self.place(port)) == Some(key);
-        let ports: Vec<_> = entry.plan.ports.iter().filter(|port| has(port)).cloned().collect();
+        let mut ports: Vec<_> = entry.plan.ports.iter().filter(|port| has(port)).cloned().collect();
+        // One of these is kept for every service.
+        ports.shrink_to_fit();
         let mut host = entry.plan.host.clone();
         let holds = |row: &Translation| {
             let family = if row.target.is_ipv4() { Family::V4 } else { Family::V6 };

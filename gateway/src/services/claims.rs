@@ -20,13 +20,14 @@ pub struct Rank {
 /// All places that services ask for, and by whom.
 #[derive(Debug, Default)]
 pub struct Claims {
-    places: BTreeMap<Place, BTreeSet<Rank>>,
+    // Hardly ever more than one asks for a place: sorted lists, where a set takes a node for each.
+    places: BTreeMap<Place, Vec<Rank>>,
 }
 
 impl Claims {
     /// The service that has `place`, if any asks for it.
     pub fn holder(&self, place: &Place) -> Option<&ServiceKey> {
-        self.places.get(place).and_then(BTreeSet::first).map(|rank| &rank.service)
+        self.places.get(place)?.first().map(|rank| &rank.service)
     }
 
     /// Replaces what one service asks for. Returns the other services whose holdings change by it.
@@ -47,7 +48,7 @@ impl Claims {
         }
         if let Some((rank, places)) = new {
             for place in places {
-                self.places.entry(*place).or_default().insert(rank.clone());
+                self.claim(*place, rank);
             }
         }
         let own = old.or(new).map(|(rank, _)| rank.service.clone());
@@ -62,9 +63,17 @@ impl Claims {
         affected
     }
 
+    fn claim(&mut self, place: Place, rank: &Rank) {
+        let ranks = self.places.entry(place).or_default();
+        if let Err(at) = ranks.binary_search(rank) {
+            ranks.reserve_exact(1);
+            ranks.insert(at, rank.clone());
+        }
+    }
+
     fn release(&mut self, place: &Place, rank: &Rank) {
         if let Some(ranks) = self.places.get_mut(place) {
-            ranks.remove(rank);
+            ranks.retain(|other| other != rank);
             if ranks.is_empty() {
                 self.places.remove(place);
             }

@@ -292,6 +292,7 @@ fn host_endpoints(rows: &mut ServiceHostRows, slices: &[Arc<EndpointSlice>], nod
 fn tidy(plan: &mut ServicePlan) {
     plan.ports.sort();
     plan.ports.dedup_by(|a, b| (a.address, a.protocol, a.port) == (b.address, b.protocol, b.port));
+    plan.ports.shrink_to_fit();
     sort_dedup(&mut plan.host.own);
     sort_dedup(&mut plan.host.direct);
     sort_dedup(&mut plan.host.endpoints);
@@ -302,6 +303,8 @@ fn tidy(plan: &mut ServicePlan) {
 fn sort_dedup<T: Ord>(list: &mut Vec<T>) {
     list.sort();
     list.dedup();
+    // Kept for every service of the cluster.
+    list.shrink_to_fit();
     list.shrink_to_fit();
 }
 
