@@ -118,6 +118,8 @@ fn kill_once(lab: &Lab, round: &str, armed: bool) -> Result<Vec<String>> {
     }
     println!("{round}: every way answers {:.1?} after its start", started.elapsed());
     thread::sleep(PAUSE);
+    let resets = wire.count(|frame| is_reset_of_a_node_port(frame, node.mac_bytes()));
+    println!("{round}: {resets} resets of a NodePort left the node");
     for (_, session, stream) in &held {
         session.wind_down();
         stream.wind_down();
@@ -145,8 +147,6 @@ fn kill_once(lab: &Lab, round: &str, armed: bool) -> Result<Vec<String>> {
             broken.push(format!("{round}: {}: the session died {why}", way.title));
         }
     }
-    let resets = wire.count(|frame| is_reset_from(frame, node.mac_bytes()));
-    println!("{round}: {resets} resets left the node");
     if resets > 0 {
         broken.push(format!("{round}: {resets} resets left the node for frames that were the pods'"));
     }
@@ -185,13 +185,15 @@ fn ways(lab: &Lab) -> Result<Vec<Way<'_>>> {
     Ok(ways)
 }
 
-/// A TCP reset (IPv4 without options, or IPv6) sent by this MAC address.
-fn is_reset_from(frame: &[u8], mac: [u8; 6]) -> bool {
+/// A TCP reset (IPv4 without options, or IPv6) that this MAC address sent from a port of the NodePort range: the host's
+/// own stack does so for a frame that was a pod's. (From other ports a client may reset what it gave up.)
+fn is_reset_of_a_node_port(frame: &[u8], mac: [u8; 6]) -> bool {
     let byte = |index: usize| frame.get(index).copied().unwrap_or(0);
-    let flags = match (byte(12), byte(13)) {
-        (0x08, 0x00) if byte(23) == 6 => byte(14 + 20 + 13),
-        (0x86, 0xdd) if byte(20) == 6 => byte(14 + 40 + 13),
-        _ => 0,
+    let tcp = match (byte(12), byte(13)) {
+        (0x08, 0x00) if byte(23) == 6 => 14 + 20,
+        (0x86, 0xdd) if byte(20) == 6 => 14 + 40,
+        _ => return false,
     };
-    frame.get(6..12) == Some(mac.as_slice()) && flags & 4 != 0
+    let port = u16::from_be_bytes([byte(tcp), byte(tcp + 1)]);
+    frame.get(6..12) == Some(mac.as_slice()) && byte(tcp + 13) & 4 != 0 && (30000..32768).contains(&port)
 }
