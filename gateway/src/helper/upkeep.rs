@@ -79,7 +79,7 @@ impl Helper {
         let done = self.transact(restore::operations(arm)).await;
         match &done {
             Ok(_) if arm => tracing::info!("flow-restore-wait is armed for vswitchd's next restart"),
-            Ok(_) => tracing::info!("flows are back: vswitchd goes to work"),
+            Ok(_) => tracing::info!("flow-restore-wait is taken away: vswitchd goes to work"),
             // Tried again and again while vswitchd waits.
             Err(error) => drop(self.restore_trouble.failed(error)),
         }
