@@ -26,8 +26,9 @@ test: ## format, lints, crate boundaries, and every test
 test-kernel: ## the path matrix on the kernel datapath, in an emulated machine
 	@scripts/test-kernel
 
-bench: ## benches of the pure parts
-	$(CARGO) bench --locked -p benches
+bench: binary ## benches of the pure parts, then the daemon measured in the lab (root); ARGS="api --runs 50" for a part
+	$(CARGO) bench --locked -p benches --bench classify --bench render
+	OVN_K8S_BIN=$(abspath $(BINARY)) $(CARGO) bench --locked -p benches --bench helper -- $(ARGS)
 
 binary: ## the one static release binary
 	RUSTFLAGS="-C target-feature=+crt-static -C relocation-model=static" \

@@ -47,11 +47,11 @@ impl FromIterator<Duration> for Samples {
     }
 }
 
-/// Cells of a Markdown table: median, p90, p99, runs.
+/// Cells of a Markdown table: least, median, p90, p99, runs.
 impl fmt::Display for Samples {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let cell = |rank| milliseconds(self.per_mille(rank));
-        write!(f, "{} | {} | {} | {}", cell(500), cell(900), cell(990), self.count())
+        write!(f, "{} | {} | {} | {} | {}", cell(0), cell(500), cell(900), cell(990), self.count())
     }
 }
 
@@ -91,7 +91,7 @@ mod tests {
             one_by_one.add(Duration::from_millis(number));
         }
         assert_eq!(one_by_one.to_string(), samples(&[9, 4, 3, 2, 1]).to_string());
-        assert_eq!(one_by_one.to_string(), "3.00 ms | 9.00 ms | 9.00 ms | 5");
+        assert_eq!(one_by_one.to_string(), "1.00 ms | 3.00 ms | 9.00 ms | 9.00 ms | 5");
         assert!((samples(&[30]).ratio_to(&one_by_one) - 10.0).abs() < 1e-9);
     }
 

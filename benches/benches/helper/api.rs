@@ -16,14 +16,15 @@ use benches::sample::Samples;
 use netns_tests::apiserver::{ApiServer, Place};
 use netns_tests::lab::helper::{Daemon, HelperOptions, Objects};
 use netns_tests::lab::node::{BRIDGE, Node};
-use netns_tests::lab::process::wait_within;
 use serde_json::{Value, json};
+use tokio::runtime::Runtime;
 
+use crate::daemon::Watched;
 use crate::report::Report;
 use crate::stage::{self, PATIENCE};
 
 /// Services with slices, then changes of one of them.
-pub fn measure(report: &mut Report, all: usize, runs: usize) -> Result<()> {
+pub fn measure(report: &mut Report, all: usize, runs: usize, slow_runs: usize) -> Result<()> {
     let (lab, node) = stage::lab()?;
     let place = Place::Netns { name: node.namespace().name().to_owned(), ip: [127, 0, 0, 1].into() };
     let api = ApiServer::start(&place)?;
@@ -35,20 +36,15 @@ pub fn measure(report: &mut Report, all: usize, runs: usize) -> Result<()> {
     println!("{all} Services and as many slices made in {} s", began.elapsed().as_secs());
 
     let daemon = Daemon::launch(&lab, &node, &options(&api, &node)?)?;
-    wait_within(&format!("{all} Services"), PATIENCE, || {
-        daemon.wait_until_ready()?;
-        // The server's own Service is one more.
-        Ok(stage::metric(&daemon, "ovn_k8s_gateway_helper_services")? >= all as f64)
-    })?;
-    stage::wait_for_flows(&daemon, all * 3)?;
-    report.number(
-        &format!("resident memory, {all} Services and slices of an API server"),
-        &stage::memory_text(daemon.id()?)?,
-        "< 60 MiB",
-    );
-    daemon.appctl("vlog/set dbg")?;
-    changes(report, &api, &node, &daemon, all, runs)?;
-    report.number("the same after the changes", &stage::memory_text(daemon.id()?)?, "< 60 MiB");
+    let watched = Watched { node, daemon, runtime: Runtime::new()? };
+    let flows = watched.settle(all)?;
+    let resident = format!("resident memory, {all} Services and slices of an API server, {flows} flows");
+    report.number(&resident, &stage::memory_text(watched.daemon.id()?)?, "< 60 MiB");
+    watched.daemon.appctl("vlog/set dbg")?;
+    changes(report, &api, &watched, all, runs)?;
+    report.number("the same after the changes", &stage::memory_text(watched.daemon.id()?)?, "< 60 MiB");
+    watched.restart(report, "an API server", flows, slow_runs)?;
+    report.number("the same after a restart", &stage::memory_text(watched.daemon.id()?)?, "< 60 MiB");
     Ok(())
 }
 
@@ -64,32 +60,34 @@ fn options(api: &ApiServer, node: &Node) -> Result<HelperOptions> {
 }
 
 /// The NodePort of one Service moves, from one spare port to the next.
-fn changes(
-    report: &mut Report,
-    api: &ApiServer,
-    node: &Node,
-    daemon: &Daemon,
-    all: usize,
-    runs: usize,
-) -> Result<()> {
-    let service = MadeUp::new(400);
+fn changes(report: &mut Report, api: &ApiServer, watched: &Watched, all: usize, runs: usize) -> Result<()> {
+    let (node, daemon) = (&*watched.node, &watched.daemon);
+    let service = MadeUp::new(40);
     let path = format!("/api/v1/namespaces/default/services/{}", service.name());
     let events = Lines::of(watch(api, &service), node, Output::Out)?;
     let monitor = monitor(node);
     let flows = Lines::of(monitor, node, Output::Error)?;
-    // Both begin with an answer.
-    events.next_with(&format!("\"name\":\"{}\"", service.name()))?;
-    flows.next_with("FLOW_MONITOR")?;
+    let move_to = |port: u16| {
+        let port =
+            json!({ "name": "main", "protocol": "TCP", "port": 80, "targetPort": 8080, "nodePort": port });
+        let body = json!({ "spec": { "ports": [port] } });
+        api.request("PATCH", &path, Some(("application/merge-patch+json", &body)))
+    };
+    // Moved until both have begun to watch.
+    for port in (FIRST_SPARE_NODE_PORT + 160..).take(7).cycle() {
+        move_to(port)?;
+        if flows.next_within(&format!("tp_dst={port}"), Duration::from_secs(1)).is_ok() {
+            events.next_with(&format!("\"nodePort\":{port}"))?;
+            break;
+        }
+    }
     let (mut inside, mut outside, mut from_request) =
         (Samples::default(), Samples::default(), Samples::default());
     let log = node.dir().join("ovn-k8s-gateway-helper.log");
     let seen = std::fs::metadata(&log)?.len();
     for port in (FIRST_SPARE_NODE_PORT..FIRST_SPARE_NODE_PORT + 160).cycle().take(runs) {
-        let port_spec =
-            json!([{ "name": "main", "protocol": "TCP", "port": 80, "targetPort": 8080, "nodePort": port }]);
-        let body = json!({ "spec": { "ports": port_spec } });
         let began = Instant::now();
-        api.request("PATCH", &path, Some(("application/merge-patch+json", &body)))?;
+        move_to(port)?;
         let event = events.next_with(&format!("\"nodePort\":{port}"))?;
         let flow = flows.next_with(&format!("tp_dst={port}"))?;
         outside.add(flow.saturating_duration_since(event));
@@ -175,7 +173,11 @@ impl Lines {
 
     /// When the next line with such a text came.
     fn next_with(&self, text: &str) -> Result<Instant> {
-        let deadline = Instant::now() + PATIENCE;
+        self.next_within(text, PATIENCE)
+    }
+
+    fn next_within(&self, text: &str, bound: Duration) -> Result<Instant> {
+        let deadline = Instant::now() + bound;
         loop {
             let left = deadline.saturating_duration_since(Instant::now());
             match self.lines.recv_timeout(left) {

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 use benches::cluster::{services, services_for};
-use benches::sample::Samples;
+use benches::sample::{Samples, milliseconds};
 use netns_tests::lab::helper::{Daemon, Helper, HelperOptions};
 use netns_tests::lab::node::{BRIDGE, Node, Stop};
 use netns_tests::lab::process::wait_within;
@@ -20,10 +20,13 @@ use crate::stage::{self, PATIENCE};
 const OURS: &str = "cookie=0x6f766e3800000000/0xffffffff00000000";
 
 /// A node with a helper that has its flows in force.
-struct Watched {
-    node: Arc<Node>,
-    daemon: Daemon,
-    runtime: Runtime,
+pub struct Watched {
+    /// The node.
+    pub node: Arc<Node>,
+    /// The helper.
+    pub daemon: Daemon,
+    /// For connections of our own to the bridge.
+    pub runtime: Runtime,
 }
 
 /// With the Services of about 10,000 flows, then with all of them.
@@ -31,11 +34,11 @@ pub fn measure(report: &mut Report, all: usize, runs: usize) -> Result<()> {
     let (lab, node) = stage::lab()?;
     let few = services_for(10_000).min(all);
     stage::write_manifests(&lab.manifests(), services(few))?;
-    let daemon = Daemon::start(&lab, &node, &HelperOptions::default())?;
+    let daemon = Daemon::launch(&lab, &node, &HelperOptions::default())?;
     let watched = Watched { node, daemon, runtime: Runtime::new()? };
 
     let flows = watched.settle(few)?;
-    watched.from_nothing(report, flows, runs, Duration::from_millis(150))?;
+    watched.fill(report, flows, runs, Duration::from_millis(150))?;
     watched.switch_killed(report, flows, runs)?;
 
     stage::write_manifests(&lab.manifests(), services(all).skip(few))?;
@@ -45,8 +48,8 @@ pub fn measure(report: &mut Report, all: usize, runs: usize) -> Result<()> {
         &stage::memory_text(watched.daemon.id()?)?,
         "< 60 MiB",
     );
-    watched.from_nothing(report, flows, runs, Duration::from_millis(500))?;
-    watched.restart(report, flows, runs)?;
+    watched.fill(report, flows, runs, Duration::from_millis(500))?;
+    watched.restart(report, "a folder of manifests", flows, runs)?;
     report.number(
         "the same after a restart with all of them there",
         &stage::memory_text(watched.daemon.id()?)?,
@@ -57,7 +60,7 @@ pub fn measure(report: &mut Report, all: usize, runs: usize) -> Result<()> {
 
 impl Watched {
     /// Waits until all Services are known and in force; gives the number of flows.
-    fn settle(&self, services: usize) -> Result<usize> {
+    pub fn settle(&self, services: usize) -> Result<usize> {
         wait_within(&format!("{services} Services"), PATIENCE, || {
             let known = stage::metric(&self.daemon, "ovn_k8s_gateway_helper_services")?;
             let ready = stage::metric(&self.daemon, "ovn_k8s_gateway_helper_ready")?;
@@ -72,10 +75,13 @@ impl Watched {
     }
 
     /// All flows of ours are taken away by somebody; the helper puts them back.
-    fn from_nothing(&self, report: &mut Report, flows: usize, runs: usize, target: Duration) -> Result<()> {
+    fn fill(&self, report: &mut Report, flows: usize, runs: usize, target: Duration) -> Result<()> {
         let mut times = Samples::default();
         let connection = self.runtime.block_on(self.connect())?;
+        let (helper, switch) = (self.daemon.id()?, stage::switch_process(&self.node)?);
+        let (mut used_here, mut used_there) = (Duration::ZERO, Duration::ZERO);
         for run in 0..runs {
+            let before = (stage::processor_time(helper)?, stage::processor_time(switch)?);
             let (count, sum) = stage::programmed(&self.daemon)?;
             stage::ofctl(&self.node).args(["del-flows", BRIDGE, OURS]).run()?;
             self.daemon.appctl("reconcile")?;
@@ -86,12 +92,18 @@ impl Watched {
             if count_after - count == 1.0 {
                 times.add(Duration::from_secs_f64(sum_after - sum));
             }
+            used_here += stage::processor_time(helper)? - before.0;
+            used_there += stage::processor_time(switch)? - before.1;
             // What the change of flows itself set going is done before the next.
             std::thread::sleep(Duration::from_millis(500));
         }
         let what =
             format!("the daemon, {flows} flows from nothing: look at everything, compare, committed bundle");
         report.times(&what, &times, Some(target));
+        let each = |used: Duration| milliseconds(used / u32::try_from(runs).unwrap_or(1).max(1));
+        let used =
+            format!("helper {}, ovs-vswitchd {} (deletion included)", each(used_here), each(used_there));
+        report.number(&format!("processor time of putting {flows} flows back, mean"), &used, "");
         Ok(())
     }
 
@@ -138,7 +150,7 @@ impl Watched {
     }
 
     /// The helper is killed and started again with all flows in place.
-    fn restart(&self, report: &mut Report, flows: usize, runs: usize) -> Result<()> {
+    pub fn restart(&self, report: &mut Report, source: &str, flows: usize, runs: usize) -> Result<()> {
         let (mut adopted, mut whole) = (Samples::default(), Samples::default());
         let log = self.node.dir().join("ovn-k8s-gateway-helper.log");
         let mut rewritten = 0.0;
@@ -154,10 +166,11 @@ impl Watched {
             let there = self.runtime.block_on(stage::count_flows(&connection))?;
             ensure!(there == flows, "{there} flows instead of {flows}");
         }
-        let what =
-            format!("helper killed and started, {flows} flows in place: from sources synced to adopted");
+        let what = format!(
+            "helper killed and started, {flows} flows in place, {source}: from sources synced to adopted"
+        );
         report.times(&what, &adopted, Some(Duration::from_millis(300)));
-        report.times("the same from the kill, reading all manifests included", &whole, None);
+        report.times("the same from the kill, reading everything included", &whole, None);
         report.number(&format!("flows rewritten in {runs} restarts"), &rewritten.to_string(), "0");
         Ok(())
     }

@@ -68,7 +68,7 @@ fn main() -> Result<()> {
         daemon::measure(&mut report, arguments.services, arguments.slow_runs)?;
     }
     if wanted(Part::Api) {
-        api::measure(&mut report, arguments.services, arguments.runs)?;
+        api::measure(&mut report, arguments.services, arguments.runs, arguments.slow_runs)?;
     }
     if wanted(Part::Upcalls) {
         upcalls::measure(&mut report)?;

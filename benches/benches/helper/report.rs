@@ -30,7 +30,9 @@ impl Report {
     /// Everything.
     pub fn print(&self) {
         if !self.times.is_empty() {
-            println!("\n| what | median | p90 | p99 | runs | to reach |\n|---|---|---|---|---|---|");
+            println!(
+                "\n| what | least | median | p90 | p99 | runs | to reach |\n|---|---|---|---|---|---|---|"
+            );
             self.times.iter().for_each(|row| println!("{row}"));
         }
         if !self.numbers.is_empty() {

@@ -92,8 +92,26 @@ pub fn memory(process: u32, line: &str) -> Result<u64> {
     text.trim().trim_end_matches("kB").trim().parse().with_context(|| format!("{line} is {text}"))
 }
 
-/// What resident memory amounts to, for a table.
+/// How long a daemon is left alone before its memory is looked at: it gives back at a quiet moment after changes.
+const REST: Duration = Duration::from_secs(8);
+
+/// Processor time a process has used so far (utime and stime of proc(5), in ticks of 10 ms).
+pub fn processor_time(process: u32) -> Result<Duration> {
+    let stat = std::fs::read_to_string(format!("/proc/{process}/stat"))?;
+    let (_, rest) = stat.rsplit_once(')').context("a stat file without a name")?;
+    let ticks = rest.split_whitespace().skip(11).take(2).map(|field| field.parse::<u64>().unwrap_or(0));
+    Ok(Duration::from_millis(10) * u32::try_from(ticks.sum::<u64>())?)
+}
+
+/// The process id of the node's ovs-vswitchd.
+pub fn switch_process(node: &Node) -> Result<u32> {
+    let text = std::fs::read_to_string(node.dir().join("ovs-vswitchd.pid"))?;
+    text.trim().parse().context("the process id of ovs-vswitchd")
+}
+
+/// What resident memory amounts to at rest, for a table.
 pub fn memory_text(process: u32) -> Result<String> {
+    std::thread::sleep(REST);
     let mebibytes = |line| memory(process, line).map(|kibibytes| kibibytes as f64 / 1024.0);
     Ok(format!("{:.1} MiB (highest since its start: {:.1} MiB)", mebibytes("VmRSS")?, mebibytes("VmHWM")?))
 }
