@@ -305,7 +305,6 @@ fn sort_dedup<T: Ord>(list: &mut Vec<T>) {
     list.dedup();
     // Kept for every service of the cluster.
     list.shrink_to_fit();
-    list.shrink_to_fit();
 }
 
 #[cfg(test)]
