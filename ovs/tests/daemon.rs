@@ -231,7 +231,10 @@ fn the_monitor_restarts_a_crash_and_not_an_exit() {
     let place = Place::new();
     let first = place.started(&["--pidfile", "--detach", "--monitor", "--log-file", "-vconsole:off"]);
     let monitor = *place.processes().iter().find(|&&pid| pid != first).unwrap();
-    assert_eq!(std::fs::read_to_string(format!("/proc/{monitor}/comm")).unwrap(), "monitor\n");
+    // The daemon may be ready before its monitor has taken its name.
+    place.eventually("the monitor's name", || {
+        (std::fs::read_to_string(format!("/proc/{monitor}/comm")).unwrap() == "monitor\n").then_some(())
+    });
 
     let _ = place.appctl(&["abort"]);
     let second = place.eventually("a new daemon", || place.pid().filter(|&pid| pid != first));
@@ -257,6 +260,8 @@ fn the_monitor_restarts_on_exit_code_five() {
 fn logrotate_and_levels_at_run_time() {
     let place = Place::new();
     let pid = place.started(&["--pidfile", "--detach", "--log-file", "-vany:console:off"]);
+    // A thread of its own writes the log.
+    place.eventually("the first lines", || place.log().contains("at work").then_some(()));
     std::fs::rename(place.path("demo_daemon.log"), place.path("old.log")).unwrap();
     assert!(place.appctl(&["vlog/reopen"]).status.success());
     assert!(place.appctl(&["vlog/set", "file:dbg"]).status.success());

@@ -47,8 +47,8 @@ async fn recovers_from(says: &'static [u8], closes: bool, told: &str) {
     soon("sync", db.wait_synced()).await;
 }
 
-/// Lines of the log of this thread from now on.
-fn log() -> (tracing::subscriber::DefaultGuard, impl Fn(&str) -> usize) {
+/// Lines of the log of this thread from now on, as long as the first value lives.
+fn log() -> ((tracing::subscriber::DefaultGuard, tracing::Dispatch), impl Fn(&str) -> usize) {
     use std::io::Write;
     use std::sync::Mutex;
     #[derive(Clone, Default)]
@@ -70,7 +70,10 @@ fn log() -> (tracing::subscriber::DefaultGuard, impl Fn(&str) -> usize) {
         let text = String::from_utf8(lines.0.lock().unwrap().clone()).unwrap();
         text.lines().filter(|line| line.contains(part)).count()
     };
-    (guard, count)
+    // While there is one subscriber only, tracing asks that of the thread that meets an event first whether it is of
+    // interest, for all threads and for ever: another test's thread has none, and would silence the event here.
+    let second = tracing::Dispatch::new(tracing_subscriber::registry());
+    ((guard, second), count)
 }
 
 #[tokio::test]
