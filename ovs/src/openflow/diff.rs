@@ -66,14 +66,15 @@ pub fn diff(desired: &HashMap<FlowKey, FlowValue>, installed: &[Dumped], ours: &
     let mut plan = Plan::default();
     let mut deletions = Vec::new();
     let mut additions = Vec::new();
-    // Wanted keys that need no addition: right already, replaced already, or in conflict.
-    let mut settled: HashSet<&FlowKey> = HashSet::with_capacity(desired.len());
+    // Wanted keys that need no addition: right already, replaced already, or in conflict. By their place in the map,
+    // which is a number to hash where a key is a list.
+    let mut settled: HashSet<*const FlowKey> = HashSet::with_capacity(desired.len());
 
     for dumped in installed {
         let wanted = dumped.key().and_then(|key| desired.get_key_value(key));
         match (ours.own(dumped.cookie), wanted) {
             (true, Some((key, value))) => {
-                settled.insert(key);
+                settled.insert(std::ptr::from_ref(key));
                 if dumped.flow.as_ref().is_ok_and(|flow| flow.value == *value) {
                     plan.same += 1;
                 } else {
@@ -89,17 +90,16 @@ pub fn diff(desired: &HashMap<FlowKey, FlowValue>, installed: &[Dumped], ours: &
                 None => plan.unreadable += 1,
             },
             (false, Some((key, _))) => {
-                settled.insert(key);
+                settled.insert(std::ptr::from_ref(key));
                 plan.conflicts.push(Conflict { key: key.clone(), foreign: dumped.clone() });
             }
             (false, None) => {}
         }
     }
-    for (key, value) in desired {
-        if !settled.contains(key) {
-            plan.missing += 1;
-            additions.push(add(key, value));
-        }
+    plan.missing = desired.len() - settled.len();
+    if plan.missing > 0 {
+        let missing = desired.iter().filter(|(key, _)| !settled.contains(&std::ptr::from_ref(*key)));
+        additions.extend(missing.map(|(key, value)| add(key, value)));
     }
     // A map has no order of its own; a plan is to be printed and compared.
     let by_key = |one: &FlowMod, other: &FlowMod| key_of(one).cmp(&key_of(other));
