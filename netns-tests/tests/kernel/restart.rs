@@ -24,6 +24,9 @@ const PACE: Duration = Duration::from_millis(40);
 /// How long the traffic runs before, between and after the events.
 const PAUSE: Duration = Duration::from_secs(3);
 
+/// What Linux sends with (ip(7), ip_default_ttl).
+const HOSTS_TTL: u8 = 64;
+
 /// Whether a loss is a failure.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Promise {
@@ -118,8 +121,8 @@ fn kill_once(lab: &Lab, round: &str, armed: bool) -> Result<Vec<String>> {
     }
     println!("{round}: every way answers {:.1?} after its start", started.elapsed());
     thread::sleep(PAUSE);
-    let resets = wire.count(|frame| is_reset_of_a_node_port(frame, node.mac_bytes()));
-    println!("{round}: {resets} resets of a NodePort left the node");
+    let resets = wire.count(|frame| is_hosts_reset_of_a_node_port(frame, node.mac_bytes()));
+    println!("{round}: {resets} resets of a NodePort by the host left the node");
     for (_, session, stream) in &held {
         session.wind_down();
         stream.wind_down();
@@ -185,15 +188,20 @@ fn ways(lab: &Lab) -> Result<Vec<Way<'_>>> {
     Ok(ways)
 }
 
-/// A TCP reset (IPv4 without options, or IPv6) that this MAC address sent from a port of the NodePort range: the host's
-/// own stack does so for a frame that was a pod's. (From other ports a client may reset what it gave up.)
-fn is_reset_of_a_node_port(frame: &[u8], mac: [u8; 6]) -> bool {
+/// A TCP reset (IPv4 without options, or IPv6) from the host's own stack, sent from a port of the NodePort range: it
+/// says so for a frame that was a pod's. What a pod itself resets has passed two routers, and its TTL shows it.
+fn is_hosts_reset_of_a_node_port(frame: &[u8], mac: [u8; 6]) -> bool {
     let byte = |index: usize| frame.get(index).copied().unwrap_or(0);
-    let tcp = match (byte(12), byte(13)) {
-        (0x08, 0x00) if byte(23) == 6 => 14 + 20,
-        (0x86, 0xdd) if byte(20) == 6 => 14 + 40,
+    let (tcp, hops) = match (byte(12), byte(13)) {
+        (0x08, 0x00) if byte(23) == 6 => (14 + 20, byte(22)),
+        (0x86, 0xdd) if byte(20) == 6 => (14 + 40, byte(21)),
         _ => return false,
     };
     let port = u16::from_be_bytes([byte(tcp), byte(tcp + 1)]);
-    frame.get(6..12) == Some(mac.as_slice()) && byte(tcp + 13) & 4 != 0 && (30000..32768).contains(&port)
+    let is_reset = byte(tcp + 13) & 4 != 0 && (30000..32768).contains(&port);
+    if is_reset && frame.get(6..12) == Some(mac.as_slice()) {
+        println!("a reset from port {port}, TTL {hops}");
+        return hops == HOSTS_TTL;
+    }
+    false
 }
