@@ -122,7 +122,9 @@ impl Catalogue {
         let mut found = Vec::new();
         for (key, entry) in &self.services {
             found.extend(entry.plan.refused.iter().map(|reason| (key.clone(), reason.clone())));
-            for port in &entry.plan.ports {
+            // This is asked for with every status, and hardly ever is there anything to say.
+            let ports = if self.claims.are_contested() { entry.plan.ports.as_slice() } else { &[] };
+            for port in ports {
                 let place = self.place(port);
                 if let Some(holder) = self.claims.holder(&place).filter(|holder| *holder != key) {
                     let reason = format!(

@@ -22,12 +22,19 @@ pub struct Rank {
 pub struct Claims {
     // Hardly ever more than one asks for a place: sorted lists, where a set takes a node for each.
     places: BTreeMap<Place, Vec<Rank>>,
+    /// How many claims there are beside the ones that hold.
+    losing: usize,
 }
 
 impl Claims {
     /// The service that has `place`, if any asks for it.
     pub fn holder(&self, place: &Place) -> Option<&ServiceKey> {
         self.places.get(place)?.first().map(|rank| &rank.service)
+    }
+
+    /// Whether any service asks for what another has.
+    pub fn are_contested(&self) -> bool {
+        self.losing > 0
     }
 
     /// Replaces what one service asks for. Returns the other services whose holdings change by it.
@@ -66,6 +73,7 @@ impl Claims {
     fn claim(&mut self, place: Place, rank: &Rank) {
         let ranks = self.places.entry(place).or_default();
         if let Err(at) = ranks.binary_search(rank) {
+            self.losing += usize::from(!ranks.is_empty());
             ranks.reserve_exact(1);
             ranks.insert(at, rank.clone());
         }
@@ -73,9 +81,12 @@ impl Claims {
 
     fn release(&mut self, place: &Place, rank: &Rank) {
         if let Some(ranks) = self.places.get_mut(place) {
+            let before = ranks.len();
             ranks.retain(|other| other != rank);
             if ranks.is_empty() {
                 self.places.remove(place);
+            } else {
+                self.losing -= before - ranks.len();
             }
         }
     }
@@ -103,7 +114,9 @@ mod tests {
         assert_eq!(claims.holder(&place(30080)), Some(&young.service));
         assert_eq!(claims.replace(None, Some((&old, &both))), BTreeSet::from([young.service.clone()]));
         assert_eq!(claims.holder(&place(30080)), Some(&old.service));
+        assert!(claims.are_contested());
         assert_eq!(claims.replace(Some((&old, &both)), None), BTreeSet::from([young.service.clone()]));
+        assert!(!claims.are_contested());
         assert_eq!(claims.holder(&place(30080)), Some(&young.service));
     }
 
