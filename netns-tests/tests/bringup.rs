@@ -8,7 +8,10 @@ use std::{
 };
 
 use anyhow::{Context, Result, ensure};
-use netns_tests::lab::{Lab, LabOptions, identity, process::Register};
+use netns_tests::{
+    lab::{Lab, LabOptions, address::Family, identity, process::Register},
+    probe::{Ask, Listen, Responder},
+};
 
 /// What a lab leaves on the machine while it is up.
 fn traces(lab: &Lab) -> Result<Vec<PathBuf>> {
@@ -54,6 +57,23 @@ fn goes_when_its_owner_panics() -> Result<()> {
     let traces = receive.recv().context("the lab did not come up")?;
     ensure!(owner.join().is_err(), "the owner should have panicked");
     all_gone(&traces)
+}
+
+/// Nodes as they come from the installer: the address on the NIC, no bridge.
+#[test]
+fn bare_nodes_are_reachable_by_their_nic() -> Result<()> {
+    let lab =
+        Lab::up(LabOptions { nodes: 1, pods_per_node: 1, bare_uplinks: true, ..LabOptions::default() })?;
+    let node = lab.node(1)?;
+    ensure!(!node.vsctl("list-br")?.contains("breth0"), "there is a breth0 already");
+    let responder = Responder::start(node.namespace(), node.name(), &Listen::everywhere(2222))?;
+    for family in Family::ALL {
+        let answer =
+            Ask::tcp(node.address().port(family, 2222)).ask(lab.world().administrator().namespace())?;
+        ensure!(answer.name == "node1", "{} answers", answer.name);
+    }
+    drop(responder);
+    Ok(())
 }
 
 /// What a killed owner leaves is ended and removed by the next: here, a folder with a process, under a dead owner's id.

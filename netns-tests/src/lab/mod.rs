@@ -51,6 +51,9 @@ pub struct LabOptions {
     pub egress: Egress,
     /// Whether the lab makes the patch pair between breth0 and br-int; the helper makes it when the lab does not.
     pub patch_pair: bool,
+    /// Nodes start with their address on the NIC itself, as they come from the installer: no breth0, no patch pair. For
+    /// tests that put the NIC on a bridge themselves and then call [`Node::join_overlay`].
+    pub bare_uplinks: bool,
     /// What the switches forward with; by default what the environment says.
     pub datapath: Datapath,
 }
@@ -63,8 +66,16 @@ impl Default for LabOptions {
             snat_ports: None,
             egress: Egress::FirstGateway,
             patch_pair: true,
+            bare_uplinks: false,
             datapath: Datapath::wanted(),
         }
+    }
+}
+
+impl LabOptions {
+    /// Whether nodes have the patch pair when the lab is up.
+    fn has_patch_pair(&self) -> bool {
+        self.patch_pair && !self.bare_uplinks
     }
 }
 
@@ -118,8 +129,10 @@ impl Lab {
     /// reach the outside until there is a helper.
     pub fn up(options: LabOptions) -> Result<Self> {
         let lab = Self::start(options)?;
-        for node in &lab.nodes {
-            node.appctl(&format!("fdb/add {BRIDGE} {BRIDGE} 0 {}", node.mac()))?;
+        if !lab.options.bare_uplinks {
+            for node in &lab.nodes {
+                node.appctl(&format!("fdb/add {BRIDGE} {BRIDGE} 0 {}", node.mac()))?;
+            }
         }
         lab.wait_until_bound()?;
         Ok(lab)
@@ -161,7 +174,7 @@ impl Lab {
             let bound = || {
                 wait_until(&format!("OVN to bind the ports of {}", node.name()), || {
                     Ok(node.is_bound(&self.options)?
-                        && (!self.options.patch_pair || topology::is_attached(&self.central, node)?))
+                        && (!self.options.has_patch_pair() || topology::is_attached(&self.central, node)?))
                 })
             };
             if let Err(stuck) = bound() {
@@ -177,6 +190,14 @@ impl Lab {
             }
         }
         Ok(())
+    }
+
+    /// Joins a bare node's breth0 to the overlay, and waits until OVN has bound the patch port.
+    pub fn join_overlay(&self, node: &Node) -> Result<()> {
+        node.join_overlay()?;
+        wait_until(&format!("OVN to bind the patch port of {}", node.name()), || {
+            topology::is_attached(&self.central, node)
+        })
     }
 
     /// How many ovn-controllers had to be started again for their ports to be bound.

@@ -78,7 +78,7 @@ impl Node {
         node.start_database()?;
         world.plug(&node.namespace, &node.name, &node.mac())?;
         if options.datapath == Datapath::Userspace {
-            node.guard()?;
+            node.guard(options.bare_uplinks)?;
         }
         if let Some(ports) = options.snat_ports {
             // As gateway-init does: before any daemon of the node picks a source port.
@@ -277,15 +277,17 @@ impl Node {
 
     /// A packet socket does not take a frame away from the stack: without these rules the host would also answer
     /// what reaches its AF_PACKET ports of OVS. On the kernel datapath, and on a real tap, nothing of this is needed.
-    fn guard(&self) -> Result<()> {
-        self.namespace.nft(
-            "table inet ovsports {\n\
-               chain pre { type filter hook prerouting priority -350; policy accept;\n\
-                 iifname \"eth*\" drop\n iifname \"pod*\" drop\n }\n}\n\
-             table arp ovsports {\n\
-               chain in { type filter hook input priority -350; policy accept;\n\
-                 iifname \"eth*\" drop\n iifname \"pod*\" drop\n }\n}\n",
-        )
+    ///
+    /// A bare NIC is not the lab's to guard: whoever takes it over does.
+    fn guard(&self, bare: bool) -> Result<()> {
+        let rules =
+            if bare { "iifname \"pod*\" drop" } else { "iifname \"eth*\" drop\n iifname \"pod*\" drop" };
+        self.namespace.nft(format!(
+            "table inet ovsports {{\n\
+               chain pre {{ type filter hook prerouting priority -350; policy accept;\n {rules}\n }}\n}}\n\
+             table arp ovsports {{\n\
+               chain in {{ type filter hook input priority -350; policy accept;\n {rules}\n }}\n}}\n"
+        ))
     }
 
     /// Bridges, management port, patch pair and pods' ports, in one transaction; then the addresses.
@@ -299,24 +301,24 @@ impl Node {
                 external_ids:ovn-bridge-datapath-type={datapath} external_ids:ovn-monitor-all=true \
                 external_ids:ovn-remote-probe-interval=60000 \
              -- add-br br-int -- set bridge br-int datapath_type={datapath} fail-mode=secure \
-             -- add-br {BRIDGE} -- set bridge {BRIDGE} datapath_type={datapath} fail-mode=standalone \
-                other_config:hwaddr=\"{mac}\" \
-             -- add-port {BRIDGE} {UPLINK} \
              -- add-port br-int {port} -- set interface {port} type=internal mtu_request={POD_MTU} \
                 mac=\"{management_mac}\" external_ids:iface-id={port}",
             datapath = options.datapath.name(),
             central = address::central().v4,
             address = self.address().v4,
-            mac = self.mac(),
             management_mac = self.management_mac(),
         );
-        if options.patch_pair {
+        if !options.bare_uplinks {
             words += &format!(
-                " -- add-port {BRIDGE} {PATCH} -- set interface {PATCH} type=patch options:peer=k8s-patch-br-int-{BRIDGE} \
-                 -- add-port br-int k8s-patch-br-int-{BRIDGE} \
-                 -- set interface k8s-patch-br-int-{BRIDGE} type=patch options:peer={PATCH} \
-                    external_ids:iface-id={BRIDGE}_{name}"
+                " -- add-br {BRIDGE} -- set bridge {BRIDGE} datapath_type={datapath} fail-mode=standalone \
+                    other_config:hwaddr=\"{mac}\" \
+                 -- add-port {BRIDGE} {UPLINK}",
+                datapath = options.datapath.name(),
+                mac = self.mac(),
             );
+        }
+        if options.has_patch_pair() {
+            words += &self.patch_pair();
         }
         for pod in &self.pods {
             words += &format!(
@@ -326,22 +328,47 @@ impl Node {
             );
         }
         self.program("ovs-vsctl").line(&words).run()?;
-        self.address_ports()
+        self.address_ports_on(if options.bare_uplinks { UPLINK } else { BRIDGE })
+    }
+
+    fn patch_pair(&self) -> String {
+        format!(
+            " -- add-port {BRIDGE} {PATCH} -- set interface {PATCH} type=patch options:peer=k8s-patch-br-int-{BRIDGE} \
+             -- add-port br-int k8s-patch-br-int-{BRIDGE} \
+             -- set interface k8s-patch-br-int-{BRIDGE} type=patch options:peer={PATCH} \
+                external_ids:iface-id={BRIDGE}_{}",
+            self.name
+        )
+    }
+
+    /// Joins breth0 to the overlay by the patch pair, as gateway-init does, on a node that was made without it.
+    pub(super) fn join_overlay(&self) -> Result<()> {
+        self.program("ovs-vsctl").line(&format!("--timeout=30{}", self.patch_pair())).run().map(drop)
+    }
+
+    /// Parts breth0 from the overlay again.
+    pub fn leave_overlay(&self) -> Result<()> {
+        self.vsctl(&format!("--if-exists del-port {PATCH} -- --if-exists del-port k8s-patch-br-int-{BRIDGE}"))
+            .map(drop)
     }
 
     /// Gives bridge and management port their addresses and routes, as the host's own network configuration would after
     /// a bridge was made again.
     pub fn address_ports(&self) -> Result<()> {
+        self.address_ports_on(BRIDGE)
+    }
+
+    fn address_ports_on(&self, device: &str) -> Result<()> {
         let port = self.management_port();
         let mut lines = format!("addr flush dev {UPLINK}\nlink set {UPLINK} up\n");
-        lines += &interfaces(&[(BRIDGE, 24, &[self.address()]), (port.as_str(), 24, &[self.management()])]);
+        lines += &interfaces(&[(device, 24, &[self.address()]), (port.as_str(), 24, &[self.management()])]);
         for pod in &self.pods {
             lines += &format!("link set {} up\n", pod.device());
         }
         let (router, inner) = (address::router(), address::subnet(self.number, 1));
         let [cluster4, cluster6] = address::CLUSTER;
         lines += &format!(
-            "route replace default via {} dev {BRIDGE}\nroute replace default via {} dev {BRIDGE}\n\
+            "route replace default via {} dev {device}\nroute replace default via {} dev {device}\n\
              route replace {cluster4} via {} dev {port}\nroute replace {cluster6} via {} dev {port}\n",
             router.v4, router.v6, inner.v4, inner.v6
         );
@@ -355,13 +382,13 @@ impl Node {
 
     /// Whether OVN has bound all ports it should: management, patch, pods.
     pub(super) fn is_bound(&self, options: &LabOptions) -> Result<bool> {
-        let wanted = 1 + self.pods.len() + usize::from(options.patch_pair);
+        let wanted = 1 + self.pods.len() + usize::from(options.has_patch_pair());
         let text =
             self.vsctl("--no-wait --columns=name --bare find Interface external_ids:ovn-installed=true")?;
         // The patch port has no ovn-installed in every release, so one less is enough when it alone is missing.
         let bound: Vec<&str> = text.lines().filter(|line| !line.is_empty()).collect();
         let without_patch = bound.iter().filter(|name| !name.starts_with("k8s-patch")).count();
-        Ok(without_patch + usize::from(options.patch_pair) >= wanted)
+        Ok(without_patch + usize::from(options.has_patch_pair()) >= wanted)
     }
 
     fn hold<T>(&self, work: impl FnOnce(&mut Daemons) -> T) -> Result<T> {
