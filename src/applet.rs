@@ -18,6 +18,12 @@ pub enum Applet {
     Status,
     /// Says whose a frame is, and why.
     Explain,
+    /// Moves the node's management from a NIC onto a bridge and back.
+    Util,
+    /// Looks for what is wrong on this node.
+    Doctor,
+    /// Undoes a takeover that its own process cannot finish.
+    UplinkDeadman,
 }
 
 /// What a command line asks for.
@@ -32,7 +38,7 @@ pub enum Call {
 }
 
 /// The applets: full name, word after `ovn-k8s`, and what it does.
-const APPLETS: [(Applet, &str, &str, &str); 3] = [
+const APPLETS: [(Applet, &str, &str, &str); 5] = [
     (
         Applet::GatewayHelper,
         "ovn-k8s-gateway-helper",
@@ -46,11 +52,20 @@ const APPLETS: [(Applet, &str, &str, &str); 3] = [
         "shows owners, rules, counters and drift of the running helper",
     ),
     (Applet::Explain, "ovn-k8s-explain", "explain", "says whose a frame is, and which rule decides"),
+    (Applet::Util, "ovn-k8s-util", "util", "moves a NIC onto a bridge and back, without a packet lost"),
+    (
+        Applet::Doctor,
+        "ovn-k8s-doctor",
+        "doctor",
+        "says what is wrong on this node, why it matters, what to do",
+    ),
 ];
 
+/// A part that only another part starts, by its full name.
+const HIDDEN: (Applet, &str) = (Applet::UplinkDeadman, gateway::uplink::deadman::PROGRAM);
+
 /// Names that clusters know and this version does not answer to.
-const NOT_YET: [&str; 5] =
-    ["ovn-k8s-overlay", "ovn-k8s-util", "ovn-k8s-watcher", "ovn-cni", "ovn-k8s-cni-overlay"];
+const NOT_YET: [&str; 4] = ["ovn-k8s-overlay", "ovn-k8s-watcher", "ovn-cni", "ovn-k8s-cni-overlay"];
 
 /// Reads a command line, the called name first.
 pub fn resolve(args: impl IntoIterator<Item = OsString>) -> Call {
@@ -82,6 +97,9 @@ pub fn resolve(args: impl IntoIterator<Item = OsString>) -> Call {
 fn by_name(name: &str, args: &mut impl Iterator<Item = OsString>) -> Option<Call> {
     if NOT_YET.contains(&name) {
         return Some(Call::Refuse(format!("{name} is not built into this version; there are {}", known())));
+    }
+    if name == HIDDEN.1 {
+        return Some(Call::Run(HIDDEN.0, handed(name, args)));
     }
     let (applet, name, ..) = APPLETS.into_iter().find(|(_, full, ..)| *full == name)?;
     Some(Call::Run(applet, handed(name, args)))
@@ -152,6 +170,16 @@ mod tests {
         }
         assert_eq!(call("ovn-k8s status json"), run(Applet::Status, "ovn-k8s-status json"));
         assert_eq!(call("ovn-k8s explain --hex 00"), run(Applet::Explain, "ovn-k8s-explain --hex 00"));
+        for line in ["ovn_k8s_util settle", "ovn-k8s util settle", "/opt/ovn-k8s ovn-k8s-util settle"] {
+            assert_eq!(call(line), run(Applet::Util, "ovn-k8s-util settle"), "{line}");
+        }
+        assert_eq!(call("ovn-k8s doctor -o json"), run(Applet::Doctor, "ovn-k8s-doctor -o json"));
+    }
+
+    #[test]
+    fn the_dead_man_is_started_by_its_full_name_and_shown_nowhere() {
+        assert_eq!(call("ovn-k8s-uplink-deadman x"), run(Applet::UplinkDeadman, "ovn-k8s-uplink-deadman x"));
+        assert!(!help().contains("deadman") && !refusal("ovn-k8s deadman").contains("deadman,"));
     }
 
     #[test]
@@ -168,7 +196,7 @@ mod tests {
         for line in ["ovn-k8s", "", "renamed", "ovn-k8s frobnicate", "ovn-k8s --detach"] {
             let said = refusal(line);
             assert!(
-                said.contains("gateway-helper, status, explain") && !said.contains('\n'),
+                said.contains("gateway-helper, status, explain, util, doctor") && !said.contains('\n'),
                 "{line}: {said}"
             );
         }

@@ -9,6 +9,8 @@ use applet::{Applet, Call};
 
 fn main() -> ExitCode {
     match applet::resolve(std::env::args_os()) {
+        // First, and with nothing set up: it has to come up on a node where little still works.
+        Call::Run(Applet::UplinkDeadman, args) => gateway::uplink::deadman::main(args),
         Call::Run(applet, args) => {
             // Before any dependency can ask for one: two providers in one binary would be a panic at the first TLS
             // connection.
@@ -17,6 +19,9 @@ fn main() -> ExitCode {
                 Applet::Status => gateway::ask::status(args),
                 Applet::GatewayHelper => gateway::helper::start::main(args),
                 Applet::Explain => gateway::explain::main(args),
+                Applet::Util => gateway::uplink::util::main(args),
+                Applet::Doctor => refuse("ovn-k8s-doctor is not built into this version"),
+                Applet::UplinkDeadman => gateway::uplink::deadman::main(args),
             }
         }
         Call::Print(text) => {
@@ -24,9 +29,11 @@ fn main() -> ExitCode {
             let _ = std::io::stdout().write_all(text.as_bytes());
             ExitCode::SUCCESS
         }
-        Call::Refuse(line) => {
-            eprintln!("{}: {line}", applet::BINARY);
-            ExitCode::FAILURE
-        }
+        Call::Refuse(line) => refuse(&line),
     }
+}
+
+fn refuse(line: &str) -> ExitCode {
+    eprintln!("{}: {line}", applet::BINARY);
+    ExitCode::FAILURE
 }

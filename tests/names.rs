@@ -51,7 +51,7 @@ fn no_part_and_unknown_parts_get_the_known_ones() {
 
 #[test]
 fn later_parts_do_not_pretend() {
-    for name in ["ovn-k8s-overlay", "ovn-k8s-util", "ovn-k8s-watcher", "ovn_cni"] {
+    for name in ["ovn-k8s-overlay", "ovn-k8s-watcher", "ovn_cni"] {
         assert!(refusal(&run(named("later", name), &["--overlay"])).contains("not built into this version"));
         assert!(refusal(&run(BINARY, &[name])).contains("not built into this version"));
     }

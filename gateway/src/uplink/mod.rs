@@ -1,0 +1,35 @@
+//! The uplink takeover: a NIC becomes a port of an OVS bridge and goes back, while the node's own traffic flows.
+//!
+//! A port of the userspace datapath is only a tap, and one address may sit on two devices at once. So everything is
+//! built and *proved* while the NIC still carries the traffic; the takeover itself is two atomic turns: which device is
+//! listened to (the *ears*, one nftables transaction) and which device the routes name (the *mouth*, one netlink
+//! message). On the kernel datapath the port's addition is the turn of the ears. Undo is the same turns backwards and
+//! needs neither ovs-vswitchd nor ovsdb-server.
+//!
+//! ```text
+//!   util (command line) --> plan --> journal + deadman --> steps: switch, rows/moves, turn, verify --> commit
+//!                                          |                  |
+//!                                          |                  +-- a step fails: undo
+//!                                          +-- parent dies, stands still, or is not confirmed in time: undo
+//! ```
+//!
+//! | module | what it is |
+//! |---|---|
+//! | [`util`] | `ovn-k8s-util`: the command line |
+//! | [`options`] | what the command line asks for, as a value |
+//! | [`deadman`] | the process that undoes when the one at work cannot |
+//! | [`error`] | what can go wrong, and what a person does then |
+//!
+//! All of it is synchronous: threads and deadlines, no runtime and no Kubernetes, because it has to work in the process
+//! that is started when everything else is broken.
+//!
+//! What it never does: it removes no bridge, port or setting that it did not make (rows in the database carry
+//! `external_ids:ovn-k8s-owner=uplink`, rules are in a table of their own); it changes nothing before the journal is on
+//! the disk; it runs no program in undo; it never leaves a node with its management on neither device.
+
+pub mod deadman;
+pub mod error;
+pub mod options;
+pub mod util;
+
+pub use error::{Error, Result};
