@@ -148,6 +148,16 @@ pub enum Error {
         /// What is wrong with it.
         problem: &'static str,
     },
+    /// A server that is there did not do its part by a deadline.
+    #[error(
+        "the database at {remote} did not {what} in time; is ovsdb-server stopped, or very busy? (its log says so)"
+    )]
+    TooLate {
+        /// Who.
+        remote: Remote,
+        /// What it was to do.
+        what: &'static str,
+    },
 }
 
 impl Error {

@@ -39,10 +39,13 @@
 //! # }
 //! ```
 //!
+//! [`blocking::Client`] speaks the same without a runtime, one request at a time, for programs that do not follow.
+//!
 //! It never writes on its own, never keeps columns nobody asked for, and trusts no TLS server whose
 //! certificate does not come from the CA given. The *name* in that certificate is not looked at: certificates
 //! made by ovs-pki(8) do not carry it, and OVS itself does not compare it.
 
+pub mod blocking;
 mod connection;
 mod db;
 mod error;

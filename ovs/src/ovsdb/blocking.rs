@@ -1,0 +1,338 @@
+//! A client without a runtime: one request after the other, each with a deadline.
+//!
+//! For programs that change a database and then look whether the change has come true: the takeover of an uplink and
+//! its undo, which must also work where nothing but a thread can be had. [`Db`](super::Db) is for programs that follow.
+//!
+//! ```no_run
+//! # fn example() -> Result<(), ovs::ovsdb::Error> {
+//! use std::time::{Duration, Instant};
+//! use ovs::ovsdb::blocking::Client;
+//! use ovs::ovsdb::{Operation, Remote};
+//!
+//! let mut client = Client::connect(&"unix:/var/run/openvswitch/db.sock".parse()?, Duration::from_secs(1))?;
+//! let soon = Instant::now() + Duration::from_secs(5);
+//! client.transact(&[Operation::comment("here we were")], soon)?;
+//! let ofport = client.wait("Interface", &["name", "ofport"], soon, |rows| {
+//!     rows.iter().find(|row| row["name"].as_str() == Some("eth0"))?.get("ofport")?.as_integer()
+//! })?;
+//! # drop(ofport);
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! - A transaction is sent once. If its reply does not come (late, never, cut short), the error says that its outcome
+//!   is unknown; a reply that comes too late is dropped when it comes.
+//! - [`Client::wait`] wakes by the server's updates and believes only what it then reads: an update that is older than
+//!   the last transaction cannot fool it.
+//! - A connection that ended while nobody was asking is made again before the next request.
+//!
+//! It never waits beyond a deadline, keeps no copy of the database, and speaks no TLS: it is meant for the switch of its
+//! own node.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use bytes::BytesMut;
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+use self::stream::{Cut, Stream};
+use super::framing::JsonFramer;
+use super::operation::{ReplyError, parse_reply};
+use super::{Datum, Error, OpResult, Operation, Remote};
+use crate::rows::vswitch;
+
+mod stream;
+#[cfg(test)]
+mod tests;
+
+/// A reply of more than this is not for a client that keeps no copy.
+const MESSAGE_LIMIT: usize = 64 << 20;
+
+/// One row as a `select` gives it: what each column holds.
+pub type RowData = BTreeMap<String, Datum>;
+
+/// A connection to a database of the local switch.
+#[derive(Debug)]
+pub struct Client {
+    remote: Remote,
+    database: String,
+    limit: Duration,
+    link: Option<Link>,
+    next_id: u64,
+}
+
+/// What goes with one connection, and with it.
+#[derive(Debug)]
+struct Link {
+    stream: Stream,
+    buffer: BytesMut,
+    framer: JsonFramer,
+}
+
+/// What a server says.
+enum Said {
+    Reply { id: u64, outcome: Result<String, String> },
+    Update,
+}
+
+impl Client {
+    /// Connects to database `Open_vSwitch`, within `limit`.
+    pub fn connect(remote: &Remote, limit: Duration) -> Result<Self, Error> {
+        Self::connect_to(remote, vswitch::DATABASE, limit)
+    }
+
+    /// Connects to a database by its name.
+    pub fn connect_to(remote: &Remote, database: &str, limit: Duration) -> Result<Self, Error> {
+        let mut client =
+            Self { remote: remote.clone(), database: database.to_owned(), limit, link: None, next_id: 0 };
+        client.link = Some(client.open(Instant::now() + limit)?);
+        Ok(client)
+    }
+
+    /// Where it is connected to.
+    pub fn remote(&self) -> &Remote {
+        &self.remote
+    }
+
+    /// Carries out operations, all or none.
+    pub fn transact(&mut self, operations: &[Operation], deadline: Instant) -> Result<Vec<OpResult>, Error> {
+        self.refresh(deadline)?;
+        let id = self.send("transact", &self.parameters(operations)?, deadline)?;
+        let reply = match self.reply(id, deadline) {
+            Ok(Ok(reply)) => reply,
+            // An error in place of the array: the database is not served, or the request was none.
+            Ok(Err(reason)) => {
+                return Err(Error::Refused { remote: self.remote.clone(), method: "transact", reason });
+            }
+            Err(Error::TooLate { remote, .. }) => {
+                return Err(Error::TooLate { remote, what: "answer a transaction, which may yet be done" });
+            }
+            Err(Error::Closed { .. }) => {
+                return Err(Error::OutcomeUnknown { database: self.database.clone() });
+            }
+            Err(error) => return Err(error),
+        };
+        let database = self.database.clone();
+        parse_reply(&reply, operations.len()).map_err(|error| match error {
+            ReplyError::Shape(reason) => Error::BadReply { database, reason },
+            ReplyError::Slot { operation, error, details } => {
+                Error::Transaction { database, operation, error, details }
+            }
+        })
+    }
+
+    /// Reads columns of all rows of a table; `_uuid` is among them when it is asked for.
+    pub fn select(
+        &mut self,
+        table: &str,
+        columns: &[&str],
+        deadline: Instant,
+    ) -> Result<Vec<RowData>, Error> {
+        let results = self.transact(&[Operation::select(table).columns(columns)], deadline)?;
+        Ok(results.first().map(|result| result.rows().to_vec()).unwrap_or_default())
+    }
+
+    /// Looks at a table until `look` finds what it looks for: now, and after every change of these columns.
+    ///
+    /// `None` when the deadline passes and the server was there all the time.
+    pub fn wait<T>(
+        &mut self,
+        table: &str,
+        columns: &[&str],
+        deadline: Instant,
+        mut look: impl FnMut(&[RowData]) -> Option<T>,
+    ) -> Result<Option<T>, Error> {
+        self.refresh(deadline)?;
+        // The monitor comes first, so that no change falls between looking and waiting.
+        let monitor = self.watch(table, columns, deadline)?;
+        let found = loop {
+            if let Some(found) = look(&self.select(table, columns, deadline)?) {
+                break Some(found);
+            }
+            match self.update(deadline) {
+                Ok(()) => {}
+                Err(Error::TooLate { .. }) => break None,
+                Err(error) => return Err(error),
+            }
+        };
+        self.cancel(&monitor);
+        Ok(found)
+    }
+
+    /// Begins to hear of changes, and gives the monitor's name.
+    fn watch(&mut self, table: &str, columns: &[&str], deadline: Instant) -> Result<String, Error> {
+        let name = format!(r#"["wait",{}]"#, self.next_id);
+        let request = serde_json::json!({ table: { "columns": columns, "select": {"initial": false} } });
+        let parameters = format!(r#"["{}",{name},{request}]"#, self.database);
+        let id = self.send("monitor", &parameters, deadline)?;
+        match self.reply(id, deadline)? {
+            Ok(_) => Ok(name),
+            Err(reason) => Err(Error::Refused { remote: self.remote.clone(), method: "monitor", reason }),
+        }
+    }
+
+    /// Ends a monitor. Nobody waits for the answer; without it there are only more updates to skip.
+    fn cancel(&mut self, monitor: &str) {
+        let soon = Instant::now() + Duration::from_millis(100);
+        drop(self.send("monitor_cancel", &format!("[{monitor}]"), soon));
+    }
+
+    /// Waits for the next change.
+    fn update(&mut self, deadline: Instant) -> Result<(), Error> {
+        loop {
+            if matches!(self.next(deadline, "say that something changed")?, Said::Update) {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Waits for the reply to a request: its result as text, or its error.
+    fn reply(&mut self, wanted: u64, deadline: Instant) -> Result<Result<String, String>, Error> {
+        loop {
+            match self.next(deadline, "answer")? {
+                Said::Reply { id, outcome } if id == wanted => return Ok(outcome),
+                // Who talks all the time and says nothing that was asked for is late too.
+                _ if Instant::now() >= deadline => return Err(self.error(Cut::Late, "answer")),
+                // An answer that came too late for its asker, or an update: whoever wants one looks anew.
+                Said::Reply { .. } | Said::Update => {}
+            }
+        }
+    }
+
+    /// Makes sure of a connection: reads what came meanwhile, answers it, and connects anew where it ended.
+    fn refresh(&mut self, deadline: Instant) -> Result<(), Error> {
+        while self.link.is_some() {
+            match self.next(Instant::now(), "say nothing") {
+                Ok(_) if Instant::now() >= deadline => return Err(self.error(Cut::Late, "be quiet")),
+                Ok(_) => {}
+                Err(Error::TooLate { .. }) => return Ok(()),
+                Err(Error::Closed { .. }) => self.link = None,
+                Err(error) => return Err(error),
+            }
+        }
+        let limit = deadline.min(Instant::now() + self.limit);
+        self.link = Some(self.open(limit)?);
+        Ok(())
+    }
+
+    fn open(&self, deadline: Instant) -> Result<Link, Error> {
+        let stream = Stream::connect(&self.remote, deadline)?;
+        Ok(Link { stream, buffer: BytesMut::new(), framer: JsonFramer::new(MESSAGE_LIMIT) })
+    }
+
+    fn parameters(&self, operations: &[Operation]) -> Result<String, Error> {
+        let mut text = format!(r#"["{}""#, self.database);
+        for operation in operations {
+            text.push(',');
+            // The notation of values cannot fail; should it ever, nothing is sent.
+            text += &serde_json::to_string(operation)
+                .map_err(|_| Error::NotConnected { database: self.database.clone() })?;
+        }
+        text.push(']');
+        Ok(text)
+    }
+
+    fn send(&mut self, method: &str, parameters: &str, deadline: Instant) -> Result<u64, Error> {
+        let id = self.next_id;
+        self.next_id += 1;
+        self.write(&format!(r#"{{"id":{id},"method":"{method}","params":{parameters}}}"#), deadline)?;
+        Ok(id)
+    }
+
+    /// Writes a whole message, or gives the connection up: half a message cannot be gone on with.
+    fn write(&mut self, text: &str, deadline: Instant) -> Result<(), Error> {
+        let Some(link) = &mut self.link else {
+            return Err(Error::NotConnected { database: self.database.clone() });
+        };
+        match link.stream.write(text.as_bytes(), deadline) {
+            Ok(()) => Ok(()),
+            Err(cut) => {
+                self.link = None;
+                Err(self.error(cut, "take a request"))
+            }
+        }
+    }
+
+    /// The next thing the server says. Its questions are answered here.
+    fn next(&mut self, deadline: Instant, what: &'static str) -> Result<Said, Error> {
+        loop {
+            let Some(link) = &mut self.link else {
+                return Err(Error::NotConnected { database: self.database.clone() });
+            };
+            let message = match link.framer.next(&mut link.buffer) {
+                Ok(Some(message)) => message,
+                Ok(None) => {
+                    let pending = link.framer.pending();
+                    match link.stream.read(&mut link.buffer, deadline) {
+                        Ok(()) => continue,
+                        Err(Cut::Late) => return Err(self.error(Cut::Late, what)),
+                        Err(cut) => {
+                            self.link = None;
+                            tracing::debug!("{}: {cut:?}, {pending} bytes into a message", self.remote);
+                            return Err(self.error(cut, what));
+                        }
+                    }
+                }
+                Err(source) => {
+                    self.link = None;
+                    return Err(Error::Framing { remote: self.remote.clone(), source });
+                }
+            };
+            if let Some(said) = self.understand(&message, deadline)? {
+                return Ok(said);
+            }
+        }
+    }
+
+    fn understand(&mut self, message: &RawValue, deadline: Instant) -> Result<Option<Said>, Error> {
+        #[derive(Deserialize)]
+        struct Message<'a> {
+            #[serde(borrow)]
+            id: Option<&'a RawValue>,
+            method: Option<String>,
+            #[serde(borrow)]
+            params: Option<&'a RawValue>,
+            #[serde(borrow)]
+            result: Option<&'a RawValue>,
+            #[serde(borrow)]
+            error: Option<&'a RawValue>,
+        }
+        let parsed: Message<'_> = match serde_json::from_str(message.get()) {
+            Ok(parsed) => parsed,
+            Err(error) => {
+                self.link = None;
+                let reason = error.to_string();
+                return Err(Error::Protocol { remote: self.remote.clone(), what: "an odd message", reason });
+            }
+        };
+        let Some(method) = parsed.method else {
+            let Some(id) = parsed.id.and_then(|id| id.get().parse().ok()) else { return Ok(None) };
+            let outcome = match (parsed.error, parsed.result) {
+                (Some(error), _) => Err(error.get().to_owned()),
+                (None, None) => Err("neither result nor error".to_owned()),
+                (None, Some(result)) => Ok(result.get().to_owned()),
+            };
+            return Ok(Some(Said::Reply { id, outcome }));
+        };
+        let Some(id) = parsed.id else { return Ok(method.starts_with("update").then_some(Said::Update)) };
+        let answer = match method.as_str() {
+            "echo" => parsed.params.map_or("[]", RawValue::get),
+            _ => "null",
+        };
+        let fault = if method == "echo" { "null" } else { r#""unknown method""# };
+        let text = format!(r#"{{"id":{id},"result":{answer},"error":{fault}}}"#);
+        // An answer is owed within the server's patience, not within ours.
+        self.write(&text, deadline.max(Instant::now() + Duration::from_millis(100)))?;
+        Ok(None)
+    }
+
+    fn error(&self, cut: Cut, what: &'static str) -> Error {
+        let remote = self.remote.clone();
+        match cut {
+            Cut::Late => Error::TooLate { remote, what },
+            Cut::Closed => Error::Closed { remote },
+            Cut::Io(source) => Error::Framing { remote, source: source.into() },
+        }
+    }
+}
