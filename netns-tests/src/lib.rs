@@ -78,3 +78,4 @@ pub mod demo;
 pub mod lab;
 pub mod matrix;
 pub mod probe;
+pub mod takeover;

@@ -23,6 +23,7 @@ pub struct Namespace {
     name: String,
     path: PathBuf,
     handle: File,
+    mounts: Option<File>,
 }
 
 impl Namespace {
@@ -55,7 +56,7 @@ impl Namespace {
         });
         made.map_err(|_| anyhow!("the thread that made namespace {name} broke"))??;
         let handle = File::open(&path).with_context(|| format!("opening {}", path.display()))?;
-        Ok(Self { name: name.to_owned(), path, handle })
+        Ok(Self { name: name.to_owned(), path, handle, mounts: None })
     }
 
     /// Its name, as `ip -n` and `ip netns exec` take it.
@@ -75,13 +76,42 @@ impl Namespace {
         thread::scope(|scope| {
             scope
                 .spawn(|| -> Result<T> {
-                    setns(&self.handle, CloneFlags::CLONE_NEWNET)
-                        .with_context(|| format!("entering namespace {}", self.name))?;
+                    self.move_here()?;
                     Ok(work())
                 })
                 .join()
                 .map_err(|_| anyhow!("work inside namespace {} broke", self.name))?
         })
+    }
+
+    /// Moves the calling thread here for good. A thread made for it is what [`Namespace::enter`] is for.
+    pub fn move_here(&self) -> Result<()> {
+        let entered = || format!("entering namespace {}", self.name);
+        setns(&self.handle, CloneFlags::CLONE_NEWNET).with_context(entered)?;
+        if let Some(mounts) = &self.mounts {
+            // setns(2): root and working folder must not be shared with other threads.
+            unshare(CloneFlags::CLONE_FS).with_context(entered)?;
+            setns(mounts, CloneFlags::CLONE_NEWNS).with_context(entered)?;
+        }
+        Ok(())
+    }
+
+    /// Gives the namespace file systems of its own, for programs that read and write the host's configuration: `/sys`
+    /// shows its devices, `/etc` is a copy on write, `/sys/fs/cgroup` is the unified hierarchy.
+    pub fn own_file_systems(&mut self) -> Result<()> {
+        let made = thread::scope(|scope| {
+            scope
+                .spawn(|| -> Result<File> {
+                    setns(&self.handle, CloneFlags::CLONE_NEWNET).context("entering the namespace")?;
+                    unshare(CloneFlags::CLONE_NEWNS).context("making a mount namespace")?;
+                    mount_own()?;
+                    File::open("/proc/thread-self/ns/mnt").context("keeping the mount namespace")
+                })
+                .join()
+        });
+        let made = made.map_err(|_| anyhow!("the thread that mounted for {} broke", self.name))?;
+        self.mounts = Some(made.with_context(|| format!("own file systems of {}", self.name))?);
+        Ok(())
     }
 
     /// Several `ip` commands in one process, one a line (`ip -batch`).
@@ -115,6 +145,26 @@ impl Namespace {
         Program::new("ethtool").args(["-K", device, "tx", "off"]).inside(self).run()?;
         Ok(())
     }
+}
+
+/// What a namespace with file systems of its own sees in other places than the machine does.
+fn mount_own() -> Result<()> {
+    let on = |kind: &str, at: &str, options: Option<&str>| {
+        mount(Some(kind), at, Some(kind), MsFlags::empty(), options)
+            .with_context(|| format!("mounting {kind} on {at}"))
+    };
+    mount(None::<&str>, "/", None::<&str>, MsFlags::MS_REC | MsFlags::MS_PRIVATE, None::<&str>)
+        .context("parting from the machine's mounts")?;
+    // The copies lie in memory, on a folder that every machine has and that nothing here uses.
+    on("tmpfs", "/mnt", None)?;
+    for folder in ["/mnt/upper", "/mnt/work"] {
+        fs::create_dir(folder).with_context(|| format!("making {folder}"))?;
+    }
+    on("overlay", "/etc", Some("lowerdir=/etc,upperdir=/mnt/upper,workdir=/mnt/work"))?;
+    on("sysfs", "/sys", None)?;
+    // Not everywhere allowed, and few tests need it.
+    let _ = on("cgroup2", "/sys/fs/cgroup", None);
+    Ok(())
 }
 
 impl Drop for Namespace {

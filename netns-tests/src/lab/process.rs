@@ -3,6 +3,7 @@
 use std::{
     fs::{File, OpenOptions},
     io::Write,
+    os::unix::process::CommandExt as _,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     time::{Duration, Instant},
@@ -77,6 +78,12 @@ impl<'a> Program<'a> {
     /// The network namespace to run in.
     pub fn inside(mut self, namespace: &'a Namespace) -> Self {
         self.namespace = Some(namespace);
+        self
+    }
+
+    /// Makes it the leader of a process group of its own, so that the group can be signalled.
+    pub fn own_group(mut self) -> Self {
+        self.command.process_group(0);
         self
     }
 
