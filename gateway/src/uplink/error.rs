@@ -46,6 +46,39 @@ pub enum Error {
         /// What to do now.
         remedy: &'static str,
     },
+    /// A journal that is no journal.
+    #[error(
+        "cannot understand the journal {}: {what} (`ovn-k8s-util settle` puts it aside and goes by what the node holds)",
+        .path.display()
+    )]
+    JournalBroken {
+        /// The file.
+        path: std::path::PathBuf,
+        /// Where the reading ended.
+        what: String,
+    },
+    /// A journal of another version of the product.
+    #[error(
+        "the journal {} is of format {version}, not {} (let the ovn-k8s that wrote it finish: `ovn-k8s-util settle`; or \
+         put the file away)",
+        .path.display(), super::journal::VERSION
+    )]
+    JournalVersion {
+        /// The file.
+        path: std::path::PathBuf,
+        /// The version it names.
+        version: u32,
+    },
+    /// Somebody else is at work.
+    #[error("another takeover is at work{} (wait for its end; it bounds itself)", by(*.pid))]
+    Busy {
+        /// Its process, where that is known.
+        pid: Option<u32>,
+    },
+}
+
+fn by(pid: Option<u32>) -> String {
+    pid.map(|pid| format!(" (pid {pid})")).unwrap_or_default()
 }
 
 impl Error {

@@ -17,6 +17,8 @@
 //! |---|---|
 //! | [`util`] | `ovn-k8s-util`: the command line |
 //! | [`options`] | what the command line asks for, as a value |
+//! | [`journal`] | what has to be put back, on the disk before anything is touched; the lock |
+//! | [`switch`] | what the switch's database holds, and the transactions that change it |
 //! | [`deadman`] | the process that undoes when the one at work cannot |
 //! | [`error`] | what can go wrong, and what a person does then |
 //!
@@ -29,7 +31,9 @@
 
 pub mod deadman;
 pub mod error;
+pub mod journal;
 pub mod options;
+pub mod switch;
 pub mod util;
 
 pub use error::{Error, Result};

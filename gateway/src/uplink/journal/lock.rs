@@ -1,0 +1,126 @@
+//! One at a time: who changes an uplink holds the folder's lock.
+
+use std::fs::{DirBuilder, File, OpenOptions};
+use std::io::{ErrorKind, Read, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::time::{Duration, Instant};
+
+use nix::errno::Errno;
+use nix::fcntl::{Flock, FlockArg};
+
+use super::files;
+use super::{Folder, Journal, State, Taken};
+use crate::uplink::error::{Error, Result};
+
+/// How often a lock that somebody else holds is tried again.
+const RETRY: Duration = Duration::from_millis(5);
+
+/// The right to change the folder. It ends with the value, or with the process.
+#[derive(Debug)]
+pub struct Lock {
+    folder: Folder,
+    /// flock(2) is of the open file: close-on-exec keeps it from the programs we start.
+    held: Option<Flock<File>>,
+}
+
+impl Folder {
+    /// Takes the lock; waits for it no longer than `patience`. Makes the folder where it is not there.
+    pub fn lock(&self, patience: Duration) -> Result<Lock> {
+        let lock = self.lock_or_go_on(patience)?;
+        match lock.held {
+            Some(_) => Ok(lock),
+            None => Err(Error::Busy { pid: self.holder() }),
+        }
+    }
+
+    /// The same, but where the lock cannot be had in time, without it: for the one who has to undo, while somebody who
+    /// does nothing any more still holds a copy of the descriptor.
+    pub fn lock_or_go_on(&self, patience: Duration) -> Result<Lock> {
+        let failed = files::failed("make the folder", self.path());
+        DirBuilder::new().recursive(true).mode(0o700).create(self.path()).map_err(failed)?;
+        let path = self.lock_path();
+        let mut options = OpenOptions::new();
+        let options = options.read(true).write(true).create(true).truncate(false).mode(0o600);
+        let mut file = options.open(&path).map_err(files::failed("open", &path))?;
+        let end = Instant::now() + patience;
+        loop {
+            match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+                Ok(mut held) => {
+                    // For those who find it locked. Where there is no room for it they hear no number.
+                    drop(held.set_len(0).and_then(|()| writeln!(held, "{}", std::process::id())));
+                    return Ok(Lock { folder: self.clone(), held: Some(held) });
+                }
+                Err((_, Errno::EWOULDBLOCK)) if Instant::now() >= end => {
+                    return Ok(Lock { folder: self.clone(), held: None });
+                }
+                Err((back, Errno::EWOULDBLOCK)) => {
+                    file = back;
+                    std::thread::sleep(RETRY);
+                }
+                Err((back, Errno::EINTR)) => file = back,
+                Err((_, errno)) => return Err(files::failed("lock", &path)(errno.into())),
+            }
+        }
+    }
+
+    /// Who says to hold the lock.
+    fn holder(&self) -> Option<u32> {
+        let mut text = String::new();
+        File::open(self.lock_path()).ok()?.take(32).read_to_string(&mut text).ok()?;
+        text.trim().parse().ok()
+    }
+}
+
+impl Lock {
+    /// The folder.
+    pub fn folder(&self) -> &Folder {
+        &self.folder
+    }
+
+    /// Whether nobody else has it.
+    pub fn is_held(&self) -> bool {
+        self.held.is_some()
+    }
+
+    /// Writes a journal, with room for closing it. When this returns, it outlives a loss of power.
+    pub fn begin(&self, journal: &Journal) -> Result<()> {
+        files::write_and_reserve(&self.folder.journal_path(), journal)
+    }
+
+    /// Changes a journal's state, on the disk and then in `journal`. To commit it also writes what is to be kept.
+    pub fn close(&self, journal: &mut Journal, state: State) -> Result<()> {
+        let path = self.folder.journal_path();
+        if state == State::Committed && journal.direction == super::Direction::There {
+            // Before the commit: a committed takeover without them could not be taken back.
+            journal.taken().try_for_each(|taken| self.keep(&taken))?;
+        }
+        let changed = Journal { state, ..journal.clone() };
+        files::write(&path, &changed)?;
+        if !state.is_unfinished() {
+            files::release(&path);
+        }
+        *journal = changed;
+        Ok(())
+    }
+
+    /// Writes what is to be kept of a bridge.
+    pub fn keep(&self, taken: &Taken) -> Result<()> {
+        files::write(&self.folder.taken_path(&taken.uplink.bridge), taken)
+    }
+
+    /// Forgets a bridge: it is not ours any more.
+    pub fn forget(&self, bridge: &str) -> Result<()> {
+        files::remove(&self.folder.taken_path(bridge))
+    }
+
+    /// Puts a journal aside that cannot be read, under a name that says so, and gives that name.
+    pub fn put_aside(&self) -> Result<Option<std::path::PathBuf>> {
+        let path = self.folder.journal_path();
+        let aside = path.with_extension("json.unreadable");
+        match std::fs::rename(&path, &aside) {
+            Ok(()) => Ok(Some(aside)),
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(files::failed("put aside", &path)(error)),
+        }
+    }
+}

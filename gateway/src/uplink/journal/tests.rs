@@ -1,0 +1,246 @@
+//! Journals on good and on bad disks.
+
+use std::fs;
+use std::os::unix::process::CommandExt;
+use std::process::Command;
+use std::time::Duration;
+
+use nix::mount::{MsFlags, mount};
+use nix::sched::{CloneFlags, unshare};
+use ovs::ovsdb::Remote;
+use serde_json::json;
+use tempfile::TempDir;
+
+use super::*;
+
+const NOW: Duration = Duration::ZERO;
+const PATIENCE: Duration = Duration::from_secs(30);
+
+fn uplink(bridge: &str) -> Uplink {
+    Uplink {
+        nic: Nic {
+            index: 2,
+            name: "eth0".to_owned(),
+            mac: "0a:00:00:00:00:01".to_owned(),
+            driver: Some("veth".to_owned()),
+        },
+        bridge: bridge.to_owned(),
+        datapath: Datapath::Netdev,
+        rows: json!({"routes": ["00ff"]}),
+        bridge_rows: None,
+        held: Held::default(),
+        guard: format!("ovn_k8s_{bridge}"),
+        managers: vec![],
+    }
+}
+
+fn journal() -> Journal {
+    let uplinks = vec![uplink("breth0"), uplink("breth1")];
+    Journal::begin(Direction::There, &Remote::unix("/run/db.sock"), uplinks).unwrap()
+}
+
+fn folder() -> (TempDir, Folder) {
+    let dir = tempfile::tempdir().unwrap();
+    let folder = Folder::below(dir.path());
+    (dir, folder)
+}
+
+fn files(folder: &Folder) -> Vec<String> {
+    let names = fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().file_name());
+    let mut names: Vec<_> = names.map(|name| name.into_string().unwrap()).collect();
+    names.sort();
+    names
+}
+
+#[test]
+fn begun_committed_and_kept() {
+    let (_dir, folder) = folder();
+    assert_eq!(folder.journal().unwrap(), None);
+    assert!(folder.all_taken().unwrap().is_empty(), "a folder that is not there holds nothing");
+    let lock = folder.lock(NOW).unwrap();
+    let mut journal = journal();
+    lock.begin(&journal).unwrap();
+    assert_eq!(folder.journal().unwrap().unwrap(), journal);
+    assert!(journal.is_of_this_boot().unwrap() && journal.state.is_unfinished());
+
+    lock.close(&mut journal, State::Committed).unwrap();
+    assert_eq!(folder.journal().unwrap().unwrap().state, State::Committed);
+    assert_eq!(folder.taken("breth1").unwrap().unwrap().uplink, uplink("breth1"));
+    assert_eq!(folder.all_taken().unwrap().len(), 2);
+    assert_eq!(files(&folder), ["journal.json", "lock", "taken-breth0.json", "taken-breth1.json"]);
+    lock.forget("breth0").unwrap();
+    lock.forget("breth0").unwrap();
+    assert!(folder.taken("breth0").unwrap().is_none());
+}
+
+#[test]
+fn undone_leaves_nothing_to_keep() {
+    let (_dir, folder) = folder();
+    let lock = folder.lock(NOW).unwrap();
+    let mut journal = journal();
+    lock.begin(&journal).unwrap();
+    lock.close(&mut journal, State::UndoneOvsdbPending).unwrap();
+    assert!(folder.journal().unwrap().unwrap().state.is_unfinished());
+    lock.close(&mut journal, State::Undone).unwrap();
+    assert!(!folder.journal().unwrap().unwrap().state.is_unfinished());
+    assert_eq!(files(&folder), ["journal.json", "lock"]);
+}
+
+#[test]
+fn cut_at_every_length_it_is_broken_and_never_believed() {
+    let (_dir, folder) = folder();
+    let lock = folder.lock(NOW).unwrap();
+    lock.begin(&journal()).unwrap();
+    let path = folder.journal_path();
+    let whole = fs::read(&path).unwrap();
+    // The last byte is a line's end that nobody needs.
+    for length in 0..whole.len() - 1 {
+        fs::write(&path, &whole[..length]).unwrap();
+        match folder.journal() {
+            Err(Error::JournalBroken { .. }) => {}
+            other => panic!("cut at {length}: {other:?}"),
+        }
+    }
+    let mut zeros = whole.clone();
+    zeros[whole.len() / 2..].fill(0);
+    fs::write(&path, zeros).unwrap();
+    let said = folder.journal().unwrap_err().to_string();
+    assert!(said.contains("journal.json") && said.contains("ovn-k8s-util settle"), "{said}");
+    // Put aside, a new one can begin.
+    assert!(lock.put_aside().unwrap().unwrap().ends_with("journal.json.unreadable"));
+    assert_eq!(folder.journal().unwrap(), None);
+    assert_eq!(lock.put_aside().unwrap(), None);
+}
+
+#[test]
+fn another_version_is_told_by_its_number() {
+    let (_dir, folder) = folder();
+    let _lock = folder.lock(NOW).unwrap();
+    fs::write(folder.journal_path(), r#"{"version":2,"something":"else"}"#).unwrap();
+    let error = folder.journal().unwrap_err();
+    assert!(matches!(error, Error::JournalVersion { version: 2, .. }), "{error}");
+    assert!(error.to_string().contains("format 2, not 1"), "{error}");
+}
+
+#[test]
+fn another_boot_is_seen() {
+    let journal = Journal { boot_id: "0".to_owned(), ..journal() };
+    assert!(!journal.is_of_this_boot().unwrap());
+    assert!(!journal.taken().next().unwrap().is_of_this_boot().unwrap());
+}
+
+#[test]
+fn two_at_once_are_refused_with_the_number_of_the_first() {
+    let (_dir, folder) = folder();
+    let first = folder.lock(NOW).unwrap();
+    let said = folder.lock(Duration::from_millis(20)).unwrap_err().to_string();
+    assert!(said.contains(&format!("pid {}", std::process::id())), "{said}");
+    let waiting = std::thread::spawn({
+        let folder = folder.clone();
+        move || folder.lock(PATIENCE).map(|lock| lock.is_held())
+    });
+    drop(first);
+    assert!(waiting.join().unwrap().unwrap());
+}
+
+#[test]
+fn who_has_to_undo_goes_on_without_the_lock() {
+    let (_dir, folder) = folder();
+    let _stuck = folder.lock(NOW).unwrap();
+    let lock = folder.lock_or_go_on(Duration::from_millis(20)).unwrap();
+    assert!(!lock.is_held());
+    lock.begin(&journal()).unwrap();
+}
+
+#[test]
+fn a_program_that_is_started_does_not_inherit_the_lock() {
+    let (_dir, folder) = folder();
+    let lock = folder.lock(NOW).unwrap();
+    let mut child = Command::new("sleep").arg("600").process_group(0).spawn().unwrap();
+    drop(lock);
+    let free = folder.lock(NOW);
+    child.kill().unwrap();
+    child.wait().unwrap();
+    free.unwrap();
+}
+
+/// Runs `work` on a folder in a file system of its own, which goes with the thread.
+fn on_a_small_disk(size: &str, work: impl FnOnce(&Folder) + Send) {
+    let dir = tempfile::tempdir().unwrap();
+    let run = || {
+        unshare(CloneFlags::CLONE_NEWNS).unwrap();
+        let none = None::<&str>;
+        mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none).unwrap();
+        let options = format!("size={size}");
+        mount(none, dir.path(), Some("tmpfs"), MsFlags::empty(), Some(options.as_str())).unwrap();
+        work(&Folder::below(dir.path()));
+    };
+    std::thread::scope(|scope| scope.spawn(run).join()).unwrap();
+}
+
+/// Fills what is left.
+fn fill(folder: &Folder) {
+    let mut file = fs::File::create(folder.path().join("ballast")).unwrap();
+    let page = [1_u8; 4096];
+    while std::io::Write::write_all(&mut file, &page).is_ok() {}
+}
+
+/// A journal of `size` bytes and more.
+fn large(size: usize) -> Journal {
+    let mut journal = journal();
+    journal.uplinks.truncate(1);
+    journal.uplinks[0].rows = json!("f".repeat(size));
+    journal
+}
+
+#[test]
+fn a_full_disk_refuses_at_the_beginning_and_leaves_nothing() {
+    on_a_small_disk("64k", |folder| {
+        let lock = folder.lock(NOW).unwrap();
+        // The second one fits once, and not a second time.
+        for size in [100_000, 30_000] {
+            let error = lock.begin(&large(size)).unwrap_err();
+            assert!(error.to_string().contains("make room there"), "{error}");
+            assert_eq!(files(folder), ["lock"], "{size}");
+        }
+        lock.begin(&large(10_000)).unwrap();
+    });
+}
+
+#[test]
+fn a_disk_that_fills_up_on_the_way_does_not_keep_it_from_being_closed() {
+    on_a_small_disk("256k", |folder| {
+        let lock = folder.lock(NOW).unwrap();
+        let mut journal = large(20_000);
+        lock.begin(&journal).unwrap();
+        fill(folder);
+        // To commit needs more than that: it fails, and nothing is half done.
+        let error = lock.close(&mut journal, State::Committed).unwrap_err();
+        assert!(error.to_string().contains("make room there"), "{error}");
+        assert_eq!(journal.state, State::Open);
+        assert_eq!(folder.journal().unwrap().unwrap().state, State::Open);
+        assert!(folder.taken("breth0").unwrap().is_none());
+        lock.close(&mut journal, State::UndoneOvsdbPending).unwrap();
+        lock.close(&mut journal, State::Undone).unwrap();
+        assert_eq!(folder.journal().unwrap().unwrap().state, State::Undone);
+    });
+}
+
+#[test]
+fn a_folder_that_cannot_be_written_is_refused() {
+    on_a_small_disk("64k", |folder| {
+        let read_only = MsFlags::MS_REMOUNT | MsFlags::MS_RDONLY;
+        let none = None::<&str>;
+        mount(none, folder.path().parent().unwrap(), none, read_only, none).unwrap();
+        let said = folder.lock(NOW).unwrap_err().to_string();
+        assert!(said.contains("--state-dir") && !said.contains('\n'), "{said}");
+        assert_eq!(folder.journal().unwrap(), None);
+    });
+}
+
+#[test]
+fn a_state_dir_that_is_a_file_is_refused() {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let said = Folder::below(file.path()).lock(NOW).unwrap_err().to_string();
+    assert!(said.contains("--state-dir"), "{said}");
+}
