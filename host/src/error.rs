@@ -108,6 +108,14 @@ pub enum Error {
         /// What the kernel answered.
         source: io::Error,
     },
+    /// A system call failed.
+    #[error("cannot {attempted}: {source}{}", remedy_of(.source.raw_os_error().unwrap_or_default()))]
+    Kernel {
+        /// What was attempted, with its object.
+        attempted: String,
+        /// What the kernel answered.
+        source: io::Error,
+    },
 }
 
 impl Error {

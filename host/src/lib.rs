@@ -7,6 +7,7 @@
 //! | module | observes | applies |
 //! |---|---|---|
 //! | [`netlink`] | links, addresses, routes; a watch that says "look again" | routes with our own protocol number |
+//! | [`rtnl`] | rtnetlink's objects as raw rows | any number of changes in one system call |
 //! | [`nft`] | one table, parsed | one script, atomically |
 //! | [`sysctl`] | one value, a list of ports | the same, with a record of what we added |
 //! | [`sockets`] | sockets by local port, with their process | nothing |
@@ -18,13 +19,16 @@
 //!
 //! Errors ([`Error`]) say what was attempted, on what, what the kernel or the tool answered, and what to do now.
 
+mod channel;
 pub mod error;
 pub mod memory;
 pub mod netlink;
 pub mod netns;
 pub mod nft;
 pub mod ports;
+pub mod rtnl;
 pub mod sockets;
 pub mod sysctl;
+mod wire;
 
 pub use error::{Error, Result};

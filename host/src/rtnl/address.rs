@@ -1,0 +1,304 @@
+//! Addresses of devices (`struct ifaddrmsg`).
+
+use std::fmt;
+use std::net::IpAddr;
+use std::time::Duration;
+
+use super::{Device, Family, Kind, Move, Row, show};
+use crate::wire;
+
+/// An address as the kernel dumps it.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Address {
+    row: Row,
+}
+
+// linux/if_addr.h
+const IFA_ADDRESS: u16 = 1;
+const IFA_LOCAL: u16 = 2;
+const IFA_LABEL: u16 = 3;
+const IFA_CACHEINFO: u16 = 6;
+const IFA_FLAGS: u16 = 8;
+const IFA_RT_PRIORITY: u16 = 9;
+const PREFIX: usize = 1;
+const FLAGS: usize = 2;
+const SCOPE: usize = 3;
+const INDEX: usize = 4;
+const IFA_F_SECONDARY: u32 = 0x01; // IFA_F_TEMPORARY for IPv6
+const IFA_F_NODAD: u32 = 0x02;
+const IFA_F_OPTIMISTIC: u32 = 0x04;
+const IFA_F_DADFAILED: u32 = 0x08;
+const IFA_F_HOMEADDRESS: u32 = 0x10;
+const IFA_F_DEPRECATED: u32 = 0x20;
+const IFA_F_TENTATIVE: u32 = 0x40;
+const IFA_F_MANAGETEMPADDR: u32 = 0x100;
+const IFA_F_NOPREFIXROUTE: u32 = 0x200;
+const IFA_F_MCAUTOJOIN: u32 = 0x400;
+/// What says how an address is meant. The rest is its state, which the kernel finds by itself.
+const MEANT: u32 = IFA_F_HOMEADDRESS | IFA_F_MANAGETEMPADDR | IFA_F_NOPREFIXROUTE | IFA_F_MCAUTOJOIN;
+const FOREVER: u32 = u32::MAX;
+/// A label is a device name with something behind it, and no longer than one.
+const LABEL: usize = 15;
+
+impl Address {
+    /// Reads a row. `None` for another kind's.
+    #[must_use]
+    pub fn of(row: &Row) -> Option<Self> {
+        (row.is(Kind::Address) && row.family().is_some()).then(|| Self { row: row.clone() })
+    }
+
+    /// An address without flags and for ever.
+    #[must_use]
+    pub fn new(device: u32, address: IpAddr, prefix: u8) -> Self {
+        let mut row = Row::empty(Kind::Address);
+        row.set_byte(0, family_of(address).number());
+        row.set_byte(PREFIX, prefix);
+        row.set_word(INDEX, device);
+        row.set(IFA_LOCAL, show::bytes(address));
+        row.set(IFA_ADDRESS, show::bytes(address));
+        Self { row }
+    }
+
+    /// The row as dumped.
+    #[must_use]
+    pub fn row(&self) -> &Row {
+        &self.row
+    }
+
+    /// The row as dumped.
+    #[must_use]
+    pub fn into_row(self) -> Row {
+        self.row
+    }
+
+    /// Index of the device.
+    #[must_use]
+    pub fn device(&self) -> u32 {
+        self.row.word(INDEX)
+    }
+
+    /// IPv4 or IPv6.
+    #[must_use]
+    pub fn family(&self) -> Family {
+        self.row.family().unwrap_or(Family::V4)
+    }
+
+    /// Length of the network's prefix.
+    #[must_use]
+    pub fn prefix(&self) -> u8 {
+        self.row.byte(PREFIX)
+    }
+
+    /// The host's own address. IPv6 gives it a number of its own only when there is a peer.
+    #[must_use]
+    pub fn local(&self) -> Option<IpAddr> {
+        show::address(self.row.attribute(IFA_LOCAL).or_else(|| self.row.attribute(IFA_ADDRESS))?)
+    }
+
+    /// The other end of a point-to-point address, when it is another one.
+    #[must_use]
+    pub fn peer(&self) -> Option<IpAddr> {
+        show::address(self.row.attribute(IFA_ADDRESS)?).filter(|peer| Some(*peer) != self.local())
+    }
+
+    /// Label (IPv4): the device's name, or that with something behind it.
+    #[must_use]
+    pub fn label(&self) -> Option<String> {
+        self.row.text(IFA_LABEL)
+    }
+
+    /// Flags (`IFA_F_*`).
+    #[must_use]
+    pub fn flags(&self) -> u32 {
+        self.row.number(IFA_FLAGS).unwrap_or_else(|| self.row.byte(FLAGS).into())
+    }
+
+    /// Seconds for which it is valid; `None` for ever.
+    #[must_use]
+    pub fn valid(&self) -> Option<u32> {
+        self.lifetimes().and_then(|(_, valid)| (valid != FOREVER).then_some(valid))
+    }
+
+    /// Seconds for which it is used for new connections; `None` for ever.
+    #[must_use]
+    pub fn preferred(&self) -> Option<u32> {
+        self.lifetimes().and_then(|(preferred, _)| (preferred != FOREVER).then_some(preferred))
+    }
+
+    /// Is it one behind another IPv4 address of the same network? It goes when that one goes.
+    #[must_use]
+    pub fn is_secondary(&self) -> bool {
+        self.family() == Family::V4 && self.flags() & IFA_F_SECONDARY != 0
+    }
+
+    /// Is it an IPv6 address that the kernel made up for privacy? It makes its own on another device.
+    #[must_use]
+    pub fn is_temporary(&self) -> bool {
+        self.family() == Family::V6 && self.flags() & IFA_F_SECONDARY != 0
+    }
+
+    /// Is the kernel still asking whether somebody else has it, or has found that somebody does?
+    #[must_use]
+    pub fn is_tentative(&self) -> bool {
+        let flags = self.flags();
+        flags & IFA_F_DADFAILED != 0 || flags & (IFA_F_TENTATIVE | IFA_F_OPTIMISTIC) == IFA_F_TENTATIVE
+    }
+
+    /// Has somebody else the address (duplicate address detection, RFC 4862)?
+    #[must_use]
+    pub fn is_duplicate(&self) -> bool {
+        self.flags() & IFA_F_DADFAILED != 0
+    }
+
+    /// Was it added without a route to its network?
+    #[must_use]
+    pub fn is_without_route(&self) -> bool {
+        self.flags() & IFA_F_NOPREFIXROUTE != 0
+    }
+
+    /// The metric of the route to its network.
+    #[must_use]
+    pub fn metric(&self) -> Option<u32> {
+        self.row.number(IFA_RT_PRIORITY)
+    }
+
+    /// Is it of the link alone (fe80::/10, 169.254.0.0/16)?
+    #[must_use]
+    pub fn is_link_local(&self) -> bool {
+        match self.local() {
+            Some(IpAddr::V4(address)) => address.is_link_local(),
+            Some(IpAddr::V6(address)) => address.is_unicast_link_local(),
+            None => false,
+        }
+    }
+
+    /// The row that makes it on the other device: without what is state, at once usable (nobody else can have an
+    /// address that this host has), the label following the device's name.
+    #[must_use]
+    pub fn on(&self, onto: &Move) -> Row {
+        let mut row = self.row.clone();
+        let mut flags = self.flags() & MEANT;
+        if self.family() == Family::V6 {
+            flags |= IFA_F_NODAD;
+        }
+        row.set_word(INDEX, onto.index(self.device()));
+        row.set_byte(FLAGS, (flags & 0xff) as u8);
+        row.set(IFA_FLAGS, flags.to_ne_bytes().to_vec());
+        match self.label().and_then(|label| moved_label(&label, &onto.from, &onto.to)) {
+            Some(label) => row.set(IFA_LABEL, wire::terminated(&label)),
+            None => row.drop_attributes(&[IFA_LABEL]),
+        }
+        row
+    }
+
+    /// The row that takes it away from its device.
+    #[must_use]
+    pub fn removal(&self) -> Row {
+        let mut row = self.row.clone();
+        row.keep_attributes(&[IFA_ADDRESS, IFA_LOCAL, IFA_LABEL]);
+        row
+    }
+
+    /// The same without a route to its network (`noprefixroute`).
+    #[must_use]
+    pub fn without_route(&self) -> Self {
+        let mut row = self.row.clone();
+        row.set(IFA_FLAGS, (self.flags() | IFA_F_NOPREFIXROUTE).to_ne_bytes().to_vec());
+        Self { row }
+    }
+
+    /// The same for ever.
+    #[must_use]
+    pub fn without_lifetime(&self) -> Self {
+        let mut row = self.row.clone();
+        row.drop_attributes(&[IFA_CACHEINFO]);
+        Self { row }
+    }
+
+    /// The same so much later; `None` when it is not valid any more then.
+    #[must_use]
+    pub fn aged(&self, by: Duration) -> Option<Self> {
+        let Some((preferred, valid)) = self.lifetimes() else { return Some(self.clone()) };
+        let by = u32::try_from(by.as_secs()).unwrap_or(FOREVER);
+        let less = |seconds: u32| if seconds == FOREVER { FOREVER } else { seconds.saturating_sub(by) };
+        let (preferred, valid) = (less(preferred), less(valid));
+        let mut row = self.row.clone();
+        if let Some(info) = row.attributes.iter_mut().find(|found| found.number() == IFA_CACHEINFO) {
+            info.value.splice(0..8, preferred.to_ne_bytes().into_iter().chain(valid.to_ne_bytes()));
+        }
+        (valid != 0).then_some(Self { row })
+    }
+
+    /// What makes two addresses the same object: address, prefix, peer.
+    #[must_use]
+    pub fn key(&self) -> (Option<IpAddr>, u8, Option<IpAddr>) {
+        (self.local(), self.prefix(), self.peer())
+    }
+
+    /// What should be equal when it was put on another device and back: without lifetimes, which run, and without
+    /// state. The device counts; compare what is [moved](Address::on) to the same.
+    #[must_use]
+    pub fn essence(&self) -> Row {
+        let nowhere = Device { index: 0, name: String::new() };
+        let mut row = self.on(&Move { from: nowhere.clone(), to: nowhere });
+        if let Some(label) = self.label() {
+            row.set(IFA_LABEL, wire::terminated(&label));
+        }
+        row.drop_attributes(&[IFA_CACHEINFO]);
+        row.attributes.sort();
+        row
+    }
+
+    fn lifetimes(&self) -> Option<(u32, u32)> {
+        let info = self.row.attribute(IFA_CACHEINFO)?;
+        Some((wire::number(info, 0)?, wire::number(info, 4)?))
+    }
+}
+
+impl fmt::Display for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Some(local) = self.local() else { return f.write_str("an address that cannot be read") };
+        write!(f, "{local}")?;
+        if let Some(peer) = self.peer() {
+            write!(f, " peer {peer}")?;
+        }
+        write!(f, "/{} scope {}", self.prefix(), show::scope(self.row.byte(SCOPE)))?;
+        if let Some(label) = self.label() {
+            write!(f, " {label}")?;
+        }
+        let flags = self.flags();
+        let words = [
+            (self.is_secondary(), "secondary"),
+            (self.is_temporary(), "temporary"),
+            (flags & IFA_F_TENTATIVE != 0, "tentative"),
+            (flags & IFA_F_DADFAILED != 0, "dadfailed"),
+            (flags & IFA_F_DEPRECATED != 0, "deprecated"),
+            (flags & IFA_F_NODAD != 0, "nodad"),
+            (flags & IFA_F_MANAGETEMPADDR != 0, "mngtmpaddr"),
+            (flags & IFA_F_NOPREFIXROUTE != 0, "noprefixroute"),
+        ];
+        for (_, word) in words.iter().filter(|(set, _)| *set) {
+            write!(f, " {word}")?;
+        }
+        if let Some(metric) = self.metric() {
+            write!(f, " metric {metric}")?;
+        }
+        if self.valid().is_some() {
+            write!(f, " valid_lft {}", show::seconds(self.valid()))?;
+            write!(f, " preferred_lft {}", show::seconds(self.preferred()))?;
+        }
+        Ok(())
+    }
+}
+
+/// The label of an address on the device that takes the other's place: `eth0:1` becomes `breth0:1`. `None` when it
+/// would be too long, or is no label of that device: the kernel puts the device's name there.
+fn moved_label(label: &str, from: &Device, to: &Device) -> Option<String> {
+    let rest = label.strip_prefix(&from.name).filter(|_| !from.name.is_empty())?;
+    let label = format!("{}{rest}", to.name);
+    (rest.is_empty() || rest.starts_with(':')).then_some(label).filter(|label| label.len() <= LABEL)
+}
+
+fn family_of(address: IpAddr) -> Family {
+    if address.is_ipv4() { Family::V4 } else { Family::V6 }
+}

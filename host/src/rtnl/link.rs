@@ -1,0 +1,340 @@
+//! Devices (`struct ifinfomsg`), and the rows that change them.
+
+use std::fmt;
+
+use super::{Device, Kind, NLA_TYPE_MASK, Request, Row, show};
+use crate::wire;
+
+/// A device as the kernel dumps it.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Link {
+    row: Row,
+}
+
+/// A program of the eXpress Data Path on a device.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Xdp {
+    /// Before the network stack has the frame (`xdpdrv`, `xdpoffload`), not after (`xdpgeneric`).
+    pub native: bool,
+    /// Its number (bpftool(8)), where there is one program.
+    pub program: Option<u32>,
+}
+
+// linux/if_link.h
+const IFLA_ADDRESS: u16 = 1;
+const IFLA_IFNAME: u16 = 3;
+const IFLA_MTU: u16 = 4;
+const IFLA_LINK: u16 = 5;
+const IFLA_QDISC: u16 = 6;
+const IFLA_MASTER: u16 = 10;
+const IFLA_TXQLEN: u16 = 13;
+const IFLA_OPERSTATE: u16 = 16;
+const IFLA_LINKINFO: u16 = 18;
+const IFLA_AF_SPEC: u16 = 26;
+const IFLA_CARRIER: u16 = 33;
+const IFLA_LINK_NETNSID: u16 = 37;
+const IFLA_XDP: u16 = 43;
+const IFLA_PROP_LIST: u16 = 52;
+const IFLA_ALT_IFNAME: u16 = 53;
+const IFLA_PERM_ADDRESS: u16 = 54;
+const IFLA_INFO_KIND: u16 = 1;
+const IFLA_INFO_SLAVE_KIND: u16 = 4;
+const IFLA_XDP_ATTACHED: u16 = 2;
+const IFLA_XDP_PROG_ID: u16 = 4;
+const XDP_ATTACHED_SKB: u8 = 2;
+const IFLA_INET6_ADDR_GEN_MODE: u16 = 8;
+const TYPE: usize = 2;
+const INDEX: usize = 4;
+const FLAGS: usize = 8;
+const CHANGE: usize = 12;
+const IFF_UP: u32 = 0x1;
+const IFF_LOOPBACK: u32 = 0x8;
+const ARPHRD_ETHER: u16 = 1;
+
+impl Link {
+    /// Reads a row. `None` for another kind's.
+    #[must_use]
+    pub fn of(row: &Row) -> Option<Self> {
+        row.is(Kind::Link).then(|| Self { row: row.clone() })
+    }
+
+    /// The row as dumped.
+    #[must_use]
+    pub fn row(&self) -> &Row {
+        &self.row
+    }
+
+    /// The row as dumped.
+    #[must_use]
+    pub fn into_row(self) -> Row {
+        self.row
+    }
+
+    /// Index and name.
+    #[must_use]
+    pub fn device(&self) -> Device {
+        Device { index: self.index(), name: self.name() }
+    }
+
+    /// Index.
+    #[must_use]
+    pub fn index(&self) -> u32 {
+        self.row.word(INDEX)
+    }
+
+    /// Name.
+    #[must_use]
+    pub fn name(&self) -> String {
+        self.row.text(IFLA_IFNAME).unwrap_or_default()
+    }
+
+    /// Its other names.
+    #[must_use]
+    pub fn other_names(&self) -> Vec<String> {
+        let list = self.row.attribute(IFLA_PROP_LIST).unwrap_or_default();
+        let names = wire::attributes(list).filter(|(kind, _)| kind & NLA_TYPE_MASK == IFLA_ALT_IFNAME);
+        names.map(|(_, value)| wire::text(value)).collect()
+    }
+
+    /// MAC address.
+    #[must_use]
+    pub fn mac(&self) -> Option<[u8; 6]> {
+        self.row.attribute(IFLA_ADDRESS)?.try_into().ok()
+    }
+
+    /// The MAC address it was made with, where it has one.
+    #[must_use]
+    pub fn permanent_mac(&self) -> Option<[u8; 6]> {
+        self.row.attribute(IFLA_PERM_ADDRESS)?.try_into().ok()
+    }
+
+    /// MTU.
+    #[must_use]
+    pub fn mtu(&self) -> u32 {
+        self.row.number(IFLA_MTU).unwrap_or_default()
+    }
+
+    /// Length of its queue.
+    #[must_use]
+    pub fn queue_length(&self) -> u32 {
+        self.row.number(IFLA_TXQLEN).unwrap_or_default()
+    }
+
+    /// Flags (`IFF_*`).
+    #[must_use]
+    pub fn flags(&self) -> u32 {
+        self.row.word(FLAGS)
+    }
+
+    /// Set up by the administrator?
+    #[must_use]
+    pub fn is_up(&self) -> bool {
+        self.flags() & IFF_UP != 0
+    }
+
+    /// The loopback?
+    #[must_use]
+    pub fn is_loopback(&self) -> bool {
+        self.flags() & IFF_LOOPBACK != 0
+    }
+
+    /// Ethernet frames?
+    #[must_use]
+    pub fn is_ethernet(&self) -> bool {
+        self.row.half(TYPE) == ARPHRD_ETHER && !self.is_loopback()
+    }
+
+    /// Is there a carrier?
+    #[must_use]
+    pub fn has_carrier(&self) -> bool {
+        self.row.attribute(IFLA_CARRIER).and_then(<[u8]>::first).is_some_and(|carrier| *carrier != 0)
+    }
+
+    /// Operational state (RFC 2863, `IF_OPER_*`).
+    #[must_use]
+    pub fn operational_state(&self) -> u8 {
+        self.row.attribute(IFLA_OPERSTATE).and_then(<[u8]>::first).copied().unwrap_or_default()
+    }
+
+    /// Index of the bridge, bond or VRF it is a part of.
+    #[must_use]
+    pub fn master(&self) -> Option<u32> {
+        self.row.number(IFLA_MASTER).filter(|index| *index != 0)
+    }
+
+    /// Index of the device below it (VLAN, macvlan), when that is of this namespace.
+    #[must_use]
+    pub fn lower(&self) -> Option<u32> {
+        let lower = self.row.number(IFLA_LINK).filter(|index| *index != 0 && *index != self.index())?;
+        self.row.attribute(IFLA_LINK_NETNSID).is_none().then_some(lower)
+    }
+
+    /// What it is, when it is no hardware (`veth`, `bond`, `vlan`...).
+    #[must_use]
+    pub fn kind(&self) -> Option<String> {
+        self.info(IFLA_INFO_KIND)
+    }
+
+    /// What its master is (`bridge`, `bond`, `vrf`...).
+    #[must_use]
+    pub fn kind_of_master(&self) -> Option<String> {
+        self.info(IFLA_INFO_SLAVE_KIND)
+    }
+
+    /// The kind of its root qdisc.
+    #[must_use]
+    pub fn qdisc(&self) -> Option<String> {
+        self.row.text(IFLA_QDISC)
+    }
+
+    /// The program of the eXpress Data Path on it.
+    #[must_use]
+    pub fn xdp(&self) -> Option<Xdp> {
+        let nest = self.row.attribute(IFLA_XDP)?;
+        let find = |wanted: u16| {
+            wire::attributes(nest).find(|(kind, _)| kind & NLA_TYPE_MASK == wanted).map(|(_, value)| value)
+        };
+        let attached = find(IFLA_XDP_ATTACHED)?.first().copied().filter(|mode| *mode != 0)?;
+        let program = find(IFLA_XDP_PROG_ID).and_then(|value| wire::number(value, 0));
+        Some(Xdp { native: attached != XDP_ATTACHED_SKB, program })
+    }
+
+    /// How the kernel makes its link-local address (`IN6_ADDR_GEN_MODE_*`).
+    #[must_use]
+    pub fn address_generation(&self) -> Option<u8> {
+        let families = self.row.attribute(IFLA_AF_SPEC)?;
+        let v6 = wire::attributes(families)
+            .find(|(kind, _)| i32::from(kind & NLA_TYPE_MASK) == libc::AF_INET6)
+            .map(|(_, value)| value)?;
+        let mode = wire::attributes(v6).find(|(kind, _)| kind & NLA_TYPE_MASK == IFLA_INET6_ADDR_GEN_MODE)?;
+        mode.1.first().copied()
+    }
+
+    /// The row without counters and what else fills pages: what identifies the device and how it is set.
+    #[must_use]
+    pub fn essence(&self) -> Row {
+        let mut row = self.row.clone();
+        row.keep_attributes(&[
+            IFLA_ADDRESS,
+            IFLA_IFNAME,
+            IFLA_MTU,
+            IFLA_LINK,
+            IFLA_QDISC,
+            IFLA_MASTER,
+            IFLA_TXQLEN,
+            IFLA_LINKINFO,
+            IFLA_LINK_NETNSID,
+            IFLA_XDP,
+            IFLA_PROP_LIST,
+            IFLA_PERM_ADDRESS,
+        ]);
+        // Veth's LINKINFO has counters of its own.
+        if let Some(info) = row.attributes.iter_mut().find(|found| found.number() == IFLA_LINKINFO) {
+            let mut kept = Vec::new();
+            for (kind, value) in wire::attributes(&info.value) {
+                if [IFLA_INFO_KIND, IFLA_INFO_SLAVE_KIND].contains(&(kind & NLA_TYPE_MASK)) {
+                    wire::push_attribute(&mut kept, kind, value);
+                }
+            }
+            info.value = kept;
+        }
+        row
+    }
+
+    fn info(&self, wanted: u16) -> Option<String> {
+        let info = self.row.attribute(IFLA_LINKINFO)?;
+        let found = wire::attributes(info).find(|(kind, _)| kind & NLA_TYPE_MASK == wanted)?;
+        Some(wire::text(found.1))
+    }
+}
+
+impl fmt::Display for Link {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {} mtu {}", self.index(), self.name(), self.mtu())?;
+        f.write_str(if self.is_up() { " up" } else { " down" })?;
+        if let Some(mac) = self.row.attribute(IFLA_ADDRESS) {
+            write!(f, " {}", show::mac(mac))?;
+        }
+        if let Some(kind) = self.kind() {
+            write!(f, " ({kind})")?;
+        }
+        Ok(())
+    }
+}
+
+/// How the kernel shall make an IPv6 link-local address when a device goes up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[allow(missing_docs, reason = "the kernel's own words")]
+pub enum AddressGeneration {
+    Eui64 = 0,
+    None = 1,
+    StablePrivacy = 2,
+    Random = 3,
+}
+
+/// Sets a device up.
+#[must_use]
+pub fn set_up(device: u32) -> Request {
+    Request::change(flagged(device, IFF_UP))
+}
+
+/// Sets a device down.
+#[must_use]
+pub fn set_down(device: u32) -> Request {
+    Request::change(flagged(device, 0))
+}
+
+/// Sets the MTU.
+#[must_use]
+pub fn set_mtu(device: u32, mtu: u32) -> Request {
+    let mut row = plain(device);
+    row.set(IFLA_MTU, mtu.to_ne_bytes().to_vec());
+    Request::change(row)
+}
+
+/// Sets the MAC address.
+#[must_use]
+pub fn set_mac(device: u32, mac: [u8; 6]) -> Request {
+    let mut row = plain(device);
+    row.set(IFLA_ADDRESS, mac.to_vec());
+    Request::change(row)
+}
+
+/// Sets the length of the queue.
+#[must_use]
+pub fn set_queue_length(device: u32, packets: u32) -> Request {
+    let mut row = plain(device);
+    row.set(IFLA_TXQLEN, packets.to_ne_bytes().to_vec());
+    Request::change(row)
+}
+
+/// Sets how the link-local address is made.
+#[must_use]
+pub fn set_address_generation(device: u32, how: AddressGeneration) -> Request {
+    let mut families = Vec::new();
+    wire::push_nest(&mut families, libc::AF_INET6 as u16, |v6| {
+        wire::push_attribute(v6, IFLA_INET6_ADDR_GEN_MODE, &[how as u8]);
+    });
+    let mut row = plain(device);
+    row.set(IFLA_AF_SPEC | wire::NLA_F_NESTED, families);
+    Request::change(row)
+}
+
+/// Takes a device away.
+#[must_use]
+pub fn remove(device: u32) -> Request {
+    Request::delete(plain(device))
+}
+
+fn plain(device: u32) -> Row {
+    let mut row = Row::empty(Kind::Link);
+    row.set_word(INDEX, device);
+    row
+}
+
+fn flagged(device: u32, up: u32) -> Row {
+    let mut row = plain(device);
+    row.set_word(FLAGS, up);
+    row.set_word(CHANGE, IFF_UP);
+    row
+}

@@ -1,0 +1,147 @@
+//! Neighbours: who has which MAC address (`struct ndmsg`).
+
+use std::fmt;
+use std::net::IpAddr;
+
+use super::{Kind, Move, Row, show};
+
+/// A neighbour entry as the kernel dumps it.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Neighbour {
+    row: Row,
+}
+
+// linux/neighbour.h
+const NDA_DST: u16 = 1;
+const NDA_LLADDR: u16 = 2;
+const NDA_CACHEINFO: u16 = 3;
+const NDA_PROBES: u16 = 4;
+const NDA_MASTER: u16 = 9;
+const INDEX: usize = 4;
+const STATE: usize = 8;
+pub(super) const FLAGS: usize = 10;
+pub(super) const NTF_PROXY: u8 = 0x08;
+const NTF_EXT_LEARNED: u8 = 0x10;
+const NTF_ROUTER: u8 = 0x80;
+const NUD_REACHABLE: u16 = 0x02;
+const NUD_STALE: u16 = 0x04;
+const NUD_DELAY: u16 = 0x08;
+const NUD_PROBE: u16 = 0x10;
+const NUD_NOARP: u16 = 0x40;
+const NUD_PERMANENT: u16 = 0x80;
+
+impl Neighbour {
+    /// Reads a row. `None` for another kind's.
+    #[must_use]
+    pub fn of(row: &Row) -> Option<Self> {
+        row.is(Kind::Neighbour).then(|| Self { row: row.clone() })
+    }
+
+    /// The row as dumped.
+    #[must_use]
+    pub fn row(&self) -> &Row {
+        &self.row
+    }
+
+    /// The row as dumped.
+    #[must_use]
+    pub fn into_row(self) -> Row {
+        self.row
+    }
+
+    /// Index of the device.
+    #[must_use]
+    pub fn device(&self) -> u32 {
+        self.row.word(INDEX)
+    }
+
+    /// Whose entry it is.
+    #[must_use]
+    pub fn address(&self) -> Option<IpAddr> {
+        show::address(self.row.attribute(NDA_DST)?)
+    }
+
+    /// The MAC address, once known.
+    #[must_use]
+    pub fn mac(&self) -> Option<[u8; 6]> {
+        self.row.attribute(NDA_LLADDR)?.try_into().ok()
+    }
+
+    /// State (`NUD_*`).
+    #[must_use]
+    pub fn state(&self) -> u16 {
+        self.row.half(STATE)
+    }
+
+    /// Did somebody write it by hand?
+    #[must_use]
+    pub fn is_permanent(&self) -> bool {
+        self.state() & NUD_PERMANENT != 0
+    }
+
+    /// Does the host answer for the address (`ip neigh add proxy`)?
+    #[must_use]
+    pub fn is_proxy(&self) -> bool {
+        self.row.byte(FLAGS) & NTF_PROXY != 0
+    }
+
+    /// Does it hold what another device could use: a MAC address that was asked for or written by hand, or a proxy
+    /// entry? Not the entries the kernel makes for multicast, nor failed ones.
+    #[must_use]
+    pub fn is_worth_keeping(&self) -> bool {
+        let known = NUD_REACHABLE | NUD_STALE | NUD_DELAY | NUD_PROBE | NUD_PERMANENT;
+        self.is_proxy()
+            || (self.state() & known != 0
+                && self.state() & NUD_NOARP == 0
+                && self.row.attribute(NDA_LLADDR).is_some())
+    }
+
+    /// The row that makes it on the other device: known, but to be asked again when used ("stale"); what was written
+    /// by hand stays so.
+    #[must_use]
+    pub fn on(&self, onto: &Move) -> Row {
+        let mut row = self.row.clone();
+        row.set_word(INDEX, onto.index(self.device()));
+        row.set_byte(FLAGS, row.byte(FLAGS) & (NTF_PROXY | NTF_EXT_LEARNED | NTF_ROUTER));
+        if !self.is_proxy() {
+            row.set_half(STATE, if self.is_permanent() { NUD_PERMANENT } else { NUD_STALE });
+        }
+        row.drop_attributes(&[NDA_CACHEINFO, NDA_PROBES, NDA_MASTER]);
+        row
+    }
+
+    /// The row that takes it away from its device.
+    #[must_use]
+    pub fn removal(&self) -> Row {
+        let mut row = self.row.clone();
+        row.keep_attributes(&[NDA_DST]);
+        row
+    }
+}
+
+impl fmt::Display for Neighbour {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.address() {
+            Some(address) => write!(f, "{address}")?,
+            None => f.write_str("a neighbour that cannot be read")?,
+        }
+        if let Some(mac) = self.row.attribute(NDA_LLADDR) {
+            write!(f, " lladdr {}", show::mac(mac))?;
+        }
+        let words = [
+            (NUD_REACHABLE, "REACHABLE"),
+            (NUD_STALE, "STALE"),
+            (NUD_DELAY, "DELAY"),
+            (NUD_PROBE, "PROBE"),
+            (NUD_NOARP, "NOARP"),
+            (NUD_PERMANENT, "PERMANENT"),
+        ];
+        if self.is_proxy() {
+            f.write_str(" proxy")?;
+        }
+        for (_, word) in words.iter().filter(|(bit, _)| self.state() & bit != 0) {
+            write!(f, " {word}")?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,134 @@
+//! Nexthop objects: ways out that routes name by a number (`struct nhmsg`, ip-nexthop(8)).
+
+use std::fmt;
+use std::net::IpAddr;
+
+use super::{Kind, Move, NLA_TYPE_MASK, Row, show};
+use crate::wire;
+
+/// A nexthop object as the kernel dumps it.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Nexthop {
+    row: Row,
+}
+
+// linux/nexthop.h
+const NHA_ID: u16 = 1;
+const NHA_GROUP: u16 = 2;
+const NHA_BLACKHOLE: u16 = 4;
+const NHA_OIF: u16 = 5;
+const NHA_GATEWAY: u16 = 6;
+const NHA_MASTER: u16 = 10;
+const NHA_RES_GROUP: u16 = 12;
+/// Of a resilient group: padding, and for how long it has been out of balance.
+const STATE_OF_RES_GROUP: [u16; 2] = [0, 4];
+const SCOPE: usize = 1;
+const FLAGS: usize = 4;
+const RTNH_F_ONLINK: u32 = 4;
+
+impl Nexthop {
+    /// Reads a row. `None` for another kind's.
+    #[must_use]
+    pub fn of(row: &Row) -> Option<Self> {
+        (row.is(Kind::Nexthop) && row.number(NHA_ID).is_some()).then(|| Self { row: row.clone() })
+    }
+
+    /// The row as dumped.
+    #[must_use]
+    pub fn row(&self) -> &Row {
+        &self.row
+    }
+
+    /// The row as dumped.
+    #[must_use]
+    pub fn into_row(self) -> Row {
+        self.row
+    }
+
+    /// The number that routes and groups name it by.
+    #[must_use]
+    pub fn id(&self) -> u32 {
+        self.row.number(NHA_ID).unwrap_or_default()
+    }
+
+    /// Index of the device; none for groups and blackholes.
+    #[must_use]
+    pub fn device(&self) -> Option<u32> {
+        self.row.number(NHA_OIF)
+    }
+
+    /// The router.
+    #[must_use]
+    pub fn via(&self) -> Option<IpAddr> {
+        show::address(self.row.attribute(NHA_GATEWAY)?)
+    }
+
+    /// The members of a group by number; empty for a single one.
+    #[must_use]
+    pub fn members(&self) -> Vec<u32> {
+        let group = self.row.attribute(NHA_GROUP).unwrap_or_default();
+        group.chunks_exact(8).filter_map(|entry| wire::number(entry, 0)).collect()
+    }
+
+    /// The row that makes it on the other device. With [`super::Request::replace`] it takes the place of the one with
+    /// its number, and every route and group that names the number follows at once.
+    #[must_use]
+    pub fn on(&self, onto: &Move) -> Row {
+        let mut row = self.row.clone();
+        row.set_byte(SCOPE, 0);
+        row.set_word(FLAGS, row.word(FLAGS) & RTNH_F_ONLINK);
+        row.drop_attributes(&[NHA_MASTER]);
+        if let Some(device) = self.device() {
+            row.set(NHA_OIF, onto.index(device).to_ne_bytes().to_vec());
+        }
+        for attribute in row.attributes.iter_mut().filter(|found| found.number() == NHA_RES_GROUP) {
+            let mut kept = Vec::new();
+            for (kind, value) in wire::attributes(&attribute.value) {
+                if !STATE_OF_RES_GROUP.contains(&(kind & NLA_TYPE_MASK)) {
+                    wire::push_attribute(&mut kept, kind, value);
+                }
+            }
+            attribute.value = kept;
+        }
+        row
+    }
+
+    /// The row that takes it away.
+    #[must_use]
+    pub fn removal(&self) -> Row {
+        let mut row = Row::empty(Kind::Nexthop);
+        row.set(NHA_ID, self.id().to_ne_bytes().to_vec());
+        row
+    }
+
+    /// What should be equal for two to be the same, without state.
+    #[must_use]
+    pub fn essence(&self) -> Row {
+        let nowhere = super::Device { index: 0, name: String::new() };
+        self.on(&Move { from: nowhere.clone(), to: nowhere })
+    }
+}
+
+impl fmt::Display for Nexthop {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "id {}", self.id())?;
+        let members = self.members();
+        if !members.is_empty() {
+            let members: Vec<_> = members.iter().map(u32::to_string).collect();
+            write!(f, " group {}", members.join("/"))?;
+        }
+        if self.row.attribute(NHA_BLACKHOLE).is_some() {
+            f.write_str(" blackhole")?;
+        }
+        if let Some(via) = self.via() {
+            write!(f, " via {via}")?;
+        }
+        if let Some(device) = self.device() {
+            write!(f, " dev {device}")?;
+        }
+        if self.row.word(FLAGS) & RTNH_F_ONLINK != 0 {
+            f.write_str(" onlink")?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,447 @@
+//! Routes of all tables (`struct rtmsg`).
+
+use std::fmt;
+use std::net::IpAddr;
+use std::time::Duration;
+
+use ipnet::IpNet;
+
+use super::{Device, Family, Kind, Move, Row, show};
+use crate::wire;
+
+/// A route as the kernel dumps it.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Route {
+    row: Row,
+}
+
+/// One of the ways a route leads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Hop {
+    /// Index of the device.
+    pub device: Option<u32>,
+    /// The router; none for what is on the link.
+    pub via: Option<IpAddr>,
+    /// Its share among several, 1 to 256.
+    pub weight: u16,
+    /// Is the router taken to be on the link, whatever the addresses say?
+    pub onlink: bool,
+}
+
+/// What makes two routes the same object to the kernel: no other may have the same.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Key {
+    /// Table.
+    pub table: u32,
+    /// Where it leads.
+    pub destination: IpNet,
+    /// Type of service it is for.
+    pub tos: u8,
+    /// Metric; the least wins.
+    pub metric: u32,
+}
+
+// linux/rtnetlink.h
+const RTA_DST: u16 = 1;
+const RTA_IIF: u16 = 3;
+const RTA_OIF: u16 = 4;
+const RTA_GATEWAY: u16 = 5;
+const RTA_PRIORITY: u16 = 6;
+const RTA_PREFSRC: u16 = 7;
+const RTA_METRICS: u16 = 8;
+const RTA_MULTIPATH: u16 = 9;
+const RTA_CACHEINFO: u16 = 12;
+const RTA_TABLE: u16 = 15;
+const RTA_MARK: u16 = 16;
+const RTA_MFC_STATS: u16 = 17;
+const RTA_VIA: u16 = 18;
+const RTA_ENCAP_TYPE: u16 = 21;
+const RTA_ENCAP: u16 = 22;
+const RTA_EXPIRES: u16 = 23;
+const RTA_PAD: u16 = 24;
+const RTA_UID: u16 = 25;
+const RTA_NH_ID: u16 = 30;
+const RTAX_MTU: u16 = 2;
+const DST_LEN: usize = 1;
+const TOS: usize = 3;
+const TABLE: usize = 4;
+const PROTOCOL: usize = 5;
+const SCOPE: usize = 6;
+const TYPE: usize = 7;
+pub(super) const FLAGS: usize = 8;
+pub(super) const RTM_F_CLONED: u32 = 0x200;
+const RTNH_F_PERVASIVE: u32 = 2;
+const RTNH_F_ONLINK: u32 = 4;
+/// What says how a hop is meant; the rest is state (dead, no carrier, offloaded), which the kernel refuses to be told.
+const MEANT: u32 = RTNH_F_ONLINK | RTNH_F_PERVASIVE;
+/// `struct rtnexthop`: length, flags, hops, index of the device.
+const HOP_HEADER: usize = 8;
+/// In `struct rta_cacheinfo`: when it expires, in hundredths of a second (USER_HZ) from now.
+const CACHEINFO_EXPIRES: usize = 8;
+const USER_HZ: i32 = 100;
+
+const RTPROT_KERNEL: u8 = 2;
+const RTPROT_RA: u8 = 9;
+const RT_TABLE_MAIN: u32 = 254;
+const RT_TABLE_LOCAL: u32 = 255;
+const RT_SCOPE_LINK: u8 = 253;
+const RTN_UNICAST: u8 = 1;
+
+impl Route {
+    /// Reads a row. `None` for another kind's.
+    #[must_use]
+    pub fn of(row: &Row) -> Option<Self> {
+        (row.is(Kind::Route) && row.family().is_some()).then(|| Self { row: row.clone() })
+    }
+
+    /// The route to an address's network that the kernel makes itself when the address is added, and that must be
+    /// made by hand when the address was there already. `None` for what has none.
+    #[must_use]
+    pub fn connected(address: &super::address::Address) -> Option<Self> {
+        let (local, family) = (address.local()?, address.family());
+        let network = IpNet::new(address.peer().unwrap_or(local), address.prefix()).ok()?.trunc();
+        let host = family == Family::V4 && network.prefix_len() == 32 && address.peer().is_none();
+        if address.is_without_route() || host {
+            return None;
+        }
+        let mut row = Row::empty(Kind::Route);
+        row.set_byte(0, family.number());
+        row.set_byte(DST_LEN, network.prefix_len());
+        row.set_byte(TABLE, RT_TABLE_MAIN as u8);
+        row.set_byte(PROTOCOL, RTPROT_KERNEL);
+        row.set_byte(TYPE, RTN_UNICAST);
+        row.set(RTA_TABLE, RT_TABLE_MAIN.to_ne_bytes().to_vec());
+        row.set(RTA_DST, show::bytes(network.addr()));
+        if family == Family::V4 {
+            row.set_byte(SCOPE, RT_SCOPE_LINK);
+            row.set(RTA_PREFSRC, show::bytes(local));
+        }
+        // addrconf's IP6_RT_PRIO_ADDRCONF; none for IPv4.
+        let metric = address.metric().filter(|metric| *metric != 0);
+        if let Some(metric) = metric.or((family == Family::V6).then_some(256)) {
+            row.set(RTA_PRIORITY, metric.to_ne_bytes().to_vec());
+        }
+        row.set(RTA_OIF, address.device().to_ne_bytes().to_vec());
+        Some(Self { row })
+    }
+
+    /// The row as dumped.
+    #[must_use]
+    pub fn row(&self) -> &Row {
+        &self.row
+    }
+
+    /// The row as dumped.
+    #[must_use]
+    pub fn into_row(self) -> Row {
+        self.row
+    }
+
+    /// IPv4 or IPv6.
+    #[must_use]
+    pub fn family(&self) -> Family {
+        self.row.family().unwrap_or(Family::V4)
+    }
+
+    /// Table.
+    #[must_use]
+    pub fn table(&self) -> u32 {
+        self.row.number(RTA_TABLE).unwrap_or_else(|| self.row.byte(TABLE).into())
+    }
+
+    /// Where it leads. `None` when the row makes no sense.
+    #[must_use]
+    pub fn destination(&self) -> Option<IpNet> {
+        let address = match self.row.attribute(RTA_DST) {
+            Some(bytes) => show::address(bytes)?,
+            None => show::any(self.family()),
+        };
+        IpNet::new(address, self.row.byte(DST_LEN)).ok()
+    }
+
+    /// Metric.
+    #[must_use]
+    pub fn metric(&self) -> u32 {
+        self.row.number(RTA_PRIORITY).unwrap_or_default()
+    }
+
+    /// The source address of what the host itself sends that way.
+    #[must_use]
+    pub fn source(&self) -> Option<IpAddr> {
+        show::address(self.row.attribute(RTA_PREFSRC)?)
+    }
+
+    /// Who made it (`RTPROT_*`).
+    #[must_use]
+    pub fn protocol(&self) -> u8 {
+        self.row.byte(PROTOCOL)
+    }
+
+    /// Scope (`RT_SCOPE_*`).
+    #[must_use]
+    pub fn scope(&self) -> u8 {
+        self.row.byte(SCOPE)
+    }
+
+    /// What it does (`RTN_*`).
+    #[must_use]
+    pub fn kind(&self) -> u8 {
+        self.row.byte(TYPE)
+    }
+
+    /// The nexthop object it names.
+    #[must_use]
+    pub fn nexthop(&self) -> Option<u32> {
+        self.row.number(RTA_NH_ID).filter(|id| *id != 0)
+    }
+
+    /// Seconds until the kernel drops it (IPv6); `None` for ever.
+    #[must_use]
+    pub fn expires(&self) -> Option<u32> {
+        if let Some(seconds) = self.row.number(RTA_EXPIRES) {
+            return Some(seconds);
+        }
+        let info = self.row.attribute(RTA_CACHEINFO)?;
+        let ticks = i32::from_ne_bytes(*info.get(CACHEINFO_EXPIRES..)?.first_chunk()?);
+        // Never 0: that would be for ever.
+        (ticks != 0).then_some((ticks / USER_HZ).max(1) as u32)
+    }
+
+    /// The MTU set for it.
+    #[must_use]
+    pub fn mtu(&self) -> Option<u32> {
+        let metrics = self.row.attribute(RTA_METRICS)?;
+        let found = wire::attributes(metrics).find(|(kind, _)| *kind == RTAX_MTU)?;
+        wire::number(found.1, 0)
+    }
+
+    /// The ways it leads: one, or several (multipath). Those of a nexthop object are the object's.
+    #[must_use]
+    pub fn hops(&self) -> Vec<Hop> {
+        if let Some(several) = self.row.attribute(RTA_MULTIPATH) {
+            return legs(several).map(|leg| leg.hop()).collect();
+        }
+        let device = self.row.number(RTA_OIF);
+        let via = gateway(|kind| self.row.attribute(kind));
+        let onlink = self.row.word(FLAGS) & RTNH_F_ONLINK != 0;
+        if device.is_none() && via.is_none() {
+            return Vec::new();
+        }
+        vec![Hop { device, via, weight: 1, onlink }]
+    }
+
+    /// Does it lead by the device? By a nexthop object counts where the kernel says so.
+    #[must_use]
+    pub fn names(&self, device: u32) -> bool {
+        self.hops().iter().any(|hop| hop.device == Some(device))
+    }
+
+    /// Did the kernel make it for an address of the device?
+    #[must_use]
+    pub fn is_connected(&self) -> bool {
+        self.protocol() == RTPROT_KERNEL
+            && self.kind() == RTN_UNICAST
+            && self.hops().iter().all(|hop| hop.via.is_none())
+    }
+
+    /// Is it of the table that the kernel keeps for addresses (local, broadcast, multicast)? That one follows the
+    /// addresses by itself.
+    #[must_use]
+    pub fn is_local(&self) -> bool {
+        self.table() == RT_TABLE_LOCAL || (self.kind() != RTN_UNICAST && self.protocol() == RTPROT_KERNEL)
+    }
+
+    /// Was it learned from router advertisements?
+    #[must_use]
+    pub fn is_learned(&self) -> bool {
+        self.protocol() == RTPROT_RA
+    }
+
+    /// What makes it the same object as another.
+    #[must_use]
+    pub fn key(&self) -> Option<Key> {
+        let (table, metric) = (self.table(), self.metric());
+        Some(Key { table, destination: self.destination()?, tos: self.row.byte(TOS), metric })
+    }
+
+    /// The row that makes it on the other device. What names a nexthop object names only that; what expires says so in
+    /// seconds.
+    #[must_use]
+    pub fn on(&self, onto: &Move) -> Row {
+        let mut row = self.row.clone();
+        row.set_word(FLAGS, row.word(FLAGS) & MEANT);
+        let expires = self.expires();
+        row.drop_attributes(&[RTA_IIF, RTA_CACHEINFO, RTA_MARK, RTA_MFC_STATS, RTA_PAD, RTA_UID]);
+        if let Some(seconds) = expires {
+            row.set(RTA_EXPIRES, seconds.to_ne_bytes().to_vec());
+        }
+        if self.nexthop().is_some() {
+            row.set_word(FLAGS, 0);
+            row.drop_attributes(&[RTA_OIF, RTA_GATEWAY, RTA_VIA, RTA_MULTIPATH, RTA_ENCAP_TYPE, RTA_ENCAP]);
+            return row;
+        }
+        if let Some(device) = self.row.number(RTA_OIF) {
+            row.set(RTA_OIF, onto.index(device).to_ne_bytes().to_vec());
+        }
+        if let Some(several) = self.row.attribute(RTA_MULTIPATH) {
+            row.set(RTA_MULTIPATH, moved_legs(several, onto, 0));
+        }
+        row
+    }
+
+    /// The row that takes it away.
+    #[must_use]
+    pub fn removal(&self) -> Row {
+        let mut row = self.essence();
+        row.drop_attributes(&[RTA_METRICS]);
+        row
+    }
+
+    /// The same with its routers taken to be on the link: for those that no address leads to any more.
+    #[must_use]
+    pub fn onlink(&self) -> Self {
+        let mut row = self.row.clone();
+        match self.row.attribute(RTA_MULTIPATH) {
+            Some(several) => row.set(RTA_MULTIPATH, moved_legs(several, &nowhere(), RTNH_F_ONLINK as u8)),
+            None => row.set_word(FLAGS, row.word(FLAGS) | RTNH_F_ONLINK),
+        }
+        Self { row }
+    }
+
+    /// The same so much later; `None` when it has expired then.
+    #[must_use]
+    pub fn aged(&self, by: Duration) -> Option<Self> {
+        let Some(expires) = self.expires() else { return Some(self.clone()) };
+        let left = expires.checked_sub(u32::try_from(by.as_secs()).ok()?).filter(|left| *left > 0)?;
+        let mut row = self.row.clone();
+        row.drop_attributes(&[RTA_CACHEINFO]);
+        row.set(RTA_EXPIRES, left.to_ne_bytes().to_vec());
+        Some(Self { row })
+    }
+
+    /// What should be equal when it was put on another device and back: without the expiry, which runs, and without
+    /// state. The device counts; compare what is [moved](Route::on) to the same.
+    #[must_use]
+    pub fn essence(&self) -> Row {
+        let mut row = self.on(&nowhere());
+        row.drop_attributes(&[RTA_EXPIRES]);
+        row
+    }
+}
+
+impl fmt::Display for Route {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Some(destination) = self.destination() else { return f.write_str("a route that cannot be read") };
+        if self.kind() != RTN_UNICAST {
+            write!(f, "{} ", show::kind(self.kind()))?;
+        }
+        if destination.prefix_len() == 0 {
+            f.write_str("default")?;
+        } else {
+            write!(f, "{destination}")?;
+        }
+        if let Some(id) = self.nexthop() {
+            write!(f, " nhid {id}")?;
+        } else {
+            let hops = self.hops();
+            for hop in &hops {
+                if hops.len() > 1 {
+                    f.write_str(" nexthop")?;
+                }
+                write!(f, "{hop}")?;
+                if hops.len() > 1 {
+                    write!(f, " weight {}", hop.weight)?;
+                }
+            }
+        }
+        if self.table() != RT_TABLE_MAIN {
+            write!(f, " table {}", show::table(self.table()))?;
+        }
+        write!(f, " proto {}", show::protocol(self.protocol()))?;
+        if let Some(source) = self.source() {
+            write!(f, " src {source}")?;
+        }
+        if self.metric() != 0 {
+            write!(f, " metric {}", self.metric())?;
+        }
+        if let Some(mtu) = self.mtu() {
+            write!(f, " mtu {mtu}")?;
+        }
+        if let Some(expires) = self.expires() {
+            write!(f, " expires {expires}sec")?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Display for Hop {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(via) = self.via {
+            write!(f, " via {via}")?;
+        }
+        if let Some(device) = self.device {
+            write!(f, " dev {device}")?;
+        }
+        if self.onlink {
+            f.write_str(" onlink")?;
+        }
+        Ok(())
+    }
+}
+
+/// One leg of a multipath route: its header and its attributes.
+struct Leg<'a> {
+    header: [u8; HOP_HEADER],
+    rest: &'a [u8],
+}
+
+impl Leg<'_> {
+    fn hop(&self) -> Hop {
+        let find =
+            |wanted| wire::attributes(self.rest).find(|(kind, _)| *kind == wanted).map(|(_, value)| value);
+        Hop {
+            device: wire::number(&self.header, 4),
+            via: gateway(find),
+            weight: u16::from(self.header[3]) + 1,
+            onlink: u32::from(self.header[2]) & RTNH_F_ONLINK != 0,
+        }
+    }
+}
+
+fn legs(bytes: &[u8]) -> impl Iterator<Item = Leg<'_>> {
+    let mut rest = bytes;
+    std::iter::from_fn(move || {
+        let length = usize::from(wire::short(rest, 0)?);
+        let header = *rest.first_chunk::<HOP_HEADER>()?;
+        let leg = Leg { header, rest: rest.get(HOP_HEADER..length)? };
+        rest = rest.get(wire::aligned(length)..).unwrap_or_default();
+        Some(leg)
+    })
+}
+
+fn moved_legs(bytes: &[u8], onto: &Move, flags: u8) -> Vec<u8> {
+    let mut moved = Vec::with_capacity(bytes.len());
+    for leg in legs(bytes) {
+        let mut header = leg.header;
+        header[2] = header[2] & MEANT as u8 | flags;
+        let device = onto.index(wire::number(&header, 4).unwrap_or_default());
+        header[4..].copy_from_slice(&device.to_ne_bytes());
+        moved.extend(header);
+        moved.extend(leg.rest);
+        moved.resize(wire::aligned(moved.len()), 0);
+    }
+    moved
+}
+
+/// The router: of the route's own family, or (IPv4 routes) of another one (`struct rtvia`).
+fn gateway<'a>(find: impl Fn(u16) -> Option<&'a [u8]>) -> Option<IpAddr> {
+    match find(RTA_GATEWAY) {
+        Some(bytes) => show::address(bytes),
+        None => show::address(find(RTA_VIA)?.get(2..)?),
+    }
+}
+
+fn nowhere() -> Move {
+    let nowhere = Device { index: 0, name: String::new() };
+    Move { from: nowhere.clone(), to: nowhere }
+}
