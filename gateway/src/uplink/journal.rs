@@ -23,6 +23,7 @@ use serde::{Deserialize, Serialize};
 
 use super::error::{Error, Result};
 use super::options::{Datapath, Direction};
+use super::rows::DeviceRows;
 use super::switch::Held;
 
 mod files;
@@ -34,9 +35,6 @@ pub use lock::Lock;
 
 /// The journal's format. Another one is not read.
 pub const VERSION: u32 = 1;
-
-/// Everything the kernel holds of a device.
-pub type DeviceRows = serde_json::Value;
 
 /// What a takeover, or a way back, has to put back when it does not come to its end.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -17,6 +17,8 @@
 //! |---|---|
 //! | [`util`] | `ovn-k8s-util`: the command line |
 //! | [`options`] | what the command line asks for, as a value |
+//! | [`rows`] | what a device carries, as the kernel's own rows |
+//! | [`moves`] | what to say to the kernel so that another device carries it: pure |
 //! | [`journal`] | what has to be put back, on the disk before anything is touched; the lock |
 //! | [`switch`] | what the switch's database holds, and the transactions that change it |
 //! | [`deadman`] | the process that undoes when the one at work cannot |
@@ -32,7 +34,9 @@
 pub mod deadman;
 pub mod error;
 pub mod journal;
+pub mod moves;
 pub mod options;
+pub mod rows;
 pub mod switch;
 pub mod util;
 

@@ -8,7 +8,6 @@ use std::time::Duration;
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
 use ovs::ovsdb::Remote;
-use serde_json::json;
 use tempfile::TempDir;
 
 use super::*;
@@ -26,7 +25,7 @@ fn uplink(bridge: &str) -> Uplink {
         },
         bridge: bridge.to_owned(),
         datapath: Datapath::Netdev,
-        rows: json!({"routes": ["00ff"]}),
+        rows: DeviceRows::none(&host::rtnl::Device { index: 2, name: "eth0".into() }),
         bridge_rows: None,
         held: Held::default(),
         guard: format!("ovn_k8s_{bridge}"),
@@ -189,7 +188,7 @@ fn fill(folder: &Folder) {
 fn large(size: usize) -> Journal {
     let mut journal = journal();
     journal.uplinks.truncate(1);
-    journal.uplinks[0].rows = json!("f".repeat(size));
+    journal.uplinks[0].rows.sysctls.insert("filler".into(), "f".repeat(size));
     journal
 }
 

@@ -1,0 +1,172 @@
+//! What one device carries, as the kernel's own rows: the value that is kept in the journal, moved and compared.
+//!
+//! [`Network`] is one look at the whole network; [`DeviceRows`] is the part of it that names one device. A route that
+//! has legs on several devices belongs to each of them. The kernel's local table is left out: it follows the addresses.
+//! What can't be read in a row (a journal may have been edited) is left out as well.
+
+use std::collections::{BTreeMap, HashMap};
+
+use host::rtnl::address::Address;
+use host::rtnl::link::Link;
+use host::rtnl::neighbour::Neighbour;
+use host::rtnl::nexthop::Nexthop;
+use host::rtnl::route::{Key, Route};
+use host::rtnl::rule::Rule;
+use host::rtnl::{Device, Family, Kind, Row, Socket};
+use serde::{Deserialize, Serialize};
+
+use super::error::Result;
+
+/// One look at everything a takeover may have to carry.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Network {
+    /// Links.
+    pub links: Vec<Link>,
+    /// Addresses.
+    pub addresses: Vec<Address>,
+    /// Routes of all tables but the local one.
+    pub routes: Vec<Route>,
+    /// Neighbour entries worth keeping, and those that answer for others.
+    pub neighbours: Vec<Neighbour>,
+    /// Policy rules.
+    pub rules: Vec<Rule>,
+    /// Nexthop objects.
+    pub nexthops: Vec<Nexthop>,
+}
+
+/// What names one device.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DeviceRows {
+    /// The device.
+    pub device: Device,
+    /// The link itself.
+    pub link: Option<Row>,
+    /// Addresses, in the kernel's order: a primary stands before its secondaries.
+    pub addresses: Vec<Row>,
+    /// Routes of all tables but the local one, the kernel's own connected ones too.
+    pub routes: Vec<Row>,
+    /// Neighbour entries worth keeping, and those that answer for others.
+    pub neighbours: Vec<Row>,
+    /// Policy rules that name the device.
+    pub rules: Vec<Row>,
+    /// Nexthop objects.
+    pub nexthops: Vec<Row>,
+    /// Its root qdisc, where somebody put one there.
+    #[serde(default)]
+    pub qdisc: Option<Row>,
+    /// Sysctls below `net/{ipv4,ipv6}/{conf,neigh}/DEVICE/`.
+    #[serde(default)]
+    pub sysctls: BTreeMap<String, String>,
+    /// Generic receive offload was on.
+    #[serde(default)]
+    pub gro: Option<bool>,
+    /// Large receive offload was on.
+    #[serde(default)]
+    pub lro: Option<bool>,
+}
+
+impl Network {
+    /// Looks.
+    pub fn observe(socket: &Socket) -> Result<Self> {
+        let mut network = Self::moving(socket)?;
+        network.links = socket.dump(Kind::Link, Family::V4)?.iter().filter_map(Link::of).collect();
+        Ok(network)
+    }
+
+    /// Looks at what moves, not at the links.
+    pub fn moving(socket: &Socket) -> Result<Self> {
+        let mut neighbours = socket.dump_all(Kind::Neighbour)?;
+        for family in Family::ALL {
+            neighbours.extend(socket.proxies(family)?);
+        }
+        let routes = socket.dump_all(Kind::Route)?;
+        Ok(Self {
+            links: Vec::new(),
+            addresses: socket.dump_all(Kind::Address)?.iter().filter_map(Address::of).collect(),
+            routes: routes.iter().filter_map(Route::of).filter(|route| !route.is_local()).collect(),
+            neighbours: neighbours
+                .iter()
+                .filter_map(Neighbour::of)
+                .filter(Neighbour::is_worth_keeping)
+                .collect(),
+            rules: socket.dump_all(Kind::Rule)?.iter().filter_map(Rule::of).collect(),
+            nexthops: socket.dump(Kind::Nexthop, Family::V4)?.iter().filter_map(Nexthop::of).collect(),
+        })
+    }
+
+    /// The part that names one device.
+    #[must_use]
+    pub fn of(&self, device: &Device) -> DeviceRows {
+        let index = device.index;
+        DeviceRows {
+            link: self.links.iter().find(|link| link.index() == index).map(|link| link.row().clone()),
+            addresses: rows(&self.addresses, |address| address.device() == index, Address::row),
+            routes: rows(&self.routes, |route| route.names(index), Route::row),
+            neighbours: rows(&self.neighbours, |neighbour| neighbour.device() == index, Neighbour::row),
+            rules: rows(&self.rules, |rule| rule.names(&device.name), Rule::row),
+            nexthops: rows(&self.nexthops, |nexthop| nexthop.device() == Some(index), Nexthop::row),
+            ..DeviceRows::none(device)
+        }
+    }
+
+    /// How many routes of all devices hold each place in a table: one that is alone there can be replaced.
+    #[must_use]
+    pub fn places(&self) -> HashMap<Key, usize> {
+        let mut places = HashMap::with_capacity(self.routes.len());
+        for key in self.routes.iter().filter_map(Route::key) {
+            *places.entry(key).or_insert(0) += 1;
+        }
+        places
+    }
+
+    /// A link by its device's name.
+    #[must_use]
+    pub fn link(&self, name: &str) -> Option<&Link> {
+        self.links.iter().find(|link| link.name() == name)
+    }
+}
+
+impl DeviceRows {
+    /// Of a device that carries nothing.
+    #[must_use]
+    pub fn none(device: &Device) -> Self {
+        Self {
+            device: device.clone(),
+            link: None,
+            addresses: Vec::new(),
+            routes: Vec::new(),
+            neighbours: Vec::new(),
+            rules: Vec::new(),
+            nexthops: Vec::new(),
+            qdisc: None,
+            sysctls: BTreeMap::new(),
+            gro: None,
+            lro: None,
+        }
+    }
+
+    /// The addresses.
+    #[must_use]
+    pub fn addresses(&self) -> Vec<Address> {
+        self.addresses.iter().filter_map(Address::of).collect()
+    }
+
+    /// The routes.
+    #[must_use]
+    pub fn routes(&self) -> Vec<Route> {
+        self.routes.iter().filter_map(Route::of).collect()
+    }
+
+    /// The routers that its routes lead over, each once.
+    #[must_use]
+    pub fn routers(&self) -> Vec<std::net::IpAddr> {
+        let hops = self.routes().into_iter().flat_map(|route| route.hops());
+        let mine = hops.filter(|hop| hop.device == Some(self.device.index));
+        let found: std::collections::BTreeSet<_> = mine.filter_map(|hop| hop.via).collect();
+        found.into_iter().collect()
+    }
+}
+
+fn rows<T>(all: &[T], names: impl Fn(&T) -> bool, row: impl Fn(&T) -> &Row) -> Vec<Row> {
+    all.iter().filter(|one| names(one)).map(|one| row(one).clone()).collect()
+}
