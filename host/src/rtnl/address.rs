@@ -249,6 +249,11 @@ impl Address {
         row
     }
 
+    #[cfg(test)]
+    pub(super) fn row_mut(&mut self) -> &mut Row {
+        &mut self.row
+    }
+
     fn lifetimes(&self) -> Option<(u32, u32)> {
         let info = self.row.attribute(IFA_CACHEINFO)?;
         Some((wire::number(info, 0)?, wire::number(info, 4)?))

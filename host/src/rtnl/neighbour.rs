@@ -115,6 +115,8 @@ impl Neighbour {
     pub fn removal(&self) -> Row {
         let mut row = self.row.clone();
         row.keep_attributes(&[NDA_DST]);
+        row.set_byte(FLAGS, row.byte(FLAGS) & NTF_PROXY);
+        row.set_half(STATE, 0);
         row
     }
 }

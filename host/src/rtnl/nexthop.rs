@@ -20,6 +20,8 @@ const NHA_OIF: u16 = 5;
 const NHA_GATEWAY: u16 = 6;
 const NHA_MASTER: u16 = 10;
 const NHA_RES_GROUP: u16 = 12;
+/// What is said of a group and not taken: what the answer holds, counters, whether hardware counts.
+const STATE_OF_GROUP: [u16; 3] = [14, 15, 17];
 /// Of a resilient group: padding, and for how long it has been out of balance.
 const STATE_OF_RES_GROUP: [u16; 2] = [0, 4];
 const SCOPE: usize = 1;
@@ -78,6 +80,7 @@ impl Nexthop {
         row.set_byte(SCOPE, 0);
         row.set_word(FLAGS, row.word(FLAGS) & RTNH_F_ONLINK);
         row.drop_attributes(&[NHA_MASTER]);
+        row.drop_attributes(&STATE_OF_GROUP);
         if let Some(device) = self.device() {
             row.set(NHA_OIF, onto.index(device).to_ne_bytes().to_vec());
         }

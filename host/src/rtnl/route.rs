@@ -86,6 +86,7 @@ const RT_TABLE_MAIN: u32 = 254;
 const RT_TABLE_LOCAL: u32 = 255;
 const RT_SCOPE_LINK: u8 = 253;
 const RTN_UNICAST: u8 = 1;
+const RTN_BLACKHOLE: u8 = 6;
 
 impl Route {
     /// Reads a row. `None` for another kind's.
@@ -95,7 +96,9 @@ impl Route {
     }
 
     /// The route to an address's network that the kernel makes itself when the address is added, and that must be
-    /// made by hand when the address was there already. `None` for what has none.
+    /// made by hand when the address was there already. `None` for what has none. To be [appended](
+    /// super::Request::append): the same network may be connected by another device as well, and what is there itself
+    /// is refused as that ([`super::Refused::is_there`]).
     #[must_use]
     pub fn connected(address: &super::address::Address) -> Option<Self> {
         let (local, family) = (address.local()?, address.family());
@@ -277,6 +280,8 @@ impl Route {
         }
         if self.nexthop().is_some() {
             row.set_word(FLAGS, 0);
+            // By an object that leads nowhere it is listed as a blackhole, and is not one.
+            row.set_byte(TYPE, if self.kind() == RTN_BLACKHOLE { RTN_UNICAST } else { self.kind() });
             row.drop_attributes(&[RTA_OIF, RTA_GATEWAY, RTA_VIA, RTA_MULTIPATH, RTA_ENCAP_TYPE, RTA_ENCAP]);
             return row;
         }
