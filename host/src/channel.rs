@@ -48,18 +48,11 @@ impl Channel {
     }
 
     /// Sends all in one `sendmsg`, then reads the answers of the `count` requests numbered from `first`, each of which
-    /// must have asked for one. `None` for those that got none, which happens to what follows a refused request in a
-    /// transaction.
-    pub(crate) fn exchange(
-        &self,
-        what: &str,
-        bytes: &[u8],
-        first: u32,
-        count: usize,
-    ) -> Result<Vec<Option<Answer>>> {
+    /// must have asked for one. Where the message before them (the start of a transaction) is refused, all are.
+    pub(crate) fn exchange(&self, what: &str, bytes: &[u8], first: u32, count: usize) -> Result<Vec<Answer>> {
         let mut answers = vec![None; count];
         if count == 0 || bytes.is_empty() {
-            return Ok(answers);
+            return Ok(Vec::new());
         }
         let failed =
             |step: &str, source: io::Error| Error::Kernel { attempted: format!("{what} ({step})"), source };
@@ -78,13 +71,16 @@ impl Channel {
                 self.receive(&mut buffer).map_err(|source| failed("reading the answers", source))?;
             for message in wire::messages(datagram).filter(|message| message.kind == NLMSG_ERROR) {
                 let at = message.sequence.wrapping_sub(first) as usize;
+                if message.sequence == first.wrapping_sub(1) && message.answer().errno != 0 {
+                    return Err(refusal(what, message.answer()));
+                }
                 if let Some(slot @ None) = answers.get_mut(at) {
                     *slot = Some(message.answer());
                     left -= 1;
                 }
             }
         }
-        Ok(answers)
+        Ok(answers.into_iter().flatten().collect())
     }
 
     /// Asks for a list and gives each of its messages to the closure; the closure is told by `None` to forget what it

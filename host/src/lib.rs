@@ -8,6 +8,8 @@
 //! |---|---|---|
 //! | [`netlink`] | links, addresses, routes; a watch that says "look again" | routes with our own protocol number |
 //! | [`rtnl`] | rtnetlink's objects as raw rows | any number of changes in one system call |
+//! | [`devices`] | devices by name and index | nothing |
+//! | [`ears`] | which of a NIC and its bridge the host hears | the same, atomically |
 //! | [`nft`] | one table, parsed | one script, atomically |
 //! | [`sysctl`] | one value, a list of ports | the same, with a record of what we added |
 //! | [`sockets`] | sockets by local port, with their process | nothing |
@@ -20,6 +22,8 @@
 //! Errors ([`Error`]) say what was attempted, on what, what the kernel or the tool answered, and what to do now.
 
 mod channel;
+pub mod devices;
+pub mod ears;
 pub mod error;
 pub mod memory;
 pub mod netlink;

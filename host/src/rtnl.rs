@@ -203,7 +203,7 @@ impl Socket {
             request.push(&mut bytes, sequence);
         }
         let answers = self.channel.exchange("change the network", &bytes, first, requests.len())?;
-        Ok(answers.into_iter().map(|answer| answer.and_then(Refused::of)).collect())
+        Ok(answers.into_iter().map(Refused::of).collect())
     }
 
     /// Sends one.
