@@ -39,9 +39,14 @@ impl Outcome {
 }
 
 impl Site {
-    /// The folder of journal and lock.
+    /// The folder given as `--state-dir`.
     pub fn state_dir(&self) -> PathBuf {
-        self.dir().join("uplink")
+        self.dir().join("state")
+    }
+
+    /// The journal.
+    pub fn journal_path(&self) -> PathBuf {
+        self.state_dir().join("uplink/journal.json")
     }
 
     /// `ovn-k8s-util` with a line of words; the first is the sub-command.
@@ -88,7 +93,7 @@ impl Site {
 
     /// What the journal says its state is; `none` where there is no journal.
     pub fn journal_state(&self) -> Result<String> {
-        let path = self.state_dir().join("journal.json");
+        let path = self.journal_path();
         let text = match fs::read_to_string(&path) {
             Ok(text) => text,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok("none".to_owned()),
@@ -109,6 +114,25 @@ impl Site {
             }
             Ok(true)
         })
+    }
+
+    /// Process ids inside the node whose command line holds a word: not of the machine's, nor of other sites.
+    pub fn processes(&self, word: &str) -> Result<Vec<u32>> {
+        let own = self.node().enter(|| fs::read_link("/proc/thread-self/ns/net"))??;
+        let here = |id: &u32| {
+            let folder = Path::new("/proc").join(id.to_string());
+            let line = fs::read(folder.join("cmdline")).unwrap_or_default();
+            String::from_utf8_lossy(&line).contains(word)
+                && fs::read_link(folder.join("ns/net")).is_ok_and(|namespace| namespace == own)
+        };
+        let all = fs::read_dir("/proc").context("listing processes")?.flatten();
+        let ids = all.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+        Ok(ids.filter(here).collect())
+    }
+
+    /// Waits until no dead-man runs.
+    pub fn wait_until_disarmed(&self) -> Result<()> {
+        wait_until("the dead-man to leave", || Ok(self.processes("uplink-deadman")?.is_empty()))
     }
 
     /// The built binary under one of its names.

@@ -115,7 +115,11 @@ impl State {
         let facts = self.facts.iter().filter(|(subject, about, text)| {
             subjects.contains(subject) && (about == device || text.contains(&quoted))
         });
-        let facts = facts.map(|(subject, _, text)| (*subject, String::new(), text.replace(&quoted, "\"*\"")));
+        // A label begins with the device's name.
+        let label = format!("\"{device}:");
+        let facts = facts.map(|(subject, _, text)| {
+            (*subject, String::new(), text.replace(&quoted, "\"*\"").replace(&label, "\"*:"))
+        });
         Self { facts: facts.collect() }
     }
 

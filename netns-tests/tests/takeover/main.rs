@@ -1,3 +1,12 @@
 //! The uplink takeover from outside: the built binary, real traffic, faults at every step.
 
+mod bench;
+mod carried;
+mod crash;
+mod deadman;
+mod faults;
+mod halves;
 mod lab;
+mod proxy;
+mod refused;
+mod traffic;

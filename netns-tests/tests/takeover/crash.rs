@@ -1,0 +1,152 @@
+//! Killed after every step, forwards and in undo; with the switch dead; with switch and database dead.
+//!
+//! Whatever was killed when: the node is reachable and reaches out in both families, its state is what it was, TCP
+//! connections of before go on.
+
+use std::time::Instant;
+
+use anyhow::{Context, Result, ensure};
+use netns_tests::takeover::{Site, State, nic::BRIDGE, switch::Daemon};
+
+use crate::bench::{BACK, Bench, THERE};
+
+/// The steps forwards, in their order.
+const STEPS: [&str; 15] = [
+    "journal",
+    "bridge-tx",
+    "bridge",
+    "guard-b",
+    "link-up",
+    "addresses",
+    "neighbours",
+    "port-tx",
+    "ofport",
+    "proven",
+    "ears",
+    "routes",
+    "old-off",
+    "verify",
+    "commit",
+];
+
+/// The steps of undo.
+const UNDO: [&str; 7] = ["u-addr", "u-routes", "u-ears", "u-old-off", "u-down", "u-ovsdb", "u-guard"];
+
+/// Who else dies with the one at work.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum AlsoDead {
+    Nobody,
+    Switch,
+    SwitchAndDatabase,
+}
+
+impl AlsoDead {
+    fn strike(self, site: &Site) -> Result<()> {
+        if self != Self::Nobody {
+            site.kill(Daemon::Switch)?;
+        }
+        if self == Self::SwitchAndDatabase {
+            site.kill(Daemon::Database)?;
+        }
+        Ok(())
+    }
+}
+
+/// Runs a case and says how it went, so that a failure far down the table is found by its line.
+fn told(what: &str, case: impl FnOnce() -> Result<()>) -> Result<()> {
+    let start = Instant::now();
+    let outcome = case();
+    println!("{:6} {:6.1?} {what}", if outcome.is_ok() { "ok" } else { "FAILED" }, start.elapsed());
+    outcome.with_context(|| what.to_owned())
+}
+
+fn every_step(also: AlsoDead) -> Result<()> {
+    let bench = Bench::set_up(Site::usual()?)?;
+    for step in STEPS {
+        told(&format!("killed after {step}, also dead: {also:?}"), || forward(&bench, step, also))
+            .with_context(|| bench.site.diagnosis())?;
+    }
+    bench.finish()
+}
+
+/// One line of the table: killed after a step on the way there.
+fn forward(bench: &Bench, step: &str, also: AlsoDead) -> Result<()> {
+    let site = &bench.site;
+    let halted = site.run_until_held(THERE, step, "")?;
+    if also == AlsoDead::Nobody {
+        // Every state between two steps works.
+        site.wait_until_reachable().context("while it was held")?;
+    }
+    also.strike(site)?;
+    halted.kill()?;
+    if step == "commit" {
+        // Nothing to undo any more: management is where it was wanted, and works as soon as the switch does.
+        site.restart_daemons()?;
+        bench.is_on_the_bridge()?;
+        site.run(BACK)?.expect_ok()?;
+        return bench.is_as_before();
+    }
+    site.wait_until_reachable().context("after undo")?;
+    site.wait_until_closed()?;
+    if also != AlsoDead::Nobody {
+        let settled = bench.before.without(BRIDGE);
+        netns_tests::lab::process::wait_until("the state of before, but for a dead bridge", || {
+            State::of(site)?.without(BRIDGE).expect(&settled).map(|()| true)
+        })?;
+        site.wait_until_disarmed()?;
+        site.restart_daemons()?;
+        site.run("settle")?.expect_ok()?;
+    }
+    bench.is_as_before()
+}
+
+#[test]
+fn killed_after_every_step() -> Result<()> {
+    every_step(AlsoDead::Nobody)
+}
+
+#[test]
+fn killed_after_every_step_with_the_switch_dead() -> Result<()> {
+    every_step(AlsoDead::Switch)
+}
+
+#[test]
+fn killed_after_every_step_with_both_daemons_dead() -> Result<()> {
+    every_step(AlsoDead::SwitchAndDatabase)
+}
+
+/// Undo itself is killed after each of its steps; another undo finishes it.
+#[test]
+fn undo_is_killed_after_every_step() -> Result<()> {
+    let bench = Bench::set_up(Site::usual()?)?;
+    let site = &bench.site;
+    for step in UNDO {
+        for from in ["neighbours", "old-off"] {
+            told(&format!("killed after {from}, its undo after {step}"), || {
+                let outcome = site.run_with_fault(THERE, &format!("{from}:kill,{step}:kill"))?;
+                ensure!(!outcome.ok, "it lived: {outcome:?}");
+                site.wait_until_disarmed()?;
+                site.wait_until_reachable().context("between undo and undo")?;
+                site.run("settle")?.expect_ok()?;
+                bench.is_as_before()
+            })
+            .with_context(|| site.diagnosis())?;
+        }
+    }
+    bench.finish()
+}
+
+/// A step that fails: the one at work undoes, itself, and says so.
+#[test]
+fn every_step_fails() -> Result<()> {
+    let bench = Bench::set_up(Site::usual()?)?;
+    for step in STEPS.into_iter().filter(|step| *step != "commit") {
+        told(&format!("failed after {step}"), || {
+            let outcome = bench.site.run_with_fault(THERE, &format!("{step}:fail"))?;
+            ensure!(!outcome.ok && !outcome.said.trim().is_empty(), "{outcome:?}");
+            bench.is_as_before()
+        })
+        .with_context(|| bench.site.diagnosis())?;
+    }
+    bench.finish()
+}
