@@ -90,6 +90,7 @@ impl Site {
              link set node master fabric up\nlink set out up\n\
              addr add {}/24 dev fabric\naddr add {}/24 dev fabric\n\
              addr add {}/64 dev fabric nodad\naddr add {}/64 dev fabric nodad\n\
+             route add fd00:18::/32 dev fabric\n\
              addr add {}/24 dev out\naddr add {}/64 dev out nodad\n",
             low.v4, high.v4, low.v6, high.v6, far.v4, far.v6
         ))?;

@@ -29,15 +29,15 @@ const ROWS: &[(&str, &str)] = &[
          addr add 10.79.0.1/24 dev eth0 metric 50\n\
          addr add 10.80.0.1/24 brd 10.80.0.255 dev eth0 label eth0:x\n\
          addr add 10.81.0.1/32 dev eth0\n\
-         addr add 2001:db8:b::1/64 dev eth0 home nodad\n\
-         addr add 2001:db8:c::1/64 dev eth0 noprefixroute nodad\n\
-         addr add 2001:db8:d::1/128 dev eth0 nodad\n",
+         addr add fd00:18:0:b::1/64 dev eth0 home nodad\n\
+         addr add fd00:18:0:c::1/64 dev eth0 noprefixroute nodad\n\
+         addr add fd00:18:0:d::1/128 dev eth0 nodad\n",
     ),
     (
         "lifetimes",
         "addr add 10.82.0.1/24 dev eth0 valid_lft 3600 preferred_lft 1800\n\
-         addr add 2001:db8:a::5/64 dev eth0 valid_lft 3600 preferred_lft 1800 mngtmpaddr nodad\n\
-         addr add 2001:db8:e::5/64 dev eth0 valid_lft 3600 preferred_lft 0 nodad\n",
+         addr add fd00:18:0:a::5/64 dev eth0 valid_lft 3600 preferred_lft 1800 mngtmpaddr nodad\n\
+         addr add fd00:18:0:e::5/64 dev eth0 valid_lft 3600 preferred_lft 0 nodad\n",
     ),
     (
         "nexthop objects, single and in groups",
