@@ -116,6 +116,18 @@ pub enum Error {
         /// What the kernel answered.
         source: io::Error,
     },
+    /// A process could not be watched or ended.
+    #[error(
+        "cannot {attempted} process {pid}: {source}; this needs Linux 5.3 or later, and root for others' processes"
+    )]
+    Process {
+        /// What was attempted.
+        attempted: &'static str,
+        /// The process.
+        pid: u32,
+        /// What the kernel answered.
+        source: io::Error,
+    },
 }
 
 impl Error {

@@ -14,6 +14,7 @@
 //! | [`sysctl`] | one value, a list of ports | the same, with a record of what we added |
 //! | [`sockets`] | sockets by local port, with their process | nothing |
 //! | [`memory`] | nothing | gives free memory back to the kernel |
+//! | [`pidfd`] | the end of a process | ends it; keeps descriptors from what is started |
 //! | [`netns`] | nothing | runs a closure inside a namespace |
 //!
 //! What it never does: it never deletes what has no mark of ours (a route's protocol number, our nft table, our
@@ -29,6 +30,7 @@ pub mod memory;
 pub mod netlink;
 pub mod netns;
 pub mod nft;
+pub mod pidfd;
 pub mod ports;
 pub mod rtnl;
 pub mod sockets;
