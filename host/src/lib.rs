@@ -12,7 +12,10 @@
 //! | [`ears`] | which of a NIC and its bridge the host hears | the same, atomically |
 //! | [`nft`] | one table, parsed | one script, atomically |
 //! | [`sysctl`] | one value, a list of ports | the same, with a record of what we added |
+//! | [`interface_sysctls`] | all sysctls of a device | the same |
 //! | [`sockets`] | sockets by local port, with their process | nothing |
+//! | [`pidfd`] | whether a process lives | signals |
+//! | [`boot`] | which boot this is | nothing |
 //! | [`memory`] | nothing | gives free memory back to the kernel |
 //! | [`pidfd`] | the end of a process | ends it; keeps descriptors from what is started |
 //! | [`netns`] | nothing | runs a closure inside a namespace |
@@ -22,10 +25,12 @@
 //!
 //! Errors ([`Error`]) say what was attempted, on what, what the kernel or the tool answered, and what to do now.
 
+pub mod boot;
 mod channel;
 pub mod devices;
 pub mod ears;
 pub mod error;
+pub mod interface_sysctls;
 pub mod memory;
 pub mod netlink;
 pub mod netns;
