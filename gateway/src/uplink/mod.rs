@@ -17,6 +17,9 @@
 //! |---|---|
 //! | [`util`] | `ovn-k8s-util`: the command line |
 //! | [`options`] | what the command line asks for, as a value |
+//! | [`observe`] | what is on the node, as far as people have to know |
+//! | [`plan`] | what would be done, and what stands against it: pure |
+//! | [`managers`] | the host's network managers and DHCP clients, and how they are handed over |
 //! | [`rows`] | what a device carries, as the kernel's own rows |
 //! | [`moves`] | what to say to the kernel so that another device carries it: pure |
 //! | [`journal`] | what has to be put back, on the disk before anything is touched; the lock |
@@ -34,8 +37,11 @@
 pub mod deadman;
 pub mod error;
 pub mod journal;
+pub mod managers;
 pub mod moves;
+pub mod observe;
 pub mod options;
+pub mod plan;
 pub mod rows;
 pub mod switch;
 pub mod util;
