@@ -92,6 +92,11 @@ impl FlowReport {
         later.map(|(_, count)| count.saturating_sub(1) as usize).sum()
     }
 
+    /// When the first answer after a moment came.
+    pub fn first_answer_after(&self, from: Moment) -> Option<Moment> {
+        self.answers.iter().map(|(_, at)| *at).find(|at| *at > from)
+    }
+
     /// The longest time without an answer.
     pub fn gap(&self) -> Duration {
         self.gap_between(Moment(i64::MIN), Moment(i64::MAX))

@@ -153,12 +153,19 @@ fn request(client: &Client, sent: &mut Sent, owed: &mut usize, orders: &Orders) 
                         count.store(sent.bytes, Ordering::Relaxed);
                     }
                 }
-                Err(error) if error.kind() == ErrorKind::WouldBlock => {}
+                Err(error) if passes(&error) => {}
                 Err(error) => sent.died = sent.died.take().or_else(|| Some(format!("writing: {error}"))),
             }
         }
     }
     sent.times.push(at);
+}
+
+/// Nothing to read or no room now, or no way there at this moment: TCP goes on by itself, or is told as dead in the end
+/// because its bytes never came back.
+fn passes(error: &std::io::Error) -> bool {
+    use ErrorKind::{HostUnreachable, Interrupted, NetworkUnreachable, WouldBlock};
+    matches!(error.kind(), WouldBlock | Interrupted | HostUnreachable | NetworkUnreachable)
 }
 
 /// Receives answers and echoes requests until told to end.
@@ -255,7 +262,7 @@ fn answers(client: &Client, received: &mut Received, orders: &Orders) {
                     received.answers.push((0, Moment::now()));
                     count(length as u64);
                 }
-                Err(error) if error.kind() == ErrorKind::WouldBlock => {}
+                Err(error) if passes(&error) => {}
                 Err(error) => {
                     received.died = Some(format!("reading: {error}"));
                     thread::sleep(Duration::from_micros(200));
@@ -283,7 +290,7 @@ fn echo(server: &mut Server) {
             match stream.read(&mut buffer) {
                 Ok(0) => thread::sleep(Duration::from_micros(200)),
                 Ok(length) => *owed += length,
-                Err(error) if error.kind() == ErrorKind::WouldBlock => {}
+                Err(error) if passes(&error) => {}
                 Err(error) => {
                     *died = Some(format!("the answering end, reading: {error}"));
                     thread::sleep(Duration::from_micros(200));
