@@ -75,6 +75,14 @@ pub enum Error {
         /// Its process, where that is known.
         pid: Option<u32>,
     },
+    /// It failed on the way, and was turned back.
+    #[error("{why}; {what}")]
+    Undone {
+        /// Why.
+        why: Box<Error>,
+        /// What became of it.
+        what: &'static str,
+    },
 }
 
 fn by(pid: Option<u32>) -> String {

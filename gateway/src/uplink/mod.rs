@@ -36,6 +36,7 @@
 
 pub mod deadman;
 pub mod error;
+pub mod fault;
 pub mod journal;
 pub mod managers;
 pub mod moves;
@@ -43,7 +44,13 @@ pub mod observe;
 pub mod options;
 pub mod plan;
 pub mod rows;
+pub mod settings;
+pub mod steps;
 pub mod switch;
+pub mod transaction;
+pub mod turn;
+pub mod undo;
 pub mod util;
+pub mod verify;
 
 pub use error::{Error, Result};

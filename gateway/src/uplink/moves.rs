@@ -21,9 +21,13 @@ use host::rtnl::neighbour::Neighbour;
 use host::rtnl::nexthop::Nexthop;
 use host::rtnl::route::{Key, Route};
 use host::rtnl::rule::Rule;
-use host::rtnl::{Move, Request, Row};
+use host::rtnl::{Family, Move, Request, Row};
 
 use super::rows::{DeviceRows, Network};
+
+// linux/if_addr.h
+const IFA_FLAGS: u16 = 8;
+const NODAD: u32 = 0x02;
 
 /// Addresses that B lacks, in A's order: who comes first in a network is its primary (inet_insert_ifa()). Those that the
 /// kernel made up for privacy are not carried: it makes its own.
@@ -32,7 +36,27 @@ pub fn addresses(from: &DeviceRows, on: &DeviceRows, way: &Move) -> Vec<Request>
     let there: HashSet<_> = on.addresses().iter().map(Address::key).collect();
     let lacking =
         from.addresses().into_iter().filter(|one| !one.is_temporary() && !there.contains(&one.key()));
-    lacking.map(|address| Request::replace(address.on(way))).collect()
+    lacking.flat_map(|address| added(&address, way)).collect()
+}
+
+/// An address on the other device, at once usable; then once more, to ask for duplicates at a later time as it did on
+/// its own (inet6_addr_modify() changes the flag without asking now).
+fn added(address: &Address, way: &Move) -> Vec<Request> {
+    let row = address.on(way);
+    let mut requests = vec![Request::replace(row.clone())];
+    if address.family() == Family::V6 && address.flags() & NODAD == 0 {
+        let mut asking = row;
+        let flags = asking.attribute(IFA_FLAGS).and_then(|value| value.first_chunk().copied());
+        let flags = flags.map_or(0, u32::from_ne_bytes) & !NODAD;
+        for attribute in asking.attributes.iter_mut().filter(|found| found.number() == IFA_FLAGS) {
+            attribute.value = flags.to_ne_bytes().to_vec();
+        }
+        if let Some(byte) = asking.header.get_mut(2) {
+            *byte = (flags & 0xff) as u8;
+        }
+        requests.push(Request::replace(asking));
+    }
+    requests
 }
 
 /// Neighbours that B does not know, and entries that answer for others.

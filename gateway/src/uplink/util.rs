@@ -7,6 +7,7 @@ use std::process::ExitCode;
 use clap::Parser;
 
 use super::error::{Error, Result};
+use super::transaction;
 use crate::helper::flags::Stop;
 
 mod args;
@@ -38,11 +39,21 @@ fn refuse(line: &str) -> ExitCode {
 }
 
 fn run(args: &UtilArgs) -> Result<()> {
-    let (_, word) = match &args.command {
-        Command::NicsToBridge(there) => (Some(&there.run), "nics-to-bridge"),
-        Command::BridgeToNics(back) => (Some(&back.run), "bridge-to-nics"),
-        Command::Settle(_) => (None, "settle"),
-        Command::Confirm(_) => (None, "confirm"),
+    let report = match &args.command {
+        Command::NicsToBridge(there) => transaction::nics_to_bridge(&there.interfaces, &there.options()?)?,
+        Command::BridgeToNics(back) => transaction::bridge_to_nics(&back.bridges, &back.run.options()?)?,
+        Command::Settle(_) => {
+            return Err(Error::refused("settle is not built into this version", "use a later one"));
+        }
+        Command::Confirm(_) => {
+            return Err(Error::refused("confirm is not built into this version", "use a later one"));
+        }
     };
-    Err(Error::refused(format!("{word} is not built into this version"), "use a later one"))
+    for warning in &report.warnings {
+        eprintln!("{PROGRAM}: {warning}");
+    }
+    for line in &report.lines {
+        println!("{line}");
+    }
+    Ok(())
 }

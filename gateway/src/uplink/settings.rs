@@ -1,0 +1,88 @@
+//! A device's settings beside its rows: sysctls, receive offloads, the root qdisc.
+
+use std::collections::BTreeMap;
+
+use host::interface_sysctls;
+use host::rtnl::qdisc::Qdisc;
+use host::rtnl::{Device, Family, Kind, Request, Row, Socket};
+
+use super::error::Result;
+use super::options::Datapath;
+use super::rows::DeviceRows;
+
+/// What the bridge needs whatever the NIC has: no link-local address of its own making, and neighbours that outlive
+/// ovs-vswitchd (its device loses its carrier with it).
+const OF_A_BRIDGE: [(&str, &str); 3] = [
+    ("ipv6/conf/addr_gen_mode", "1"),
+    ("ipv4/conf/arp_evict_nocarrier", "0"),
+    ("ipv6/conf/ndisc_evict_nocarrier", "0"),
+];
+
+/// Looks at a device's settings and puts them to its rows.
+pub fn observe(socket: &Socket, rows: &mut DeviceRows) -> Result<()> {
+    rows.sysctls = interface_sysctls::read(&rows.device.name)?;
+    rows.qdisc = root_qdisc(socket, &rows.device)?;
+    Ok(())
+}
+
+/// The root qdisc that somebody put on a device.
+fn root_qdisc(socket: &Socket, device: &Device) -> Result<Option<Row>> {
+    let all = socket.dump(Kind::Qdisc, Family::V4)?;
+    let mut own = all.iter().filter_map(Qdisc::of).filter(|qdisc| qdisc.device() == device.index);
+    Ok(own.find(|qdisc| qdisc.is_root() && !qdisc.is_default()).map(|qdisc| qdisc.row().clone()))
+}
+
+/// The sysctls to write on a bridge, in order, so that it behaves as the NIC did: those that differ.
+#[must_use]
+pub fn for_bridge(
+    nic: &BTreeMap<String, String>,
+    bridge: &BTreeMap<String, String>,
+    datapath: Datapath,
+) -> Vec<(String, String)> {
+    let owned = |(key, value): (&str, &str)| (key.to_owned(), value.to_owned());
+    let mut values: Vec<(String, String)> =
+        interface_sysctls::carried(nic, bridge).into_iter().map(owned).collect();
+    let mut own = OF_A_BRIDGE.to_vec();
+    if datapath == Datapath::System {
+        // Between port and routes frames come in by the bridge while the routes still name the NIC; the larger of
+        // `all` and the device's counts.
+        own.push(("ipv4/conf/rp_filter", "2"));
+    }
+    values.retain(|(key, _)| own.iter().all(|(name, _)| name != key));
+    own.retain(|(key, value)| bridge.get(*key).is_some_and(|present| present != value));
+    values.extend(own.into_iter().map(owned));
+    values
+}
+
+/// Writes sysctls; what the kernel does not take is told.
+pub fn write(device: &str, values: &[(String, String)]) -> Vec<String> {
+    let values = values.iter().map(|(key, value)| (key.as_str(), value.as_str()));
+    interface_sysctls::write_all(device, values).iter().map(ToString::to_string).collect()
+}
+
+/// Puts a NIC's settings back, as far as they are not as they were. What cannot be put back is told.
+pub fn restore(socket: &Socket, nic: &Device, was: &DeviceRows) -> Vec<String> {
+    let mut troubles = Vec::new();
+    match interface_sysctls::read(&nic.name) {
+        Ok(now) => {
+            let refused =
+                interface_sysctls::write_all(&nic.name, interface_sysctls::restored(&was.sysctls, &now));
+            troubles.extend(refused.iter().map(ToString::to_string));
+        }
+        Err(error) => troubles.push(error.to_string()),
+    }
+    if let Err(error) = restore_qdisc(socket, nic, was) {
+        troubles.push(error.to_string());
+    }
+    troubles
+}
+
+fn restore_qdisc(socket: &Socket, nic: &Device, was: &DeviceRows) -> Result<()> {
+    let Some(row) = was.qdisc.as_ref() else { return Ok(()) };
+    let now = root_qdisc(socket, nic)?;
+    let same = |row: &Row| Qdisc::of(row).map(|qdisc| qdisc.essence());
+    if now.as_ref().and_then(same) != same(row) {
+        socket.apply(&Request::replace(row.clone()))?;
+    }
+    Ok(())
+}

@@ -1,0 +1,146 @@
+//! The steps of a takeover and of its undo, as data: what is done in which order, and under which name.
+
+use std::fmt;
+
+use super::options::{Datapath, Direction};
+
+/// One step, for all uplinks of a run. The names stand in logs, fault points and the operator's page.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Step {
+    /// What has to be put back is on the disk, and the dead-man is armed.
+    Journal,
+    /// The bridge is in the switch's database, its own device only.
+    BridgeTx,
+    /// The bridge's device is there, with the NIC's MAC address.
+    Bridge,
+    /// The bridge's device is deaf.
+    GuardB,
+    /// It has the NIC's settings, and is up.
+    LinkUp,
+    /// It has the NIC's addresses.
+    Addresses,
+    /// It knows the NIC's neighbours.
+    Neighbours,
+    /// The NIC is a port, in the database.
+    PortTx,
+    /// The NIC is a port of the datapath.
+    Ofport,
+    /// A next hop answers through the bridge.
+    Proven,
+    /// The bridge is listened to, the NIC is not.
+    Ears,
+    /// The routes name the bridge.
+    Routes,
+    /// The NIC has no addresses any more.
+    OldOff,
+    /// All is as it was, on the bridge, and works.
+    Verify,
+    /// The journal says so.
+    Commit,
+}
+
+/// One step towards the NIC: of an undo, and of the way back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Homeward {
+    /// The NIC has the addresses.
+    Addresses,
+    /// The routes name the NIC.
+    Routes,
+    /// The NIC is listened to.
+    Ears,
+    /// The bridge has no addresses any more.
+    OldOff,
+    /// The bridge's device is down.
+    Down,
+    /// The switch's database has nothing of ours any more.
+    Ovsdb,
+    /// The guard is gone, the NIC has its settings again.
+    Guard,
+}
+
+/// Forwards, on a datapath.
+pub fn forwards(datapath: Datapath) -> &'static [Step] {
+    use Step::{
+        Addresses, Bridge, BridgeTx, Commit, Ears, GuardB, Journal, LinkUp, Neighbours, Ofport, OldOff,
+        PortTx, Proven, Routes, Verify,
+    };
+    match datapath {
+        Datapath::Netdev => &[
+            Journal, BridgeTx, Bridge, GuardB, LinkUp, Addresses, Neighbours, PortTx, Ofport, Proven, Ears,
+            Routes, OldOff, Verify, Commit,
+        ],
+        // The kernel gives the NIC's frames to the bridge as soon as it is a port: the mouth follows at once, and the
+        // proof comes after it.
+        Datapath::System => &[
+            Journal, BridgeTx, Bridge, LinkUp, Addresses, Neighbours, PortTx, Ofport, Routes, OldOff, Proven,
+            Verify, Commit,
+        ],
+    }
+}
+
+/// Management goes to the NIC.
+pub const TO_NIC: [Homeward; 4] = [Homeward::Addresses, Homeward::Routes, Homeward::Ears, Homeward::OldOff];
+
+/// What was built goes away.
+pub const CLEAR: [Homeward; 3] = [Homeward::Down, Homeward::Ovsdb, Homeward::Guard];
+
+impl Step {
+    /// Its name.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Journal => "journal",
+            Self::BridgeTx => "bridge-tx",
+            Self::Bridge => "bridge",
+            Self::GuardB => "guard-b",
+            Self::LinkUp => "link-up",
+            Self::Addresses => "addresses",
+            Self::Neighbours => "neighbours",
+            Self::PortTx => "port-tx",
+            Self::Ofport => "ofport",
+            Self::Proven => "proven",
+            Self::Ears => "ears",
+            Self::Routes => "routes",
+            Self::OldOff => "old-off",
+            Self::Verify => "verify",
+            Self::Commit => "commit",
+        }
+    }
+}
+
+impl Homeward {
+    /// Its name, in an undo and in the way back.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Addresses => "u-addr",
+            Self::Routes => "u-routes",
+            Self::Ears => "u-ears",
+            Self::OldOff => "u-old-off",
+            Self::Down => "u-down",
+            Self::Ovsdb => "u-ovsdb",
+            Self::Guard => "u-guard",
+        }
+    }
+}
+
+impl fmt::Display for Step {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+impl fmt::Display for Homeward {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// Where management is to be after a run, for what is said to people.
+#[must_use]
+pub fn target(direction: Direction) -> &'static str {
+    match direction {
+        Direction::There => "the bridge",
+        Direction::Back => "the NIC",
+    }
+}

@@ -1,0 +1,160 @@
+//! The takeover and the way back, as transactions on the node's network.
+//!
+//! ```text
+//! nics-to-bridge   look -> refuse or print -> lock -> journal, dead-man -> steps -> verify -> commit
+//! bridge-to-nics   look -> refuse or print -> lock -> journal, dead-man -> the NIC's side -> verify -> clear -> commit
+//! ```
+//!
+//! The steps are data ([`super::steps`]); one loop runs them. One that fails turns everything back, by the same undo
+//! that the dead-man runs when this process is gone. Several NICs are one journal: all or none.
+
+use std::time::{Duration, Instant};
+
+use host::ears::Ears;
+use host::rtnl::link::Link;
+use host::rtnl::{Device, Kind, Socket};
+
+use super::error::{Error, Result};
+use super::fault;
+use super::journal::{Folder, Journal, Lock, Nic, State, Uplink};
+use super::options::{Datapath, Direction, Options};
+use super::rows::{DeviceRows, Network};
+use super::settings;
+use super::switch::{Held, Seen, Switch, Wanted};
+use super::undo::{self, Undone};
+
+mod back;
+mod there;
+
+pub use back::bridge_to_nics;
+pub use there::nics_to_bridge;
+
+/// How long another run is waited for.
+const LOCK: Duration = Duration::from_secs(2);
+/// How long the switch's database may take to be reached, and to be read.
+const CONNECT: Duration = Duration::from_secs(2);
+/// How often a device is looked at that is to come up.
+const LOOK: Duration = Duration::from_millis(1);
+/// From here on somebody at a terminal wants to know where we are.
+const SILENCE: Duration = Duration::from_secs(1);
+
+/// What a run came to.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Report {
+    /// What was done, for people.
+    pub lines: Vec<String>,
+    /// What did not come out as wanted, and is not worth turning back for.
+    pub warnings: Vec<String>,
+    /// Every step with when it was done.
+    pub steps: Vec<(&'static str, Duration)>,
+}
+
+/// The bridge of a NIC.
+#[must_use]
+pub fn bridge_of(nic: &str) -> String {
+    format!("br{nic}")
+}
+
+/// What a run works with.
+struct Run<'o> {
+    options: &'o Options,
+    socket: Socket,
+    switch: Switch,
+    lock: Lock,
+    journal: Journal,
+    started: Instant,
+    deadline: Instant,
+    report: Report,
+}
+
+impl<'o> Run<'o> {
+    /// Everything looked at and nothing changed; the lock is held.
+    fn new(options: &'o Options, started: Instant) -> Result<(Self, Seen, Network)> {
+        let socket = Socket::open()?;
+        let network = Network::observe(&socket)?;
+        let mut switch = Switch::connect(&options.db, CONNECT)?;
+        let seen = switch.observe(Instant::now() + CONNECT)?;
+        let lock = Folder::below(&options.state_dir).lock(LOCK)?;
+        if let Some(journal) = lock.folder().journal()?
+            && journal.state == State::Open
+        {
+            return Err(Error::refused(
+                "an earlier run did not come to its end",
+                "`ovn-k8s-util settle` mends what it left; then run this again",
+            ));
+        }
+        let journal = Journal::begin(Direction::There, &options.db, Vec::new())?;
+        let report = Report::default();
+        let deadline = started + options.verify_timeout;
+        Ok((Self { options, socket, switch, lock, journal, started, deadline, report }, seen, network))
+    }
+
+    /// The journal to the disk; from here on somebody undoes, whatever happens to us.
+    fn arm(&mut self) -> Result<()> {
+        self.lock.begin(&self.journal)?;
+        Ok(())
+    }
+
+    /// The journal's last state; the dead-man leaves when it sees it.
+    fn close(&mut self, state: State) -> Result<()> {
+        self.lock.close(&mut self.journal, state)
+    }
+
+    /// A step is done.
+    fn done(&mut self, name: &'static str) -> Result<()> {
+        let so_far = self.started.elapsed();
+        self.report.steps.push((name, so_far));
+        if so_far > SILENCE {
+            eprintln!("{:>6} ms  {name}", so_far.as_millis());
+        }
+        fault::after(name)?;
+        if Instant::now() > self.deadline {
+            return Err(Error::failed(
+                "finish in time",
+                format!("{name} was done after {} ms", so_far.as_millis()),
+                "give it longer with --verify-timeout",
+            ));
+        }
+        Ok(())
+    }
+
+    /// Turns everything back, and says why.
+    fn undo(mut self, why: Error) -> Error {
+        let Undone { troubles, pending } = undo::run(&self.lock, &mut self.journal);
+        for trouble in &troubles {
+            eprintln!("undoing: {trouble}");
+        }
+        let what = if pending {
+            "the node is as before but for the bridge's row in the switch's database: `ovn-k8s-util settle` when it answers"
+        } else if troubles.is_empty() {
+            "everything was turned back; the node is as before"
+        } else {
+            "turned back as far as it went; `ovn-k8s-util settle` tries the rest again"
+        };
+        Error::Undone { why: Box::new(why), what }
+    }
+}
+
+/// Waits until a device is there and has the MAC address.
+fn device_with_mac(socket: &Socket, name: &str, mac: [u8; 6], deadline: Instant) -> Result<Device> {
+    loop {
+        let links = socket.dump(Kind::Link, host::rtnl::Family::V4)?;
+        let found = links.iter().filter_map(Link::of).find(|link| link.name() == name);
+        match found {
+            Some(link) if link.mac() == Some(mac) => return Ok(link.device()),
+            _ if Instant::now() < deadline => std::thread::sleep(LOOK),
+            _ => {
+                return Err(Error::failed(
+                    format!("get {name} from ovs-vswitchd"),
+                    "its device has not come up with the NIC's MAC address",
+                    "its log says why",
+                ));
+            }
+        }
+    }
+}
+
+/// A MAC address as people write it.
+fn mac_text(mac: [u8; 6]) -> String {
+    mac.map(|byte| format!("{byte:02x}")).join(":")
+}

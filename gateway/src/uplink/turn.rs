@@ -1,0 +1,225 @@
+//! The two turns: which device is listened to (the ears), and which one the routes name (the mouth).
+//!
+//! [`Way`] carries what one device carries over to another, in parts that the takeover, its undo and the way back put
+//! between their own steps; [`to_bridge`] and [`to_nic`] are the whole of it, for a failover. Each part looks at the
+//! world right before it writes, so that what somebody else added meanwhile is carried, too, and a part that was done
+//! (or died half done) can be done again. Nothing is kept between parts but what the caller wants besides.
+
+use std::time::Duration;
+
+use host::ears::{Ears, Listening};
+use host::rtnl::{Device, Kind, Move, Refused, Request, Socket, Verb};
+
+use nix::errno::Errno;
+
+use super::error::Result;
+use super::moves;
+use super::rows::{DeviceRows, Network};
+
+/// How long both devices are listened to on the way back: frames that the NIC's guard refused are still inside the
+/// switch then.
+pub const OVERLAP: Duration = Duration::from_millis(3);
+
+/// How the kernel says that it does not see a gateway.
+const UNREACHABLE: [Errno; 3] = [Errno::ENETUNREACH, Errno::EHOSTUNREACH, Errno::EINVAL];
+
+/// One uplink, for a turn outside of a takeover.
+#[derive(Debug)]
+pub struct Context<'a> {
+    /// The kernel.
+    pub socket: &'a Socket,
+    /// The NIC.
+    pub nic: Device,
+    /// The bridge.
+    pub bridge: Device,
+    /// The guard; none on the kernel datapath, where the port's addition turned the ears.
+    pub ears: Option<&'a Ears>,
+}
+
+/// What the kernel refused on the way, in words; everything else is done.
+pub type Refusals = Vec<String>;
+
+/// Management onto the bridge: ears, then mouth. The way through the bridge has been proved before.
+pub fn to_bridge(context: &Context<'_>) -> Result<Refusals> {
+    let way = Way::new(context.socket, &context.nic, &context.bridge);
+    let mut refused = way.prepare()?;
+    listen(context.ears, Listening::Bridge)?;
+    refused.extend(way.mouth()?);
+    refused.extend(way.old_off()?);
+    Ok(refused)
+}
+
+/// Management onto the NIC; works while the switch is dead.
+pub fn to_nic(context: &Context<'_>) -> Result<Refusals> {
+    let way = Way::new(context.socket, &context.bridge, &context.nic);
+    let mut refused = way.prepare()?;
+    refused.extend(way.mouth()?);
+    overlap(context.ears)?;
+    refused.extend(way.old_off()?);
+    Ok(refused)
+}
+
+/// Listens to the NIC, and for a moment to both.
+pub fn overlap(ears: Option<&Ears>) -> Result<()> {
+    if ears.is_some() {
+        listen(ears, Listening::Both)?;
+        std::thread::sleep(OVERLAP);
+        listen(ears, Listening::Nic)?;
+    }
+    Ok(())
+}
+
+fn listen(ears: Option<&Ears>, to: Listening) -> Result<()> {
+    match ears {
+        Some(ears) => Ok(ears.set(to)?),
+        None => Ok(()),
+    }
+}
+
+/// From one device onto another.
+#[derive(Debug)]
+pub struct Way<'a> {
+    socket: &'a Socket,
+    way: Move,
+    /// What the target should carry besides, as its own rows.
+    wanted: DeviceRows,
+    /// What of the other device's is its own and stays.
+    own: DeviceRows,
+}
+
+impl<'a> Way<'a> {
+    /// Everything that `from` carries goes onto `to`.
+    #[must_use]
+    pub fn new(socket: &'a Socket, from: &Device, to: &Device) -> Self {
+        let way = Move { from: from.clone(), to: to.clone() };
+        Self { socket, way, wanted: DeviceRows::none(to), own: DeviceRows::none(from) }
+    }
+
+    /// The target should carry this besides.
+    #[must_use]
+    pub fn wanting(mut self, rows: DeviceRows) -> Self {
+        self.wanted = rows;
+        self
+    }
+
+    /// This is `from`'s own, and stays.
+    #[must_use]
+    pub fn leaving(mut self, rows: DeviceRows) -> Self {
+        self.own = rows;
+        self
+    }
+
+    /// Addresses, neighbours, connected routes and twins of rules on the target. Interrupts nothing.
+    pub fn prepare(&self) -> Result<Refusals> {
+        let mut refused = self.addresses()?;
+        refused.extend(self.neighbours()?);
+        Ok(refused)
+    }
+
+    /// Addresses and the routes to their networks on the target.
+    pub fn addresses(&self) -> Result<Refusals> {
+        let network = Network::moving(self.socket)?;
+        let (target, on) = (self.target(&network), network.of(&self.way.to));
+        let mut refused = self.send(&moves::addresses(&target, &on, &self.here()))?;
+        // What the kernel made with the addresses is there now.
+        let on = Network::moving(self.socket)?.of(&self.way.to);
+        refused.extend(self.send(&moves::connected(&target, &on, &self.here()))?);
+        Ok(refused)
+    }
+
+    /// Neighbours and twins of rules on the target.
+    pub fn neighbours(&self) -> Result<Refusals> {
+        let network = Network::moving(self.socket)?;
+        let (target, on) = (self.target(&network), network.of(&self.way.to));
+        let mut requests = moves::neighbours(&target, &on, &self.here());
+        requests.extend(moves::rules(&target, &on, &self.here()));
+        // A neighbour that the kernel does not take is asked for when it is needed.
+        self.send(&requests)
+            .map(|refused| refused.into_iter().filter(|line| !line.contains("neighbour")).collect())
+    }
+
+    /// The turn of the mouth, in one `sendmsg`.
+    pub fn mouth(&self) -> Result<Refusals> {
+        let network = Network::moving(self.socket)?;
+        let mut refused = self.send(&moves::mouth(&self.source(&network), &network, &self.way))?;
+        refused.extend(self.mend(&self.wanted)?);
+        Ok(refused)
+    }
+
+    /// The other device's addresses away, and what stood there meanwhile; then the target is looked at once more:
+    /// routes may have gone with the address they named.
+    pub fn old_off(&self) -> Result<Refusals> {
+        let network = Network::moving(self.socket)?;
+        let source = self.source(&network);
+        let target = moves::union(&network.of(&self.way.to), &self.target(&network));
+        let mut requests = moves::addresses(&source, &network.of(&self.way.to), &self.way);
+        requests.extend(moves::mouth(&source, &network, &self.way));
+        requests.extend(moves::strip(&source));
+        let mut refused = self.send(&requests)?;
+        refused.extend(self.mend(&target)?);
+        Ok(refused)
+    }
+
+    /// Rules that were made as twins away from the other device.
+    pub fn untwin(&self) -> Result<Refusals> {
+        let network = Network::moving(self.socket)?;
+        let requests = moves::untwin(&self.source(&network), &network.of(&self.way.to), &self.way);
+        self.send(&requests)
+    }
+
+    /// What the target lacks of these.
+    pub fn mend(&self, wanted: &DeviceRows) -> Result<Refusals> {
+        if *wanted == DeviceRows::none(&self.way.to) {
+            return Ok(Vec::new());
+        }
+        self.send(&moves::missing(wanted, &Network::moving(self.socket)?))
+    }
+
+    /// What the target should carry.
+    fn target(&self, network: &Network) -> DeviceRows {
+        moves::union(&moves::moved(&self.source(network), &self.way), &self.wanted)
+    }
+
+    fn source(&self, network: &Network) -> DeviceRows {
+        moves::beyond(&network.of(&self.way.from), &self.own)
+    }
+
+    fn here(&self) -> Move {
+        Move { from: self.way.to.clone(), to: self.way.to.clone() }
+    }
+
+    /// Sends all at once. What is refused for the want of a way to its gateway is tried once more with the gateway
+    /// taken to be on the link.
+    fn send(&self, requests: &[Request]) -> Result<Refusals> {
+        let refused = self.sent(requests)?;
+        let (mut lines, mut again) = (Vec::new(), Vec::new());
+        for (request, refused) in refused {
+            let unreachable = UNREACHABLE.iter().any(|errno| *errno as i32 == refused.errno);
+            match moves::onlink(request).filter(|_| unreachable && request.verb != Verb::Delete) {
+                Some(changed) => again.push(changed),
+                None => lines.push(request.clone().refused(refused).to_string()),
+            }
+        }
+        let refused = self.sent(&again)?;
+        lines.extend(refused.into_iter().map(|(request, refused)| request.refused(refused).to_string()));
+        Ok(lines)
+    }
+
+    fn sent<'r>(&self, requests: &'r [Request]) -> Result<Vec<(&'r Request, Refused)>> {
+        if requests.is_empty() {
+            return Ok(Vec::new());
+        }
+        let answers = self.socket.batch(requests)?;
+        let refused = requests.iter().zip(answers).filter_map(|(request, answer)| Some((request, answer?)));
+        Ok(refused.filter(|(request, refused)| !is_as_good(request, refused)).collect())
+    }
+}
+
+/// What was to be made is there, what was to go is gone.
+fn is_as_good(request: &Request, refused: &Refused) -> bool {
+    match request.verb {
+        Verb::Delete => refused.is_gone(),
+        Verb::Replace => refused.is_there() && request.row.kind != Kind::Nexthop,
+        _ => refused.is_there(),
+    }
+}

@@ -1,0 +1,198 @@
+//! Management back to the NIC, from what the journal says and the kernel holds: the undo, and the way back.
+//!
+//! Network first, the switch's database last: neither of its daemons has to live, and nothing is executed. Every write
+//! is "put it so" or "take it away if it is there"; what fails is noted and nothing stops it, so it ends with as much
+//! put back as can be, and can be run again, or go on where another one was killed.
+
+use std::time::{Duration, Instant};
+
+use host::ears::Ears;
+use host::rtnl::{Device, Move, Socket, link};
+
+use super::error::{Error, Result};
+use super::fault;
+use super::journal::{Journal, Lock, State, Uplink};
+use super::moves;
+use super::options::Direction;
+use super::rows::{DeviceRows, Network};
+use super::settings;
+use super::steps::{CLEAR, Homeward, TO_NIC};
+use super::switch::{Held, Switch};
+use super::turn::{self, Way};
+
+/// How long the switch's database may take in an undo; after that the network is whole, and the rest waits.
+pub const DATABASE: Duration = Duration::from_secs(1);
+
+/// What came of it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Undone {
+    /// What could not be done, in words.
+    pub troubles: Vec<String>,
+    /// The switch's database still holds what is ours.
+    pub pending: bool,
+}
+
+/// Puts everything back and writes into the journal that it is. `journal` may be of a run that died anywhere, also in
+/// an undo.
+pub fn run(lock: &Lock, journal: &mut Journal) -> Undone {
+    let mut undone = Undone::default();
+    match Home::of(journal) {
+        Ok(mut home) => {
+            home.all(&TO_NIC, &mut undone.troubles);
+            home.all(&CLEAR, &mut undone.troubles);
+            undone.pending = home.pending;
+        }
+        Err(error) => undone.troubles.push(error.to_string()),
+    }
+    if let Err(error) = close(lock, journal, undone.pending) {
+        undone.troubles.push(error.to_string());
+    }
+    undone
+}
+
+/// The journal of a run that is back on the NIC.
+fn close(lock: &Lock, journal: &mut Journal, pending: bool) -> Result<()> {
+    if pending {
+        return lock.close(journal, State::UndoneOvsdbPending);
+    }
+    // What was kept of an earlier takeover is of no use: there is no bridge.
+    journal
+        .uplinks
+        .iter()
+        .filter(|uplink| !uplink.held.bridge)
+        .try_for_each(|uplink| lock.forget(&uplink.bridge))?;
+    // A way back is where it was to come, whoever brought it there.
+    let state = if journal.direction == Direction::Back { State::Committed } else { State::Undone };
+    lock.close(journal, state)
+}
+
+/// The way home of all uplinks of a journal.
+#[derive(Debug)]
+pub struct Home<'a> {
+    socket: Socket,
+    journal: &'a Journal,
+    /// The database was not reached.
+    pub pending: bool,
+}
+
+impl<'a> Home<'a> {
+    /// Of a journal.
+    pub fn of(journal: &'a Journal) -> Result<Self> {
+        Ok(Self { socket: Socket::open()?, journal, pending: false })
+    }
+
+    /// Does steps, each for all uplinks; what fails is noted.
+    pub fn all(&mut self, steps: &[Homeward], troubles: &mut Vec<String>) {
+        for &step in steps {
+            if step == Homeward::Ovsdb {
+                if let Err(error) = self.database() {
+                    self.pending = true;
+                    troubles.push(format!("{step}: {error}"));
+                }
+            } else {
+                for uplink in &self.journal.uplinks {
+                    match self.one(step, uplink) {
+                        Ok(refused) => troubles.extend(refused.iter().map(|line| format!("{step}: {line}"))),
+                        Err(error) => troubles.push(format!("{step} of {}: {error}", uplink.nic.name)),
+                    }
+                }
+            }
+            if let Err(error) = fault::after(step.name()) {
+                troubles.push(error.to_string());
+            }
+        }
+    }
+
+    fn one(&self, step: Homeward, uplink: &Uplink) -> Result<turn::Refusals> {
+        let network = Network::observe(&self.socket)?;
+        let nic = nic(&network, uplink)?;
+        let bridge = network.link(&uplink.bridge).map(host::rtnl::link::Link::device);
+        let ears = Ears::new(&uplink.nic.name, &uplink.bridge);
+        let way = || self.way(uplink, &nic, bridge.as_ref());
+        match step {
+            Homeward::Addresses => way().prepare(),
+            Homeward::Routes => way().mouth(),
+            Homeward::Ears if bridge.is_some() && ears.observe()?.is_some() => {
+                turn::overlap(Some(&ears)).map(|()| Vec::new())
+            }
+            // A guard without its bridge only deafens the NIC.
+            Homeward::Ears => Ok(ears.remove().map(|()| Vec::new())?),
+            Homeward::OldOff => {
+                let mut refused = way().untwin()?;
+                refused.extend(way().old_off()?);
+                Ok(refused)
+            }
+            Homeward::Down => {
+                if let Some(bridge) = bridge.filter(|_| goes_down(self.journal.direction, uplink)) {
+                    self.socket.apply(&link::set_down(bridge.index))?;
+                }
+                Ok(Vec::new())
+            }
+            Homeward::Guard => {
+                ears.remove()?;
+                Ok(settings::restore(&self.socket, &nic, &uplink.rows))
+            }
+            Homeward::Ovsdb => Ok(Vec::new()),
+        }
+    }
+
+    /// From the bridge to the NIC; what the journal has besides what is found, without what was the bridge's own.
+    fn way(&self, uplink: &Uplink, nic: &Device, bridge: Option<&Device>) -> Way<'_> {
+        let nowhere = Device { index: 0, name: uplink.bridge.clone() };
+        let bridge = bridge.unwrap_or(&nowhere);
+        let from =
+            |rows: &DeviceRows| moves::moved(rows, &Move { from: rows.device.clone(), to: nic.clone() });
+        let mut wanted = from(&uplink.rows);
+        let mut own = DeviceRows::none(bridge);
+        if let Some(rows) = &uplink.bridge_rows {
+            match self.journal.direction {
+                Direction::Back => wanted = moves::union(&wanted, &from(rows)),
+                Direction::There => {
+                    own = moves::moved(rows, &Move { from: rows.device.clone(), to: bridge.clone() });
+                }
+            }
+        }
+        Way::new(&self.socket, bridge, nic).wanting(wanted).leaving(own)
+    }
+
+    fn database(&self) -> Result<()> {
+        let deadline = Instant::now() + DATABASE;
+        let remote = self.journal.db.parse().map_err(|error| {
+            Error::failed(
+                format!("reach the switch's database at {}", self.journal.db),
+                format!("{error}"),
+                "was the journal edited? remove the bridge with ovs-vsctl del-br",
+            )
+        })?;
+        let mut switch = Switch::connect(&remote, DATABASE)?;
+        let uplinks: Vec<(&str, &str, &Held)> = self
+            .journal
+            .uplinks
+            .iter()
+            .map(|uplink| (uplink.bridge.as_str(), uplink.nic.name.as_str(), &uplink.held))
+            .collect();
+        let by_name = self.journal.direction == Direction::Back;
+        switch.remove(&uplinks, by_name, deadline).map(drop)
+    }
+}
+
+/// The NIC as it is now.
+fn nic(network: &Network, uplink: &Uplink) -> Result<Device> {
+    network.link(&uplink.nic.name).map(host::rtnl::link::Link::device).ok_or_else(|| {
+        Error::failed(
+            format!("put {} back", uplink.nic.name),
+            "it is gone",
+            "when it is there again, `ovn-k8s-util settle` finishes this",
+        )
+    })
+}
+
+/// A bridge that was up before somebody took the NIC onto it stays up.
+fn goes_down(direction: Direction, uplink: &Uplink) -> bool {
+    direction == Direction::Back
+        || uplink
+            .bridge_rows
+            .as_ref()
+            .and_then(|rows| rows.link.as_ref())
+            .is_none_or(|row| link::Link::of(row).is_none_or(|link| !link.is_up()))
+}
