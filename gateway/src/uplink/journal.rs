@@ -15,13 +15,16 @@
 //! way cannot keep a takeover from being closed.
 //!
 //! It never interprets what it keeps, and a journal that is cut short, of another version or of another boot is told
-//! apart ([`Error::JournalBroken`], [`Error::JournalVersion`], [`Journal::is_of_this_boot`]) and never replayed blindly.
+//! apart ([`JournalBroken`], [`JournalVersion`], [`Journal::is_of_this_boot`]) and never replayed blindly.
+//!
+//! [`JournalBroken`]: super::error::Error::JournalBroken
+//! [`JournalVersion`]: super::error::Error::JournalVersion
 
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::error::{Error, Result};
+use super::error::Result;
 use super::options::{Datapath, Direction};
 use super::rows::DeviceRows;
 use super::switch::Held;
@@ -120,7 +123,7 @@ impl Journal {
         let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
         Ok(Self {
             version: VERSION,
-            boot_id: boot_id()?,
+            boot_id: host::boot::id()?,
             run: format!("{}-{}", std::process::id(), since.as_nanos()),
             state: State::Open,
             direction,
@@ -131,7 +134,7 @@ impl Journal {
 
     /// Whether rows and numbers in it still mean something.
     pub fn is_of_this_boot(&self) -> Result<bool> {
-        Ok(self.boot_id == boot_id()?)
+        Ok(self.boot_id == host::boot::id()?)
     }
 
     /// What is to be kept of it after its commit.
@@ -148,7 +151,7 @@ impl Journal {
 impl Taken {
     /// Whether rows and numbers in it still mean something.
     pub fn is_of_this_boot(&self) -> Result<bool> {
-        Ok(self.boot_id == boot_id()?)
+        Ok(self.boot_id == host::boot::id()?)
     }
 }
 
@@ -217,12 +220,4 @@ impl Folder {
     fn lock_path(&self) -> PathBuf {
         self.0.join("lock")
     }
-}
-
-/// The kernel's name for this boot (random(4)).
-fn boot_id() -> Result<String> {
-    const FILE: &str = "/proc/sys/kernel/random/boot_id";
-    let text =
-        std::fs::read_to_string(FILE).map_err(Error::io(format!("read {FILE}"), "is /proc mounted here?"))?;
-    Ok(text.trim().to_owned())
 }

@@ -26,16 +26,19 @@ pub struct Lock {
 impl Folder {
     /// Takes the lock; waits for it no longer than `patience`. Makes the folder where it is not there.
     pub fn lock(&self, patience: Duration) -> Result<Lock> {
-        let lock = self.lock_or_go_on(patience)?;
-        match lock.held {
-            Some(_) => Ok(lock),
+        match self.try_lock(patience)? {
+            Some(held) => Ok(Lock { folder: self.clone(), held: Some(held) }),
             None => Err(Error::Busy { pid: self.holder() }),
         }
     }
 
-    /// The same, but where the lock cannot be had in time, without it: for the one who has to undo, while somebody who
-    /// does nothing any more still holds a copy of the descriptor.
-    pub fn lock_or_go_on(&self, patience: Duration) -> Result<Lock> {
+    /// The same, but where the lock cannot be had, without it: for the one who has to undo, while somebody who does
+    /// nothing any more still holds a copy of the descriptor, or the disk is not what it was.
+    pub fn lock_or_go_on(&self, patience: Duration) -> Lock {
+        Lock { folder: self.clone(), held: self.try_lock(patience).unwrap_or_default() }
+    }
+
+    fn try_lock(&self, patience: Duration) -> Result<Option<Flock<File>>> {
         let failed = files::failed("make the folder", self.path());
         DirBuilder::new().recursive(true).mode(0o700).create(self.path()).map_err(failed)?;
         let path = self.lock_path();
@@ -48,11 +51,9 @@ impl Folder {
                 Ok(mut held) => {
                     // For those who find it locked. Where there is no room for it they hear no number.
                     drop(held.set_len(0).and_then(|()| writeln!(held, "{}", std::process::id())));
-                    return Ok(Lock { folder: self.clone(), held: Some(held) });
+                    return Ok(Some(held));
                 }
-                Err((_, Errno::EWOULDBLOCK)) if Instant::now() >= end => {
-                    return Ok(Lock { folder: self.clone(), held: None });
-                }
+                Err((_, Errno::EWOULDBLOCK)) if Instant::now() >= end => return Ok(None),
                 Err((back, Errno::EWOULDBLOCK)) => {
                     file = back;
                     std::thread::sleep(RETRY);
