@@ -150,7 +150,7 @@ fn remedy_of(errno: i32) -> &'static str {
         libc::ENETUNREACH | libc::EHOSTUNREACH => {
             "; the gateway is not on a network of that device (has it its address, and is it up?)"
         }
-        libc::ENODEV => "; the device is gone",
+        libc::ENODEV | libc::ENXIO => "; the device is gone",
         libc::EINVAL => "; is the source address on the device and past duplicate address detection?",
         _ => "",
     }

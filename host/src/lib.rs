@@ -13,8 +13,9 @@
 //! | [`nft`] | one table, parsed | one script, atomically |
 //! | [`sysctl`] | one value, a list of ports | the same, with a record of what we added |
 //! | [`interface_sysctls`] | all sysctls of a device | the same |
+//! | [`neighbour_probe`] | who answers on a device, past routes and guard | nothing |
+//! | [`echo`] | whether an address answers a ping | nothing |
 //! | [`sockets`] | sockets by local port, with their process | nothing |
-//! | [`pidfd`] | whether a process lives | signals |
 //! | [`boot`] | which boot this is | nothing |
 //! | [`memory`] | nothing | gives free memory back to the kernel |
 //! | [`pidfd`] | the end of a process | ends it; keeps descriptors from what is started |
@@ -29,9 +30,11 @@ pub mod boot;
 mod channel;
 pub mod devices;
 pub mod ears;
+pub mod echo;
 pub mod error;
 pub mod interface_sysctls;
 pub mod memory;
+pub mod neighbour_probe;
 pub mod netlink;
 pub mod netns;
 pub mod nft;
