@@ -44,17 +44,24 @@ pub struct Load {
     pub kinds: Vec<Kind>,
     /// The families.
     pub families: Vec<Family>,
+    /// So many times fewer requests a second than usual.
+    pub slower: u32,
 }
 
 impl Load {
     /// Everything: twelve flows.
     pub fn full() -> Self {
-        Self { kinds: Kind::ALL.to_vec(), families: Family::ALL.to_vec() }
+        Self { kinds: Kind::ALL.to_vec(), families: Family::ALL.to_vec(), slower: 1 }
     }
 
     /// One kind, both ways, both families.
     pub fn of(kind: Kind) -> Self {
-        Self { kinds: vec![kind], families: Family::ALL.to_vec() }
+        Self { kinds: vec![kind], families: Family::ALL.to_vec(), slower: 1 }
+    }
+
+    /// The same with so many times fewer requests a second.
+    pub fn slowed(self, times: u32) -> Self {
+        Self { slower: times.max(1), ..self }
     }
 
     fn flows(&self) -> Vec<Flow> {
@@ -102,8 +109,9 @@ impl Meter {
                 Direction::In => (outside, node, address),
                 Direction::Out => (node, outside, administrator),
             };
-            let (client, server) = sockets::pair(number, *flow, here, there, to)
-                .with_context(|| format!("starting the flow {flow}"))?;
+            let (client, server) =
+                sockets::pair(number, *flow, flow.kind.pace() * load.slower, here, there, to)
+                    .with_context(|| format!("starting the flow {flow}"))?;
             let near = usize::from(flow.direction == Direction::Out);
             if let Some((clients, _)) = sides.get_mut(near) {
                 clients.push(client);

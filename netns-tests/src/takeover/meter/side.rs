@@ -17,7 +17,6 @@ use nix::{
 
 use super::{
     clock::{Moment, take_precedence},
-    flow::Kind,
     sockets,
 };
 use crate::lab::address::Family;
@@ -42,7 +41,7 @@ pub(super) struct Orders {
 #[derive(Debug)]
 pub(super) struct Client {
     pub number: usize,
-    pub kind: Kind,
+    pub pace: Duration,
     pub family: Family,
     pub socket: ClientSocket,
 }
@@ -65,7 +64,7 @@ impl Client {
             }
             ClientSocket::Tcp(stream) => ClientSocket::Tcp(stream.try_clone()?),
         };
-        Ok(Self { number: self.number, kind: self.kind, family: self.family, socket })
+        Ok(Self { number: self.number, pace: self.pace, family: self.family, socket })
     }
 }
 
@@ -114,8 +113,7 @@ pub(super) fn send(clients: Vec<Client>, orders: &Orders) -> Vec<Sent> {
                 continue;
             }
             // A sender that was late sends what it missed at once, as a clocked source would have: up to a point.
-            *next =
-                (*next + client.kind.pace()).max(now.checked_sub(Duration::from_millis(20)).unwrap_or(now));
+            *next = (*next + client.pace).max(now.checked_sub(Duration::from_millis(20)).unwrap_or(now));
             request(client, sent, owed, orders);
             now = Instant::now();
         }

@@ -4,6 +4,7 @@ use std::{
     io::IoSliceMut,
     net::{SocketAddr, TcpListener, TcpStream, UdpSocket},
     os::fd::{AsFd, AsRawFd, OwnedFd},
+    time::Duration,
 };
 
 use anyhow::{Context, Result};
@@ -36,6 +37,7 @@ const PORT: u16 = 7100;
 pub(super) fn pair(
     number: usize,
     flow: Flow,
+    pace: Duration,
     here: &Namespace,
     there: &Namespace,
     to: Dual,
@@ -73,7 +75,7 @@ pub(super) fn pair(
             (ClientSocket::Tcp(client), Some(Server::Tcp { number, stream, owed: 0, died: None }))
         }
     };
-    Ok((Client { number, kind: flow.kind, family: flow.family, socket }, server))
+    Ok((Client { number, pace, family: flow.family, socket }, server))
 }
 
 /// A raw ICMP socket, connected to an address: it hears only what comes from there.
