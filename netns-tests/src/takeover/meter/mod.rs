@@ -85,7 +85,7 @@ pub struct Meter {
     flows: Vec<Flow>,
     orders: Arc<Orders>,
     senders: Vec<JoinHandle<Vec<Sent>>>,
-    receivers: Vec<JoinHandle<Vec<Received>>>,
+    receivers: Vec<JoinHandle<(Vec<Received>, Vec<Client>, Vec<Server>)>>,
 }
 
 impl Meter {
@@ -181,10 +181,14 @@ impl Meter {
         // A connection that brings no more is told as dead below.
         drop(wait_until("TCP to bring what it owes", || Ok(!owed())));
         self.orders.end.store(true, Ordering::Relaxed);
-        let mut received = Vec::new();
+        let (mut received, mut sockets) = (Vec::new(), Vec::new());
         for receiver in self.receivers {
-            received.extend(receiver.join().map_err(|_| anyhow!("a receiver of the meter broke"))?);
+            let (saw, clients, servers) =
+                receiver.join().map_err(|_| anyhow!("a receiver of the meter broke"))?;
+            received.extend(saw);
+            sockets.push((clients, servers));
         }
+        drop(sockets);
         sent.sort_by_key(|one| one.number);
         let reports = self.flows.iter().zip(sent).enumerate().map(|(number, (flow, sent))| {
             let answers = received.iter().filter(|one| one.number == number).cloned();

@@ -166,8 +166,13 @@ fn passes(error: &std::io::Error) -> bool {
     matches!(error.kind(), WouldBlock | Interrupted | HostUnreachable | NetworkUnreachable)
 }
 
-/// Receives answers and echoes requests until told to end.
-pub(super) fn receive(clients: Vec<Client>, mut servers: Vec<Server>, orders: &Orders) -> Vec<Received> {
+/// Receives answers and echoes requests until told to end. The sockets are given back: the other side would take their
+/// closing for the end of a connection.
+pub(super) fn receive(
+    clients: Vec<Client>,
+    mut servers: Vec<Server>,
+    orders: &Orders,
+) -> (Vec<Received>, Vec<Client>, Vec<Server>) {
     take_precedence();
     let mut received: Vec<Received> = clients.iter().map(|client| nothing(client.number)).collect();
     while !orders.end.load(Ordering::Relaxed) {
@@ -188,13 +193,15 @@ pub(super) fn receive(clients: Vec<Client>, mut servers: Vec<Server>, orders: &O
             received.retransmits = sockets::retransmits(stream);
         }
     }
-    received.extend(servers.into_iter().filter_map(|server| match server {
+    received.extend(servers.iter().filter_map(|server| match server {
         Server::Udp(_) => None,
-        Server::Tcp { number, stream, died, .. } => {
-            Some(Received { retransmits: sockets::retransmits(&stream), died, ..nothing(number) })
-        }
+        Server::Tcp { number, stream, died, .. } => Some(Received {
+            retransmits: sockets::retransmits(stream),
+            died: died.clone(),
+            ..nothing(*number)
+        }),
     }));
-    received
+    (received, clients, servers)
 }
 
 fn nothing(number: usize) -> Received {
