@@ -25,6 +25,7 @@
 //! | [`journal`] | what has to be put back, on the disk before anything is touched; the lock |
 //! | [`switch`] | what the switch's database holds, and the transactions that change it |
 //! | [`deadman`] | the process that undoes when the one at work cannot |
+//! | [`bounded`] | programs of the host's, run for a bounded time |
 //! | [`error`] | what can go wrong, and what a person does then |
 //!
 //! All of it is synchronous: threads and deadlines, no runtime and no Kubernetes, because it has to work in the process
@@ -34,6 +35,7 @@
 //! `external_ids:ovn-k8s-owner=uplink`, rules are in a table of their own); it changes nothing before the journal is on
 //! the disk; it runs no program in undo; it never leaves a node with its management on neither device.
 
+pub mod bounded;
 pub mod deadman;
 pub mod error;
 pub mod fault;

@@ -1,6 +1,6 @@
 //! What is on the node, as far as a takeover and `doctor` have to know: one value, gathered once.
 //!
-//! It comes from the kernel, the switch's database, the host's firewall and the host's network managers; everything
+//! [`look`] asks the kernel, the switch's database, the host's firewall and the host's network managers; everything
 //! that is decided from it ([`super::plan`], `doctor`) is a pure function of an [`Observed`]. Rows that have to be
 //! carried over byte for byte are not here (`rows` has them): this is what a person is told about.
 //!
@@ -14,6 +14,12 @@ use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
 use super::managers::Found;
+
+mod firewall;
+mod gather;
+mod kernel;
+
+pub use gather::{look, look_at};
 
 /// The node as it was found.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -94,8 +100,6 @@ pub struct Nic {
     pub bound: Vec<Bound>,
     /// Groups that programs joined on it (those that the kernel joins by itself are left out).
     pub memberships: Vec<IpAddr>,
-    /// The kernel makes temporary addresses on it (`use_tempaddr`).
-    pub temporary: bool,
 }
 
 /// A socket that is bound to a device.
@@ -166,6 +170,8 @@ pub struct Route {
 pub struct Switch {
     /// It answered.
     pub answers: bool,
+    /// Why it did not.
+    pub said: Option<String>,
     /// The datapath that bridges shall have (`external_ids:ovn-bridge-datapath-type`), empty when nothing is said.
     pub datapath_type: String,
     /// The bridges.
@@ -303,3 +309,6 @@ impl fmt::Display for Bound {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -101,7 +101,7 @@ pub(super) fn what_is_not_carried(plan: &mut Plan, device: &Nic, uplink: &Uplink
             format!("set those that are meant for the node's traffic on {to}"),
         );
     }
-    if device.temporary || device.addresses.iter().any(|address| address.temporary) {
+    if device.addresses.iter().any(|address| address.temporary) {
         plan.warn(
             "temporary-addresses",
             from,

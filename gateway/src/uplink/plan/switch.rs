@@ -1,5 +1,7 @@
 //! What the switch has to say: whether it answers, whether the name is free, whether the bridge may go.
 
+use host::ears::Ears;
+
 use super::{Plan, UplinkPlan, nic_of};
 use crate::uplink::observe::{Bridge, Observed};
 
@@ -70,7 +72,7 @@ pub(super) fn name_is_free(plan: &mut Plan, observed: &Observed, uplink: &Uplink
 
 /// The guard table of a bridge.
 pub(super) fn guard_of(bridge: &str) -> String {
-    format!("ovn_k8s_{bridge}")
+    Ears::table(bridge)
 }
 
 /// Whether the bridge may go; its NIC.
