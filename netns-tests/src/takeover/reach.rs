@@ -14,6 +14,7 @@ use super::{
 };
 use crate::lab::{
     address::Family,
+    machine::at_our_pace,
     process::{patience, wait_until},
 };
 
@@ -36,8 +37,8 @@ impl Site {
             };
             here.enter(|| ping::ask(family, to))?
         });
-        let start = Instant::now();
-        while answered.contains(&false) && start.elapsed() < Duration::from_millis(200) {
+        let (start, patience) = (Instant::now(), at_our_pace(Duration::from_millis(200)));
+        while answered.contains(&false) && start.elapsed() < patience {
             for ((way, socket), (_, family)) in answered.iter_mut().zip(&sockets).zip(WAYS) {
                 // No route at this moment is no answer.
                 *way |= socket.as_ref().is_ok_and(|socket| ping::answered(socket, family));

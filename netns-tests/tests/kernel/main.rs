@@ -4,6 +4,7 @@
 mod alone;
 mod restart;
 mod sctp;
+mod takeover;
 
 use anyhow::{Result, ensure};
 use netns_tests::lab::machine::Datapath;
