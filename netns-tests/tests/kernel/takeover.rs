@@ -88,7 +88,6 @@ fn there_and_back() -> Result<()> {
         is_as_before(&site, &before)?;
 
         let original = under_traffic(&site, "the order of old", || site.original_there())?;
-        under_traffic(&site, "the order of old, back", || site.original_back())?;
         let (ours, old) = (lost_datagrams(&there), lost_datagrams(&original));
         let worst = there.of(Kind::Udp).map(|flow| flow.lost()).max().unwrap_or_default();
         println!(

@@ -179,7 +179,7 @@ pub(super) fn receive(
         for ready in wait(&clients, &servers) {
             if let Some(server) = ready.checked_sub(clients.len()) {
                 if let Some(server) = servers.get_mut(server) {
-                    echo(server);
+                    echo(server, orders);
                 }
             } else if let (Some(client), Some(received)) = (clients.get(ready), received.get_mut(ready)) {
                 answers(client, received, orders);
@@ -258,6 +258,8 @@ fn answers(client: &Client, received: &mut Received, orders: &Orders) {
         ClientSocket::Tcp(stream) => {
             let mut buffer = [0; 8192];
             match (&mut &*stream).read(&mut buffer) {
+                // The other side may have seen the order to end first, and gone.
+                Ok(0) | Err(_) if orders.end.load(Ordering::Relaxed) => {}
                 Ok(0) => {
                     received.died = Some("the far end closed it".to_owned());
                     thread::sleep(Duration::from_micros(200));
@@ -278,7 +280,7 @@ fn answers(client: &Client, received: &mut Received, orders: &Orders) {
 }
 
 /// Echoes what lies in a server's socket.
-fn echo(server: &mut Server) {
+fn echo(server: &mut Server, orders: &Orders) {
     match server {
         Server::Udp(socket) => {
             let mut buffer = [0; 512];
@@ -296,6 +298,7 @@ fn echo(server: &mut Server) {
                 Ok(0) => thread::sleep(Duration::from_micros(200)),
                 Ok(length) => *owed += length,
                 Err(error) if passes(&error) => {}
+                Err(_) if orders.end.load(Ordering::Relaxed) => {}
                 Err(error) => {
                     *died = Some(format!("the answering end, reading: {error}"));
                     thread::sleep(Duration::from_micros(200));
