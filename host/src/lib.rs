@@ -15,7 +15,9 @@
 //! | [`interface_sysctls`] | all sysctls of a device | the same |
 //! | [`neighbour_probe`] | who answers on a device, past routes and guard | nothing |
 //! | [`echo`] | whether an address answers a ping | nothing |
-//! | [`sockets`] | sockets by local port, with their process | nothing |
+//! | [`ethtool`] | a device's offloads and driver | offloads |
+//! | [`sockets`] | sockets by port or device, with their process; how far connections are | nothing |
+//! | [`process`] | processes, and whether they share our network | nothing |
 //! | [`boot`] | which boot this is | nothing |
 //! | [`memory`] | nothing | gives free memory back to the kernel |
 //! | [`pidfd`] | the end of a process | ends it; keeps descriptors from what is started |
@@ -32,6 +34,7 @@ pub mod devices;
 pub mod ears;
 pub mod echo;
 pub mod error;
+pub mod ethtool;
 pub mod interface_sysctls;
 pub mod memory;
 pub mod neighbour_probe;
@@ -40,6 +43,7 @@ pub mod netns;
 pub mod nft;
 pub mod pidfd;
 pub mod ports;
+pub mod process;
 pub mod rtnl;
 pub mod sockets;
 pub mod sysctl;

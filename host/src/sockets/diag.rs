@@ -1,0 +1,180 @@
+//! sock_diag's messages (sock_diag(7), linux/inet_diag.h, linux/xdp_diag.h).
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+
+use super::{Progress, Protocol, Socket, State, XdpSocket};
+use crate::channel::Channel;
+use crate::wire::{self, NLA_TYPE_MASK};
+use crate::{Error, Result};
+
+const SOCK_DIAG_BY_FAMILY: u16 = 20;
+/// `struct inet_diag_msg`: 4 bytes, `struct inet_diag_sockid` (48), five u32.
+const DIAG_MESSAGE: usize = 72;
+const TCP_TIME_WAIT: u8 = 6;
+const TCP_CLOSE: u8 = 7;
+const TCP_LISTEN: u8 = 10;
+const TCP_ESTABLISHED: u32 = 1 << 1;
+const INET_DIAG_INFO: u16 = 2;
+const XDP_SHOW_INFO: u32 = 1;
+const XDP_DIAG_INFO: u16 = 0;
+
+/// Which sockets are asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Which {
+    All,
+    /// Connected ones with their TCP_INFO.
+    Established,
+}
+
+/// A socket with what identifies it in the kernel, and its TCP_INFO where it was asked for.
+pub(super) struct Found {
+    pub(super) socket: Socket,
+    pub(super) cookie: u64,
+    pub(super) progress: Option<Progress>,
+}
+
+/// The sockets of a family and protocol, without their processes. A kernel that cannot list them has none to list.
+pub(super) fn dump(family: i32, protocol: Protocol, which: Which) -> Result<Vec<Found>> {
+    list(&request(family, protocol, which), |body| parse(body, protocol))
+}
+
+/// The sockets of the eXpress Data Path.
+pub(super) fn dump_xdp() -> Result<Vec<XdpSocket>> {
+    // Family, protocol, padding, inode, what to show, cookie.
+    let mut request = vec![libc::AF_XDP as u8, 0, 0, 0];
+    request.extend([0; 4]);
+    request.extend(XDP_SHOW_INFO.to_ne_bytes());
+    request.extend([0; 8]);
+    list(&request, parse_xdp)
+}
+
+fn list<T>(request: &[u8], read: impl Fn(&[u8]) -> Option<T>) -> Result<Vec<T>> {
+    let failed = |detail, source| Error::Sockets { detail, source };
+    let mut found = Vec::new();
+    let channel = Channel::open(libc::NETLINK_SOCK_DIAG)?;
+    let outcome = channel.dump("list the sockets", SOCK_DIAG_BY_FAMILY, request, |message| match message {
+        None => found.clear(),
+        Some(message) if message.kind == SOCK_DIAG_BY_FAMILY => found.extend(read(message.body)),
+        Some(_) => {}
+    });
+    match outcome {
+        Ok(()) => Ok(found),
+        // No handler for the protocol (each is a module of its own): nothing to list.
+        Err(Error::Netlink { errno: libc::ENOENT | libc::EOPNOTSUPP | libc::EAFNOSUPPORT, .. }) => {
+            Ok(Vec::new())
+        }
+        Err(Error::Netlink { errno, .. }) => {
+            Err(failed("the kernel refused", std::io::Error::from_raw_os_error(errno)))
+        }
+        Err(Error::Kernel { source, .. }) => Err(failed("read the answer", source)),
+        Err(error) => Err(error),
+    }
+}
+
+/// `struct inet_diag_req_v2`.
+fn request(family: i32, protocol: Protocol, which: Which) -> Vec<u8> {
+    let protocol = match protocol {
+        Protocol::Tcp => libc::IPPROTO_TCP,
+        Protocol::Udp => libc::IPPROTO_UDP,
+        Protocol::Raw => libc::IPPROTO_RAW,
+    };
+    let (extensions, states) = match which {
+        Which::All => (0, u32::MAX),
+        Which::Established => (1 << (INET_DIAG_INFO - 1), TCP_ESTABLISHED),
+    };
+    let mut bytes = vec![family as u8, protocol as u8, extensions, 0];
+    bytes.extend(states.to_ne_bytes());
+    bytes.extend([0; 48]); // any tuple
+    bytes
+}
+
+fn parse(body: &[u8], protocol: Protocol) -> Option<Found> {
+    let attributes = body.get(DIAG_MESSAGE..)?;
+    let body: &[u8; DIAG_MESSAGE] = body.first_chunk()?;
+    let (v6, state) = (i32::from(body[0]) == libc::AF_INET6, body[1]);
+    let port = |at: usize| u16::from_be_bytes([body[at], body[at + 1]]);
+    let address = |at: usize| -> Option<IpAddr> {
+        let raw: [u8; 16] = *body[at..].first_chunk()?;
+        // An IPv6 socket that speaks IPv4 is listed with the mapped address.
+        let v4 = || IpAddr::V4(Ipv4Addr::new(raw[0], raw[1], raw[2], raw[3]));
+        Some(if v6 { Ipv6Addr::from(raw).to_canonical() } else { v4() })
+    };
+    let remote = SocketAddr::new(address(24)?, port(6));
+    let state = match state {
+        TCP_TIME_WAIT => State::TimeWait,
+        TCP_LISTEN => State::Listening,
+        TCP_CLOSE if protocol != Protocol::Tcp => State::Listening,
+        _ => State::Connected,
+    };
+    let info = wire::attributes(attributes).find(|(kind, _)| kind & NLA_TYPE_MASK == INET_DIAG_INFO);
+    let socket = Socket {
+        protocol,
+        // Raw sockets have the IP protocol in the port's place.
+        local: SocketAddr::new(address(8)?, port(4)),
+        remote: (remote.port() != 0).then_some(remote),
+        state,
+        device: wire::number(body, 40).filter(|index| *index != 0),
+        inode: wire::number(body, 68)?,
+        process: None,
+    };
+    let cookie = u64::from_ne_bytes(*body[44..].first_chunk()?);
+    Some(Found { socket, cookie, progress: info.and_then(|(_, info)| progress(info)) })
+}
+
+/// `struct tcp_info` up to what Linux 4.2 has; longer ones go on behind.
+fn progress(info: &[u8]) -> Option<Progress> {
+    let long = |at: usize| Some(u64::from_ne_bytes(*info.get(at..)?.first_chunk()?));
+    Some(Progress {
+        unacknowledged: wire::number(info, 24)?,
+        retransmitted: wire::number(info, 100)?,
+        acknowledged: long(120)?,
+        received: long(128)?,
+    })
+}
+
+fn parse_xdp(body: &[u8]) -> Option<XdpSocket> {
+    // Family, type, padding, inode, cookie.
+    let inode = wire::number(body, 4)?;
+    let (_, info) =
+        wire::attributes(body.get(16..)?).find(|(kind, _)| kind & NLA_TYPE_MASK == XDP_DIAG_INFO)?;
+    let (device, queue) = (wire::number(info, 0)?, wire::number(info, 4)?);
+    Some(XdpSocket { device, queue, inode, process: None })
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn a_socket_of_the_express_data_path_is_read() {
+        let mut body = vec![libc::AF_XDP as u8, 3, 0, 0];
+        body.extend(4711_u32.to_ne_bytes());
+        body.extend([0; 8]);
+        let mut info = 7_u32.to_ne_bytes().to_vec();
+        info.extend(2_u32.to_ne_bytes());
+        wire::push_attribute(&mut body, XDP_DIAG_INFO, &info);
+        let expected = XdpSocket { device: 7, queue: 2, inode: 4711, process: None };
+        assert_eq!(parse_xdp(&body), Some(expected));
+        // One that was never bound.
+        assert_eq!(parse_xdp(&body[..16]), None);
+        // This kernel may have them or not; it may not be an error.
+        dump_xdp().unwrap();
+    }
+
+    #[test]
+    fn truncated_answers_are_not_read_beyond_their_end() {
+        assert!(parse(&[0; DIAG_MESSAGE - 1], Protocol::Tcp).is_none());
+        assert!(parse(&[0; DIAG_MESSAGE], Protocol::Tcp).is_some());
+        assert_eq!(progress(&[0; 135]), None);
+        assert!(progress(&[0; 136]).is_some());
+    }
+
+    proptest! {
+        #[test]
+        fn any_answer_is_read_without_harm(body in prop::collection::vec(prop_oneof![0_u8..9, any::<u8>()], 0..300)) {
+            let _ = (parse(&body, Protocol::Tcp), parse_xdp(&body));
+        }
+    }
+}

@@ -1,0 +1,26 @@
+//! Which process holds a socket, by inode (/proc/PID/fd, proc(5)).
+
+use std::collections::BTreeMap;
+use std::fs;
+
+use super::Process;
+
+/// Processes by the inodes of the sockets they hold. What cannot be read (gone meanwhile, not ours to read) is left
+/// out.
+pub(super) fn holders() -> BTreeMap<u32, Process> {
+    let mut holders = BTreeMap::new();
+    let pids = fs::read_dir("/proc").into_iter().flatten().flatten();
+    for pid in pids.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok()) {
+        let name = fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default().trim_end().to_owned();
+        for fd in fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten() {
+            let Ok(target) = fs::read_link(fd.path()) else { continue };
+            let inode = target
+                .to_str()
+                .and_then(|text| text.strip_prefix("socket:[")?.strip_suffix(']')?.parse().ok());
+            if let Some(inode) = inode {
+                holders.entry(inode).or_insert_with(|| Process { pid, name: name.clone() });
+            }
+        }
+    }
+    holders
+}
