@@ -14,6 +14,7 @@ use host::ears::Ears;
 use host::rtnl::link::Link;
 use host::rtnl::{Device, Kind, Socket};
 
+use super::deadman::{self, Armed};
 use super::error::{Error, Result};
 use super::fault;
 use super::journal::{Folder, Journal, Lock, Nic, State, Uplink};
@@ -33,6 +34,8 @@ pub use there::nics_to_bridge;
 const LOCK: Duration = Duration::from_secs(2);
 /// How long the switch's database may take to be reached, and to be read.
 const CONNECT: Duration = Duration::from_secs(2);
+/// The dead-man waits a little longer than we do: who can undo himself does.
+const GRACE: Duration = Duration::from_secs(2);
 /// How often a device is looked at that is to come up.
 const LOOK: Duration = Duration::from_millis(1);
 /// From here on somebody at a terminal wants to know where we are.
@@ -65,15 +68,15 @@ struct Run<'o> {
     started: Instant,
     deadline: Instant,
     report: Report,
+    /// From the journal on.
+    armed: Option<Armed>,
 }
 
 impl<'o> Run<'o> {
     /// Everything looked at and nothing changed; the lock is held.
     fn new(options: &'o Options, started: Instant) -> Result<(Self, Seen, Network)> {
-        let socket = Socket::open()?;
-        let network = Network::observe(&socket)?;
-        let mut switch = Switch::connect(&options.db, CONNECT)?;
-        let seen = switch.observe(Instant::now() + CONNECT)?;
+        // What we start must not keep what we hold, also not what we were given ourselves.
+        let _ = host::pidfd::keep_descriptors();
         let lock = Folder::below(&options.state_dir).lock(LOCK)?;
         if let Some(journal) = lock.folder().journal()?
             && journal.state == State::Open
@@ -83,21 +86,55 @@ impl<'o> Run<'o> {
                 "`ovn-k8s-util settle` mends what it left; then run this again",
             ));
         }
-        let journal = Journal::begin(Direction::There, &options.db, Vec::new())?;
-        let report = Report::default();
-        let deadline = started + options.verify_timeout;
-        Ok((Self { options, socket, switch, lock, journal, started, deadline, report }, seen, network))
+        let socket = Socket::open()?;
+        let network = Network::observe(&socket)?;
+        let mut switch = Switch::connect(&options.db, CONNECT)?;
+        let seen = switch.observe(Instant::now() + CONNECT)?;
+        let run = Self {
+            options,
+            socket,
+            switch,
+            lock,
+            journal: Journal::begin(Direction::There, &options.db, Vec::new())?,
+            started,
+            deadline: started + options.verify_timeout,
+            report: Report::default(),
+            armed: None,
+        };
+        Ok((run, seen, network))
     }
 
     /// The journal to the disk; from here on somebody undoes, whatever happens to us.
     fn arm(&mut self) -> Result<()> {
         self.lock.begin(&self.journal)?;
+        let time = self.options.verify_timeout + self.options.confirm.unwrap_or_default() + GRACE;
+        self.armed = Some(deadman::arm(self.lock.folder(), &self.journal, time)?);
         Ok(())
     }
 
     /// The journal's last state; the dead-man leaves when it sees it.
     fn close(&mut self, state: State) -> Result<()> {
-        self.lock.close(&mut self.journal, state)
+        self.lock.close(&mut self.journal, state)?;
+        self.disarm();
+        Ok(())
+    }
+
+    fn disarm(&mut self) {
+        if let Some(armed) = self.armed.take() {
+            armed.dismiss(&self.journal);
+        }
+    }
+
+    /// Without a dead-man nothing may be changed.
+    fn is_watched(&self) -> Result<()> {
+        if self.armed.as_ref().is_some_and(|armed| !armed.is_alive()) {
+            return Err(Error::failed(
+                "go on",
+                "the dead-man has ended, who undoes when this process cannot",
+                "is the machine out of memory? run it again",
+            ));
+        }
+        Ok(())
     }
 
     /// A step is done.
@@ -108,6 +145,7 @@ impl<'o> Run<'o> {
             eprintln!("{:>6} ms  {name}", so_far.as_millis());
         }
         fault::after(name)?;
+        self.is_watched()?;
         if Instant::now() > self.deadline {
             return Err(Error::failed(
                 "finish in time",
@@ -121,6 +159,7 @@ impl<'o> Run<'o> {
     /// Turns everything back, and says why.
     fn undo(mut self, why: Error) -> Error {
         let Undone { troubles, pending } = undo::run(&self.lock, &mut self.journal);
+        self.disarm();
         for trouble in &troubles {
             eprintln!("undoing: {trouble}");
         }

@@ -8,7 +8,8 @@ use host::pidfd::Process;
 use super::log::Log;
 use super::{Duty, away};
 use crate::uplink::error::{Error, Result};
-use crate::uplink::journal::{Folder, Journal, Lock, State};
+use crate::uplink::journal::{Folder, Journal, State};
+use crate::uplink::undo;
 
 /// How long one who was killed may take to end.
 const END: Duration = Duration::from_secs(2);
@@ -77,7 +78,7 @@ fn finish(folder: &Folder, known: &Journal, why: &str, log: &mut Log) {
     };
     log.note(&format!("{why}: undoing"));
     let begun = Instant::now();
-    let undone = undo(&lock, &mut journal);
+    let undone = undo::run(&lock, &mut journal);
     for trouble in &undone.troubles {
         log.tell(trouble);
     }
@@ -93,14 +94,4 @@ fn open(folder: &Folder, known: &Journal) -> Option<Journal> {
         Ok(None) => None,
         Err(_) => Some(known.clone()),
     }
-}
-
-struct Undone {
-    troubles: Vec<String>,
-    pending: bool,
-}
-
-fn undo(lock: &Lock, journal: &mut Journal) -> Undone {
-    let closed = lock.close(journal, State::Undone);
-    Undone { troubles: closed.err().iter().map(Error::to_string).collect(), pending: false }
 }

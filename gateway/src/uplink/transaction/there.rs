@@ -23,6 +23,8 @@ struct Live {
     ears: Option<Ears>,
     /// What the bridge has to carry in the end.
     expected: DeviceRows,
+    /// Routers that answered a ping before.
+    answering: Vec<std::net::IpAddr>,
 }
 
 /// Makes a bridge of each NIC and moves what the NIC carries onto it.
@@ -129,7 +131,8 @@ fn look(run: &mut Run<'_>, seen: &Seen, network: &Network, nic: &str) -> Result<
     });
     let bridge = Device { index: 0, name: bridge };
     let expected = DeviceRows::none(&bridge);
-    Ok(Some(Live { wanted, mac, nic: link.device(), bridge, ears, expected }))
+    let nic = link.device();
+    Ok(Some(Live { wanted, mac, nic, bridge, ears, expected, answering: Vec::new() }))
 }
 
 fn act(run: &mut Run<'_>, step: Step, live: &mut [Live], written: &mut Option<Written>) -> Result<()> {
@@ -158,9 +161,7 @@ fn act(run: &mut Run<'_>, step: Step, live: &mut [Live], written: &mut Option<Wr
             None => Ok(()),
         },
         Step::Commit => run.close(State::Committed),
-        Step::Verify => {
-            verify::there(run.options, run.deadline, &run.socket, live.iter().map(|one| &one.expected))
-        }
+        Step::Verify => verify(run, live),
         _ => live.iter_mut().try_for_each(|one| act_on(run, step, one)),
     }
 }
@@ -181,8 +182,18 @@ fn act_on(run: &mut Run<'_>, step: Step, one: &mut Live) -> Result<()> {
             run.socket.apply(&link::set_up(one.bridge.index))?;
         }
         Step::Addresses => run.report.warnings.extend(way.addresses()?),
-        Step::Neighbours => run.report.warnings.extend(way.neighbours()?),
-        Step::Proven => verify::prove(run.options, &run.socket, &one.nic, &one.bridge, run.deadline)?,
+        Step::Neighbours => {
+            if let Some(was) = run.journal.uplinks.iter().find(|uplink| uplink.bridge == one.bridge.name) {
+                one.answering = verify::answering(&was.rows);
+            }
+            run.report.warnings.extend(way.neighbours()?);
+        }
+        Step::Proven if run.options.probe => {
+            let nic = run.journal.uplinks.iter().find(|uplink| uplink.bridge == one.bridge.name);
+            if let Some(uplink) = nic {
+                verify::prove(&uplink.rows, &one.bridge, one.mac, run.deadline)?;
+            }
+        }
         Step::Ears => listen(Listening::Bridge)?,
         Step::Routes => {
             one.expected = expected(&run.socket, one)?;
@@ -196,6 +207,21 @@ fn act_on(run: &mut Run<'_>, step: Step, one: &mut Live) -> Result<()> {
         _ => {}
     }
     Ok(())
+}
+
+/// All is as it was, on the bridges, and works.
+fn verify(run: &Run<'_>, live: &[Live]) -> Result<()> {
+    for one in live {
+        verify::carries(&run.socket, &one.expected)?;
+        if run.options.probe {
+            verify::prove(&one.expected, &one.bridge, one.mac, run.deadline)?;
+        }
+        verify::still_answer(&one.answering, &one.bridge, run.deadline)?;
+    }
+    match &run.options.verify_cmd {
+        Some(line) => verify::run_command(line, run.deadline),
+        None => Ok(()),
+    }
 }
 
 /// What the NIC carries at this moment, as the bridge's rows.
