@@ -1,22 +1,36 @@
 //! The host's network managers and DHCP clients: who looks after a NIC, and how it is handed over to the bridge.
 //!
-//! A manager that is not told puts the NIC's addresses back on it, or lets a lease end. They are found by their files and processes, [`there`]
-//! works out what to write, stop and start, and it is done in three moments: *prepare* before anything is built
-//! (nobody may configure the new bridge), *complete* when the way is verified, *take back* when it is undone or the
-//! bridge goes. A [`Handover`] is a plain value, so that it can be printed, kept in the journal, and taken back by a
+//! A manager that is not told puts the NIC's addresses back on it, or lets a lease end. [`look`] finds them by files and
+//! processes, [`there`] works out what to write, stop and start, and a [`Rim`] does it in three moments: *prepare*
+//! before anything is built (nobody may configure the new bridge), *complete* when the way is verified, *take back* when
+//! it is undone or the bridge goes. A [`Handover`] is a plain value, so that it can be printed, kept in the journal, and taken back by a
 //! process that knows nothing else.
 //!
-//! Every file written begins with [`MARK`], and only such files are removed. No lease is released. Nothing here is
+//! Files that configure a manager are below /run: a node that starts anew finds its addresses on the NIC, whether the
+//! switch comes up or not, and the takeover is done again from there. Every file written begins with [`MARK`], and only
+//! such files are removed. No lease is released. Nothing here is
 //! needed for the node to be reachable: it comes after the network's own part, is bounded in time, and a failure is said
 //! and does not undo the rest.
 
 use std::fmt;
 use std::path::PathBuf;
 
+use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
 use super::observe::Nic;
 use super::options::Options;
+
+mod apply;
+mod dhclient;
+mod find;
+mod ifupdown;
+mod network_manager;
+mod networkd;
+mod udhcpc;
+
+pub use apply::{Rim, from_journal};
+pub use find::look;
 
 /// What every file of ours begins with, behind the comment sign.
 pub const MARK: &str = "Written by ovn-k8s-util (uplink takeover); removed by: ovn-k8s-util bridge-to-nics";
@@ -58,16 +72,16 @@ pub struct Found {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "kebab-case")]
 pub enum Details {
-    /// A configuration file that applies to the NIC.
-    File {
-        /// Its path.
-        path: PathBuf,
+    /// A configuration that applies to the NIC.
+    Configuration {
         /// What it holds.
         content: String,
+        /// The identifier its DHCP client goes by, in hexadecimal, where that is known.
+        client_id: Option<String>,
     },
     /// A process.
     Process(Client),
-    /// Nothing more is known: it cannot be handed over, and why.
+    /// It cannot be handed over.
     Opaque {
         /// Why.
         why: String,
@@ -102,7 +116,7 @@ pub struct Handover {
     pub prepare: Vec<Act>,
     /// When the way by the bridge is verified.
     pub complete: Vec<Act>,
-    /// When it is undone, or the bridge has gone.
+    /// When it is undone, or the bridge has gone. May be done after any part of the others.
     pub take_back: Vec<Act>,
 }
 
@@ -124,21 +138,28 @@ pub enum Act {
         /// Where.
         path: PathBuf,
     },
-    /// Run a program to its end.
-    Run {
+    /// Have a manager read its files again, if one of ours has changed before this.
+    Reload {
         /// Program and arguments.
         command: Vec<String>,
+    },
+    /// Let an address stay for ever as far as the kernel goes: from here on a DHCP client ends it.
+    Keep {
+        /// The address with its prefix.
+        address: IpNet,
+        /// The device.
+        device: String,
     },
     /// End a process at once, so that it has no time to release a lease.
     Kill {
         /// Which.
         client: Client,
     },
-    /// End the process that a file of ours names.
+    /// The same with the process that a file names, when that is this program.
     KillByPidFile {
         /// The file.
         path: PathBuf,
-        /// What its program must be called.
+        /// The program's name.
         program: String,
     },
     /// Copy a lease file, naming another device in it.
@@ -151,6 +172,13 @@ pub enum Act {
         old: String,
         /// The device to name.
         new: String,
+    },
+    /// Start a client, which goes into the background by itself.
+    Start {
+        /// Program and arguments.
+        command: Vec<String>,
+        /// Not when this one still lives.
+        unless: Option<Client>,
     },
 }
 
@@ -194,25 +222,96 @@ pub fn there(
     found: &[Found],
     nic: &str,
     bridge: &str,
-    _device: &Nic,
-    _place: &Place,
+    device: &Nic,
+    place: &Place,
 ) -> (Vec<Handover>, Vec<NotHandedOver>) {
-    let not = found
-        .iter()
-        .filter(|found| found.nic == nic)
-        .map(|found| NotHandedOver {
-            is_client: matches!(found.manager, Manager::Dhclient | Manager::Udhcpc | Manager::OtherClient),
-            what: format!(
-                "{} looks after it ({}), and is not handed over to {bridge}",
-                found.manager, found.evidence
-            ),
-            remedy: format!("have {} leave {nic} alone first", found.manager),
-        })
-        .collect();
-    (Vec::new(), not)
+    let leased = device.addresses.iter().filter(|it| it.left.is_some() && it.net.addr().is_ipv4());
+    let asked = Asked { nic, bridge, leased: leased.map(|it| it.net).collect(), place };
+    let (mut handovers, mut not) = (Vec::new(), Vec::new());
+    for found in found.iter().filter(|found| found.nic == nic) {
+        match asked.handover(found) {
+            Ok(handover) => handovers.push(handover),
+            Err((why, remedy)) => not.push(NotHandedOver {
+                is_client: found.manager.is_client() || (why.contains("lease") && !asked.leased.is_empty()),
+                what: format!(
+                    "{} ({}) looks after it and cannot be handed over: {why}",
+                    found.manager, found.evidence
+                ),
+                remedy,
+            }),
+        }
+    }
+    (handovers, not)
+}
+
+/// What a handover is worked out from.
+struct Asked<'a> {
+    nic: &'a str,
+    bridge: &'a str,
+    /// IPv4 addresses that end by themselves.
+    leased: Vec<IpNet>,
+    place: &'a Place,
+}
+
+/// Why not, and what to do.
+type Not = (String, String);
+
+impl Asked<'_> {
+    fn handover(&self, found: &Found) -> Result<Handover, Not> {
+        match (&found.details, found.manager) {
+            (Details::Opaque { why }, manager) => Err((
+                why.clone(),
+                format!("have {manager} leave {} alone first, its addresses in place", self.nic),
+            )),
+            (Details::Configuration { content, client_id }, Manager::Networkd) => {
+                Ok(networkd::handover(self, content, client_id.as_deref()))
+            }
+            (Details::Configuration { .. }, Manager::NetworkManager) => network_manager::handover(self),
+            (Details::Configuration { .. }, Manager::Ifupdown) => Ok(ifupdown::handover(self)),
+            (Details::Process(client), Manager::Dhclient) => dhclient::handover(self, client),
+            (Details::Process(client), Manager::Udhcpc) => udhcpc::handover(self, client),
+            // netplan only writes files for another one, which is found by itself.
+            _ => Ok(self.with(found.manager)),
+        }
+    }
+
+    /// A handover without anything to do.
+    fn with(&self, manager: Manager) -> Handover {
+        Handover {
+            manager,
+            nic: self.nic.to_owned(),
+            bridge: self.bridge.to_owned(),
+            for_ipv6: false,
+            prepare: Vec::new(),
+            complete: Vec::new(),
+            take_back: Vec::new(),
+        }
+    }
+
+    /// A file of ours that outlives a reboot.
+    fn state_file(&self, name: &str) -> PathBuf {
+        self.place.state_dir.join("uplink").join(name)
+    }
+
+    fn keep(&self, device: &str) -> Vec<Act> {
+        let keep = |address: &IpNet| Act::Keep { address: *address, device: device.to_owned() };
+        self.leased.iter().map(keep).collect()
+    }
+}
+
+fn write(path: impl Into<PathBuf>, content: impl Into<String>) -> Act {
+    Act::Write { path: path.into(), content: content.into(), executable: false }
+}
+
+fn words(line: &str) -> Vec<String> {
+    line.split_whitespace().map(str::to_owned).collect()
 }
 
 impl Manager {
+    fn is_client(self) -> bool {
+        matches!(self, Self::Dhclient | Self::Udhcpc | Self::OtherClient)
+    }
+
     /// Its name, as people know it.
     #[must_use]
     pub fn name(self) -> &'static str {
@@ -239,7 +338,10 @@ impl fmt::Display for Act {
         match self {
             Self::Write { path, .. } => write!(f, "write {}", path.display()),
             Self::Remove { path } => write!(f, "remove {}", path.display()),
-            Self::Run { command } => write!(f, "run {}", command.join(" ")),
+            Self::Reload { command } => write!(f, "run {}", command.join(" ")),
+            Self::Keep { address, device } => {
+                write!(f, "let {address} stay on {device} until the client ends it")
+            }
             Self::Kill { client } => {
                 write!(f, "end {} (pid {}), keeping its lease", client.program.display(), client.pid)
             }
@@ -249,6 +351,10 @@ impl fmt::Display for Act {
             Self::CopyLeases { from, to, new, .. } => {
                 write!(f, "copy the leases {} to {} for {new}", from.display(), to.display())
             }
+            Self::Start { command, .. } => write!(f, "start {}", command.join(" ")),
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -9,6 +9,7 @@ use ovs::ovsdb::{Datum, Remote};
 
 use super::{Bridge, Observed, Port, Switch, firewall, kernel};
 use crate::uplink::error::Result;
+use crate::uplink::managers;
 use crate::uplink::options::Options;
 use crate::uplink::plan::{bridge_of, nic_of};
 use crate::uplink::switch::{self, Owner, Seen};
@@ -39,6 +40,8 @@ pub fn look_at(names: &[String], db: &Remote, root: &Path) -> Result<Observed> {
         Ok(foreign) => observed.foreign_guards = foreign,
         Err(error) => observed.unknown.push(format!("the guard tables: {error}")),
     }
+    let nics: Vec<_> = pairs.keys().filter_map(|nic| Some((nic.clone(), observed.link(nic)?.index))).collect();
+    observed.managers = managers::look(root, &nics);
     let (rules, unknown) = firewall::look(root);
     observed.firewall = rules;
     observed.unknown.extend(unknown);

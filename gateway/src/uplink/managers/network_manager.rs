@@ -1,0 +1,40 @@
+//! NetworkManager: NIC and bridge are taken out of its hands (NetworkManager.conf(5)).
+//!
+//! It has no way to look after a device that Open vSwitch made without its own plugin, so it looks after neither, for
+//! this boot: what it has set stays as it is on the bridge. A lease it would have to go on with cannot be handed over.
+
+use std::path::PathBuf;
+
+use super::{Act, Asked, Handover, MARK, Manager, Not, words, write};
+
+const FOLDER: &str = "/run/NetworkManager/conf.d";
+
+pub(super) fn handover(asked: &Asked<'_>) -> Result<Handover, Not> {
+    if let Some(address) = asked.leased.first() {
+        return Err((
+            format!(
+                "it holds the lease of {address}, and knows no way to hold it on a bridge of Open vSwitch"
+            ),
+            format!(
+                "make the address static (`nmcli connection modify ... ipv4.method manual`), or have dhclient look after {}",
+                asked.nic
+            ),
+        ));
+    }
+    let (nic, bridge) = (file(asked.nic), file(asked.bridge));
+    let reload = || Act::Reload { command: words("nmcli general reload conf") };
+    Ok(Handover {
+        prepare: vec![write(&bridge, unmanaged(asked.bridge)), reload()],
+        complete: vec![write(&nic, unmanaged(asked.nic)), reload()],
+        take_back: vec![Act::Remove { path: nic }, Act::Remove { path: bridge }, reload()],
+        ..asked.with(Manager::NetworkManager)
+    })
+}
+
+fn file(device: &str) -> PathBuf {
+    PathBuf::from(FOLDER).join(format!("90-ovn-k8s-{device}.conf"))
+}
+
+fn unmanaged(device: &str) -> String {
+    format!("# {MARK}\n[keyfile]\nunmanaged-devices+=interface-name:{device}\n")
+}
