@@ -12,7 +12,7 @@ TARGET_DIR := $(if $(CARGO_TARGET_DIR),$(CARGO_TARGET_DIR),target)
 BINARY := $(TARGET_DIR)/$(TRIPLE)/release/ovn-k8s
 PREFIX ?= /usr
 
-.PHONY: help demo test test-kernel bench binary install deps
+.PHONY: help demo test test-kernel test-managers bench binary install deps
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 22
@@ -23,8 +23,11 @@ demo: ## two gateway nodes in namespaces, all traffic at once, restarts under wa
 test: ## format, lints, crate boundaries, and every test
 	@scripts/test
 
-test-kernel: ## the path matrix on the kernel datapath, in an emulated machine
+test-kernel: ## matrix, restart and takeover on the kernel datapath, in an emulated machine
 	@scripts/test-kernel
+
+test-managers: ## the takeover under systemd-networkd, NetworkManager and ifupdown, with systemd as PID 1
+	@scripts/test-managers
 
 bench: binary ## benches of the pure parts, then the daemon measured in the lab (root); ARGS="api --runs 50" for a part
 	$(CARGO) bench --locked -p benches --bench classify --bench render

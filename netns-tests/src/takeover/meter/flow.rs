@@ -2,7 +2,7 @@
 
 use std::{fmt, time::Duration};
 
-use crate::lab::{address::Family, machine::at_our_pace};
+use crate::lab::address::Family;
 
 /// A kind of traffic.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -19,13 +19,13 @@ impl Kind {
     /// All.
     pub const ALL: [Self; 3] = [Self::Udp, Self::Ping, Self::Tcp];
 
-    /// The time between two requests, longer where `LAB_SLOWNESS` says so.
+    /// The time between two requests.
     pub fn pace(self) -> Duration {
-        at_our_pace(Duration::from_nanos(match self {
+        Duration::from_nanos(match self {
             Self::Udp => 1_000_000,
             Self::Ping => 3_333_333,
             Self::Tcp => 2_000_000,
-        }))
+        })
     }
 }
 
