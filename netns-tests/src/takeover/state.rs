@@ -139,11 +139,14 @@ impl State {
     pub fn expect(&self, wanted: &Self) -> Result<()> {
         let missing = wanted.facts.difference(&self.facts).map(|fact| format!("gone: {fact:?}"));
         let extra = self.facts.difference(&wanted.facts).map(|fact| format!("new:  {fact:?}"));
-        let different: Vec<String> = missing.chain(extra).collect();
+        let mut different: Vec<String> = missing.chain(extra).collect();
         if different.is_empty() {
             return Ok(());
         }
-        bail!("the state is another:\n  {}", different.join("\n  "))
+        // A device too many is a hundred facts.
+        let count = different.len();
+        different.truncate(16);
+        bail!("the state is another in {count} facts:\n  {}", different.join("\n  "))
     }
 }
 
