@@ -104,8 +104,6 @@ impl Site {
             own.v4, own.v6, far.v4, far.v6
         ))?;
         self.node.ip("link set lo up\nlink set eth0 up\n")?;
-        // Devices to come look for duplicates, as on any host.
-        self.node.sysctl("net/ipv6/conf/default/accept_dad", "1")?;
         if self.options.datapath == Datapath::Userspace {
             // A packet socket takes a frame as it was sent: checksums must be finished by then.
             self.router.finish_checksums("node")?;
@@ -114,7 +112,8 @@ impl Site {
         if self.options.second {
             self.wire_second()?;
         }
-        Ok(())
+        // Devices to come look for duplicates, as on any host.
+        self.node.sysctl("net/ipv6/conf/default/accept_dad", "1")
     }
 
     fn wire_second(&self) -> Result<()> {

@@ -89,6 +89,6 @@ pub fn is_refused(site: &Site, outcome: &Outcome, before: &State, words: &[&str]
     for word in words {
         ensure!(said.contains(word), "no word of {word:?} in: {said}");
     }
-    State::of(site)?.expect(before)?;
+    State::of(site)?.expect(before).with_context(|| said.to_owned())?;
     site.wait_until_reachable()
 }
