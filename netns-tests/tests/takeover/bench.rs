@@ -1,6 +1,7 @@
 //! What most tests here do: look, go there, look, come back, look.
 
 use anyhow::{Context, Result, ensure};
+use netns_tests::lab::process::wait_until;
 use netns_tests::takeover::{
     Load, Meter, Site, State,
     meter::Kind,
@@ -59,6 +60,11 @@ impl Bench {
 
 /// What the NIC had is the bridge's, and the NIC has no address and no route any more.
 pub fn is_on_the_bridge(site: &Site, before: &State) -> Result<()> {
+    // An address that the kernel itself made may still be looking for duplicates.
+    wait_until("everything to be on the bridge", || looks_moved(site, before).map(|()| true))
+}
+
+fn looks_moved(site: &Site, before: &State) -> Result<()> {
     let now = State::of(site)?;
     now.about(BRIDGE, MOVED).expect(&before.about(NIC, MOVED)).context("what the bridge has")?;
     let left = now.about(NIC, &[Subject::Address, Subject::Route]);

@@ -110,7 +110,12 @@ fn a_table_of_the_guards_name() -> Result<()> {
 fn no_next_hop_that_answers() -> Result<()> {
     let site = Site::usual()?;
     let plain = "addr add 172.18.0.11/24 dev eth0\nroute add default via 172.18.0.250 dev eth0\n";
-    site.ip(&format!("addr flush dev eth0\nroute flush dev eth0\nroute flush dev eth0 table 100\n{plain}"))?;
+    for family in ["-4", "-6"] {
+        for table in ["main", "100"] {
+            site.program("ip").line(&format!("{family} route flush dev eth0 table {table}")).run()?;
+        }
+    }
+    site.ip(&format!("addr flush dev eth0\n{plain}"))?;
     let before = State::of(&site)?;
     let outcome = site.run(THERE)?;
     ensure!(!outcome.ok, "it was done: {outcome:?}");
