@@ -135,6 +135,12 @@ impl State {
         })
     }
 
+    /// The facts that hold a word, as text.
+    pub fn lines(&self, word: &str) -> Vec<String> {
+        let found = self.facts.iter().filter(|(_, _, text)| text.contains(word));
+        found.map(|(subject, device, text)| format!("{subject:?} {device} {text}")).collect()
+    }
+
     /// An error that lists every fact that is only on one side.
     pub fn expect(&self, wanted: &Self) -> Result<()> {
         let missing = wanted.facts.difference(&self.facts).map(|fact| format!("gone: {fact:?}"));
