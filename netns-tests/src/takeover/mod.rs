@@ -9,6 +9,7 @@
 //! [`meter`] counts what traffic of every kind lost, saw twice and waited for, [`original`] is the sequence of old for
 //! comparison, [`product`] runs the built binary with faults on the way.
 
+pub mod helper;
 pub mod meter;
 pub mod nic;
 pub mod original;

@@ -9,4 +9,5 @@ mod halves;
 mod lab;
 mod proxy;
 mod refused;
+mod survival;
 mod traffic;

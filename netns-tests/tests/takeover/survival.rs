@@ -1,0 +1,133 @@
+//! Management outlives the switch: vswitchd killed, stopped, away with its helper; and back onto the bridge.
+
+use std::{thread, time::Duration};
+
+use anyhow::{Context, Result, ensure};
+use netns_tests::takeover::{
+    Load, Meter, Site, State,
+    meter::{Kind, Moment},
+    switch::Daemon,
+};
+use nix::sys::signal::Signal;
+
+use crate::bench::{BACK, THERE, is_on_the_bridge};
+
+struct Survival {
+    before: State,
+    helper: Option<netns_tests::takeover::helper::Helper>,
+    site: Site,
+}
+
+impl Survival {
+    fn set_up(more: &[&str]) -> Result<Self> {
+        let site = Site::usual()?;
+        let before = State::of(&site)?;
+        site.run(THERE)?.expect_ok()?;
+        let helper = site.start_helper(more).with_context(|| helper_log(&site))?;
+        site.wait_until_reachable()?;
+        Ok(Self { before, helper: Some(helper), site })
+    }
+
+    /// Everything is on the bridge again, and the way back to the NIC is open.
+    fn ends_well(self) -> Result<()> {
+        let outcome = (|| {
+            self.site.wait_until_reachable()?;
+            is_on_the_bridge(&self.site, &self.before)
+        })();
+        outcome.with_context(|| helper_log(&self.site))?;
+        drop(self.helper);
+        self.site.run(BACK)?.expect_ok()?;
+        self.site.wait_until_reachable()
+    }
+}
+
+fn helper_log(site: &Site) -> String {
+    let path = site.dir().join("ovn-k8s-gateway-helper.log");
+    let text = std::fs::read_to_string(path).unwrap_or_default();
+    let out = std::fs::read_to_string(site.dir().join("helper.out")).unwrap_or_default();
+    let lines: Vec<&str> = text.lines().collect();
+    format!("{}\n{out}", lines.get(lines.len().saturating_sub(30)..).unwrap_or_default().join("\n"))
+}
+
+#[test]
+fn the_switch_is_killed() -> Result<()> {
+    let survival = Survival::set_up(&[])?;
+    let site = &survival.site;
+    let meter = Meter::start(site, &Load::full())?;
+    meter.run_for(Duration::from_millis(300));
+    let killed = Moment::now();
+    site.kill(Daemon::Switch)?;
+    site.wait_until_reachable().context("while the switch is dead").with_context(|| helper_log(site))?;
+    meter.wait_until_all_move().context("while the switch is dead")?;
+    meter.run_for(Duration::from_millis(300));
+    site.restart_daemons()?;
+    is_on_the_bridge(site, &survival.before).with_context(|| helper_log(site))?;
+    meter.wait_until_all_move().context("after the switch is back")?;
+    let quiet = Moment::now();
+    meter.run_for(Duration::from_millis(500));
+    let report = meter.stop()?;
+    println!("{report}gap: {:?}", report.gap_between(Kind::Udp, killed, quiet));
+    ensure!(report.dead().is_empty(), "{report}");
+    survival.ends_well()
+}
+
+#[test]
+fn the_switch_is_stopped() -> Result<()> {
+    let survival = Survival::set_up(&[])?;
+    let site = &survival.site;
+    let meter = Meter::start(site, &Load::full())?;
+    site.switch().signal(Daemon::Switch, Signal::SIGSTOP)?;
+    let outcome = site.wait_until_reachable().and_then(|()| meter.wait_until_all_move());
+    site.switch().signal(Daemon::Switch, Signal::SIGCONT)?;
+    outcome.context("while the switch is stopped").with_context(|| helper_log(site))?;
+    is_on_the_bridge(site, &survival.before).with_context(|| helper_log(site))?;
+    meter.wait_until_all_move()?;
+    let report = meter.stop()?;
+    println!("{report}");
+    ensure!(report.dead().is_empty(), "{report}");
+    survival.ends_well()
+}
+
+/// The helper dies with management on the NIC: its successor brings it back onto the bridge.
+#[test]
+fn switch_and_helper_die() -> Result<()> {
+    let mut survival = Survival::set_up(&[])?;
+    let site = &survival.site;
+    site.kill(Daemon::Switch)?;
+    site.wait_until_reachable()?;
+    if let Some(helper) = survival.helper.take() {
+        helper.kill()?;
+    }
+    site.wait_until_reachable().context("with both dead")?;
+    site.restart_daemons()?;
+    survival.helper = Some(survival.site.start_helper(&[])?);
+    survival.ends_well()
+}
+
+/// Both at once: nobody turns anything until there is a helper again.
+#[test]
+fn switch_and_helper_die_at_once() -> Result<()> {
+    let mut survival = Survival::set_up(&[])?;
+    if let Some(helper) = survival.helper.take() {
+        helper.kill()?;
+    }
+    survival.site.kill(Daemon::Switch)?;
+    survival.site.restart_daemons()?;
+    survival.helper = Some(survival.site.start_helper(&[])?);
+    survival.ends_well()
+}
+
+/// `--no-failover`: management waits for the switch.
+#[test]
+fn without_failover() -> Result<()> {
+    let survival = Survival::set_up(&["--no-failover"])?;
+    let site = &survival.site;
+    let there = State::of(site)?;
+    site.kill(Daemon::Switch)?;
+    thread::sleep(Duration::from_millis(500));
+    let (now, then) = (State::of(site)?, there);
+    let subjects = netns_tests::takeover::state::MOVED;
+    now.about("eth0", subjects).expect(&then.about("eth0", subjects)).context("something was turned")?;
+    site.restart_daemons()?;
+    survival.ends_well()
+}
