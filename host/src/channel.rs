@@ -2,10 +2,11 @@
 
 use std::cell::Cell;
 use std::io;
-use std::os::fd::{AsRawFd, OwnedFd};
-use std::time::Duration;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockType, bind, recv, send, setsockopt, sockopt};
 
 use crate::wire::{self, Answer, NLM_F_DUMP, NLM_F_DUMP_INTR, NLM_F_REQUEST, NLMSG_DONE, NLMSG_ERROR};
@@ -40,6 +41,43 @@ impl Channel {
         Ok(Self { socket, sequence: Cell::new(1) })
     }
 
+    /// Hears what is told to a group.
+    pub(crate) fn join(&self, group: i32) -> Result<()> {
+        set_option(&self.socket, libc::SOL_NETLINK, libc::NETLINK_ADD_MEMBERSHIP, group)
+            .map_err(|source| Error::NetlinkSocket { source })
+    }
+
+    /// Waits until something is told, at most so long, and forgets it. True when there was something; also when it
+    /// was more than there was room for.
+    pub(crate) fn heard(&self, timeout: Option<Duration>) -> Result<bool> {
+        let failed = |errno: Errno| Error::Kernel {
+            attempted: "hear of changes of the network".into(),
+            source: errno.into(),
+        };
+        let deadline = timeout.map(|timeout| Instant::now() + timeout);
+        loop {
+            let left = deadline.map_or(PollTimeout::NONE, |at| {
+                let left = at.saturating_duration_since(Instant::now()).as_micros().div_ceil(1000);
+                PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX)
+            });
+            match poll(&mut [PollFd::new(self.socket.as_fd(), PollFlags::POLLIN)], left) {
+                Ok(0) if deadline.is_some_and(|at| Instant::now() >= at) => return Ok(false),
+                Ok(0) | Err(Errno::EINTR) => continue,
+                Ok(_) => {}
+                Err(errno) => return Err(failed(errno)),
+            }
+            let mut buffer = [0; 64];
+            loop {
+                // What is longer is cut: only that it came counts.
+                match recv(self.socket.as_raw_fd(), &mut buffer, MsgFlags::MSG_DONTWAIT) {
+                    Ok(_) | Err(Errno::EINTR | Errno::ENOBUFS) => {}
+                    Err(Errno::EAGAIN) => return Ok(true),
+                    Err(errno) => return Err(failed(errno)),
+                }
+            }
+        }
+    }
+
     /// Takes `count` sequence numbers, gives the first.
     pub(crate) fn sequences(&self, count: usize) -> u32 {
         let first = self.sequence.get();
@@ -67,8 +105,8 @@ impl Channel {
         let mut buffer = vec![0; 16 * 1024];
         let mut left = count;
         while left > 0 {
-            let datagram =
-                self.receive(&mut buffer).map_err(|source| failed("reading the answers", source))?;
+            // Without what was asked an answer is short: no need to look at its length first, ten thousand times.
+            let datagram = self.take(&mut buffer).map_err(|source| failed("reading the answers", source))?;
             for message in wire::messages(datagram).filter(|message| message.kind == NLMSG_ERROR) {
                 let at = message.sequence.wrapping_sub(first) as usize;
                 if message.sequence == first.wrapping_sub(1) && message.answer().errno != 0 {
@@ -134,11 +172,16 @@ impl Channel {
     /// One datagram, whole: a longer one than the buffer grows it before it is taken.
     fn receive<'a>(&self, buffer: &'a mut Vec<u8>) -> io::Result<&'a [u8]> {
         let fd = self.socket.as_raw_fd();
-        let mut length = retried(|| recv(fd, buffer, MsgFlags::MSG_TRUNC | MsgFlags::MSG_PEEK))?;
+        let length = retried(|| recv(fd, buffer, MsgFlags::MSG_TRUNC | MsgFlags::MSG_PEEK))?;
         if length > buffer.len() {
             buffer.resize(length, 0);
         }
-        length = retried(|| recv(fd, buffer, MsgFlags::MSG_TRUNC))?;
+        self.take(buffer)
+    }
+
+    /// One datagram that fits the buffer.
+    fn take<'a>(&self, buffer: &'a mut [u8]) -> io::Result<&'a [u8]> {
+        let length = retried(|| recv(self.socket.as_raw_fd(), buffer, MsgFlags::MSG_TRUNC))?;
         if length == 0 {
             return Err(io::ErrorKind::UnexpectedEof.into());
         }
@@ -152,6 +195,12 @@ impl Channel {
         if set_option(&self.socket, libc::SOL_SOCKET, force, bytes).is_err() {
             let _ = set_option(&self.socket, libc::SOL_SOCKET, plain, bytes);
         }
+    }
+}
+
+impl AsFd for Channel {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
     }
 }
 

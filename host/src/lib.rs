@@ -7,7 +7,7 @@
 //! | module | observes | applies |
 //! |---|---|---|
 //! | [`netlink`] | links, addresses, routes; a watch that says "look again" | routes with our own protocol number |
-//! | [`rtnl`] | rtnetlink's objects as raw rows | any number of changes in one system call |
+//! | [`rtnl`] | rtnetlink's objects as raw rows; a watch for a thread that waits | any number of changes in one system call |
 //! | [`devices`] | devices by name and index | nothing |
 //! | [`ears`] | which of a NIC and its bridge the host hears | the same, atomically |
 //! | [`nft`] | one table, parsed | one script, atomically |

@@ -27,6 +27,7 @@ pub mod nexthop;
 pub mod qdisc;
 pub mod route;
 pub mod rule;
+pub mod watch;
 
 mod hex;
 mod show;

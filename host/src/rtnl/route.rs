@@ -125,6 +125,10 @@ impl Route {
             row.set(RTA_PRIORITY, metric.to_ne_bytes().to_vec());
         }
         row.set(RTA_OIF, address.device().to_ne_bytes().to_vec());
+        // It goes with the address, in IPv6 by itself.
+        if let (Family::V6, Some(seconds)) = (family, address.valid()) {
+            row.set(RTA_EXPIRES, seconds.max(1).to_ne_bytes().to_vec());
+        }
         Some(Self { row })
     }
 
