@@ -29,6 +29,7 @@ use super::switch::Switch;
 use super::{report, vswitchd};
 use crate::host_paths::ServiceHostRows;
 use crate::services::Catalogue;
+use crate::uplink::keeper::Keeper;
 
 /// How often drift is looked for by count, and everything is looked at again.
 const TICK: Duration = Duration::from_secs(5);
@@ -68,6 +69,10 @@ pub struct Parts {
     pub netlink_news: watch::Receiver<u64>,
     /// The host's part.
     pub host: HostTask,
+    /// Who keeps management alive when the switch is not.
+    pub keeper: Keeper,
+    /// News of where management is.
+    pub keeper_news: watch::Receiver<()>,
     /// Orders from the control socket.
     pub requests: mpsc::Receiver<Request>,
     /// Where the state is told.
@@ -216,6 +221,7 @@ impl Helper {
                         self.parts.settings.bridge
                     );
                     self.parts.metrics.switch_restarts.inc();
+                    self.parts.keeper.flows_in(false);
                     self.switch.disconnect();
                     self.pinned = false;
                     self.reconcile(false).await;
@@ -264,6 +270,7 @@ impl Helper {
             () = northbound => Wake::World,
             Ok(()) = parts.netlink_news.changed() => Wake::Netlink,
             () = parts.host.changed() => Wake::TellDue,
+            Ok(()) = parts.keeper_news.changed() => Wake::TellDue,
             Some(request) = parts.requests.recv() => Wake::Request(request),
             () = until(retry) => Wake::Retry,
             () = until(cache_due) => Wake::CacheDue,
@@ -350,6 +357,9 @@ impl Helper {
 
     pub(super) fn tell(&mut self) {
         self.tell_due = None;
+        let bridge = &self.facts.bridge;
+        self.parts.keeper.keep(bridge.present && bridge.userspace && bridge.uplink_listed);
+        self.parts.keeper.flows_in(self.switch.in_step());
         let status = report::status(self);
         self.parts.metrics.record(&status);
         self.parts.status.send_replace(Arc::new(status));

@@ -230,7 +230,8 @@ fn shared(facts: &Facts, settings: &Settings, notes: &mut Notes) -> (BTreeSet<Ip
     let own: BTreeSet<IpAddr> = facts
         .addresses
         .iter()
-        .filter(|(device, _)| *device == settings.bridge)
+        // On the NIC while the bridge carries nothing.
+        .filter(|(device, _)| *device == settings.bridge || *device == settings.interface)
         .map(|(_, address)| address.addr())
         .filter(|address| !is_link_local(*address))
         .collect();

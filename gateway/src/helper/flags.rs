@@ -126,6 +126,9 @@ pub struct HelperArgs {
     /// Do not keep flow-restore-wait armed on the kernel datapath (then a restart of vswitchd loses packets)
     #[arg(long)]
     pub no_restore_wait: bool,
+    /// Leave management on the bridge when ovs-vswitchd dies or stands still (then the node is cut off meanwhile)
+    #[arg(long)]
+    pub no_failover: bool,
     /// Remove the helper's flows, host settings and patch ports, and exit
     #[arg(long, conflicts_with_all = ["detach", "monitor"])]
     pub cleanup: bool,
@@ -261,6 +264,7 @@ impl HelperArgs {
         fill(&mut self.nb_cacert, file, "ca_cert", path)?;
         fill(&mut self.state_dir, file, "state_dir", path)?;
         raise(&mut self.no_restore_wait, file, "no_restore_wait")?;
+        raise(&mut self.no_failover, file, "no_failover")?;
         raise(&mut self.adopt, file, "adopt")
     }
 
@@ -328,6 +332,7 @@ impl HelperArgs {
             health_check_address: self.health_check_address,
             manifests: self.manifests.clone(),
             restore_wait: !self.no_restore_wait,
+            failover: !self.no_failover,
         }
     }
 }

@@ -13,6 +13,7 @@ use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::{Registry, Unit};
 
 use super::status::Status;
+use crate::uplink::keeper::{At, Management};
 
 /// One label: which rule.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -24,6 +25,12 @@ pub struct Rule {
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct Source {
     source: String,
+}
+
+/// One label: why.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct Why {
+    reason: String,
 }
 
 /// The helper's numbers.
@@ -42,6 +49,9 @@ pub struct Metrics {
     rule_flows: Family<Rule, Gauge>,
     rule_packets: Family<Rule, Gauge<u64, AtomicU64>>,
     rule_bytes: Family<Rule, Gauge<u64, AtomicU64>>,
+    failovers: Family<Why, Counter>,
+    management_on_nic: Gauge,
+    failover_gap: Gauge<f64, AtomicU64>,
     /// Flow changes that the switch has confirmed.
     pub flow_changes: Counter,
     /// Flows that somebody else changed or removed and that were put back.
@@ -72,6 +82,9 @@ impl Metrics {
             rule_flows: Family::default(),
             rule_packets: Family::default(),
             rule_bytes: Family::default(),
+            failovers: Family::default(),
+            management_on_nic: Gauge::default(),
+            failover_gap: Gauge::default(),
             flow_changes: Counter::default(),
             drift_repaired: Counter::default(),
             switch_restarts: Counter::default(),
@@ -101,6 +114,16 @@ impl Metrics {
             self.rule_flows.get_or_create(&label).set(count(rule.flows));
             self.rule_packets.get_or_create(&label).set(rule.packets);
             self.rule_bytes.get_or_create(&label).set(rule.bytes);
+        }
+    }
+
+    /// Takes over where management is. Called by the keeper itself: a helper that stands still still says it.
+    pub fn keep(&self, management: &Management) {
+        self.management_on_nic.set(i64::from(management.kept && management.at == At::Nic));
+        self.failover_gap.set(management.last_gap_ms.unwrap_or_default() / 1000.0);
+        for (reason, count) in &management.failovers {
+            let counter = self.failovers.get_or_create(&Why { reason: reason.name().to_owned() });
+            counter.inc_by(count.saturating_sub(counter.get()));
         }
     }
 
@@ -146,6 +169,22 @@ impl Metrics {
             "drift_repaired",
             "Flows put back after others changed them",
             self.drift_repaired.clone(),
+        );
+        registry.register(
+            "failovers",
+            "How often management went to the NIC because the bridge carried nothing",
+            self.failovers.clone(),
+        );
+        registry.register(
+            "management_on_nic",
+            "1 while the node's addresses are on the NIC instead of the bridge",
+            self.management_on_nic.clone(),
+        );
+        registry.register_with_unit(
+            "failover_last_gap",
+            "The last failover: from the first sign of trouble until management was on the NIC",
+            Unit::Seconds,
+            self.failover_gap.clone(),
         );
         registry.register(
             "switch_restarts",

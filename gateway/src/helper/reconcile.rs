@@ -15,7 +15,7 @@ use super::facts;
 use super::northbound::{self, GatewayRouter};
 use super::observe::{self, Followed};
 use super::restore::{self, Phase};
-use super::settings::ReplySetting;
+use super::settings::{ReplySetting, Settings};
 use super::start;
 use super::switch::Licence;
 use crate::flows::Rendering;
@@ -170,9 +170,9 @@ impl Helper {
     /// Sockets of the host that the partitioned rule would cut off.
     pub(super) fn sockets_in(&self, range: PortRange) -> Vec<String> {
         // Whoever says an address is shared: before the router is known, it may be any of the bridge's own.
-        let bridge = &self.parts.settings.bridge;
-        let own =
-            self.facts.addresses.iter().filter(|(device, _)| device == bridge).map(|(_, net)| net.addr());
+        let Settings { bridge, interface, .. } = &self.parts.settings;
+        let here = |device: &String| device == bridge || device == interface;
+        let own = self.facts.addresses.iter().filter(|(device, _)| here(device)).map(|(_, net)| net.addr());
         let router = self.facts.router.iter().flat_map(|router| router.addresses.iter().copied());
         let last = self.facts.last.iter().flat_map(|last| last.shared.iter().copied());
         let shared = own.chain(router).chain(last).collect();

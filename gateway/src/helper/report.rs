@@ -9,6 +9,7 @@ use super::status::{
     BridgeStatus, FlowsStatus, HostStatus, OwnersStatus, ServicesStatus, SourceStatus, Status,
 };
 use crate::flows::Rendering;
+use crate::uplink::keeper::At;
 
 /// The state at this moment.
 pub fn status(helper: &Helper) -> Status {
@@ -29,6 +30,7 @@ pub fn status(helper: &Helper) -> Status {
         pid: std::process::id(),
         ready,
         bridge: bridge(helper),
+        management: helper.parts.keeper.management(),
         problems,
         unknown: helper.wanted.as_ref().map(|wanted| wanted.unknown.clone()).unwrap_or_default(),
         owners: owners(helper),
@@ -158,12 +160,21 @@ fn problems(helper: &Helper) -> Vec<String> {
         problems.push(format!("flows: {error}"));
     }
     problems.extend(helper.switch.conflicts().iter().cloned());
+    let management = helper.parts.keeper.management();
+    problems.extend(management.problem.map(|problem| format!("management: {problem}")));
     problems
 }
 
 /// What a person should know though the helper does its work.
 fn advice(helper: &Helper) -> Vec<String> {
     let mut advice: Vec<String> = helper.switch.foreign().explanation().into_iter().collect();
+    let management = helper.parts.keeper.management();
+    if let (At::Nic, Some(reason)) = (management.at, management.reason) {
+        advice.push(format!(
+            "management is on the NIC {} ({reason}) and returns to {} by itself when the way through it is proved",
+            management.device, helper.parts.settings.bridge
+        ));
+    }
     if let Some(wanted) = helper.wanted.as_ref().filter(|wanted| !wanted.waiting_for.is_empty()) {
         advice.push(format!(
             "the partitioned rule waits for {} sockets of the host in the pods' port range",

@@ -39,6 +39,8 @@ pub struct Settings {
     pub manifests: Option<PathBuf>,
     /// Keep `flow-restore-wait` armed on the kernel datapath.
     pub restore_wait: bool,
+    /// Turn management to the NIC while the bridge of the userspace datapath carries nothing.
+    pub failover: bool,
 }
 
 /// `--reply-rule`.

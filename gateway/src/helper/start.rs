@@ -27,14 +27,17 @@ use super::metrics::Metrics;
 use super::observe::Followed;
 use super::status::Status;
 use super::{cleanup, control, dry_run, http, restore};
+use crate::uplink::journal::Folder;
+use crate::uplink::keeper::{Duty, Keeper};
 
 /// How long the local database may take to answer before the program gives up; detached or not, somebody waits.
 const DATABASE_PATIENCE: Duration = Duration::from_secs(5);
 
 /// Names that operators know from the original, and the parts they stand for.
-const MODULES: [Module; 4] = [
+const MODULES: [Module; 5] = [
     Module { target: "gateway::helper", name: "ovn-gateway-helper" },
     Module { target: "gateway::host_paths", name: "host-paths" },
+    Module { target: "gateway::uplink", name: "uplink" },
     Module { target: "kubernetes", name: "kubernetes" },
     Module { target: "host", name: "host" },
 ];
@@ -252,6 +255,24 @@ async fn assemble(
         tokio::spawn(http::serve(listener, http::Pages { metrics: metrics.clone(), status: latest }));
     }
     let stop = stop_signal(server.exit_request())?;
+    let (news, keeper_news) = watch::channel(());
+    let (numbers, said) = (metrics.clone(), status.clone());
+    let keeper = Keeper::start(
+        Duty {
+            bridge: settings.bridge.clone(),
+            nic: settings.interface.clone(),
+            pidfile: paths.pidfile("ovs-vswitchd", ""),
+            folder: Folder::below(&settings.state_dir),
+            may_leave: settings.failover,
+        },
+        move |management| {
+            numbers.keep(management);
+            // Said at once: the helper itself may be waiting for a switch that stands still.
+            said.send_modify(|status| Arc::make_mut(status).management = management.clone());
+            news.send_replace(());
+        },
+    )
+    .map_err(text)?;
     let helper = Helper::new(Parts {
         host: HostTask::spawn(settings.state_dir.clone(), metrics.clone()),
         settings,
@@ -263,6 +284,8 @@ async fn assemble(
         source: source(flags, client)?,
         netlink: Netlink::open().map_err(text)?,
         netlink_news: Netlink::watch().map_err(text)?,
+        keeper,
+        keeper_news,
         requests,
         status,
         metrics,

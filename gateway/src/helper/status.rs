@@ -4,6 +4,8 @@ use std::fmt::{self, Write as _};
 
 use serde::{Deserialize, Serialize};
 
+use crate::uplink::keeper::Management;
+
 /// The helper's state at one moment.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Status {
@@ -13,6 +15,9 @@ pub struct Status {
     pub pid: u32,
     /// The bridge and its ports.
     pub bridge: BridgeStatus,
+    /// Where the node's own addresses are.
+    #[serde(default)]
+    pub management: Management,
     /// Whether everything is in force: uplink there, sources seen once, flows and host paths as wanted.
     pub ready: bool,
     /// Why it is not, and what else a person should know; each a sentence.
@@ -131,6 +136,9 @@ impl fmt::Display for Status {
         );
         rows.row("uplink", port(&bridge.uplink, bridge.uplink_ofport));
         rows.row("overlay", port(&bridge.overlay, bridge.overlay_ofport));
+        if bridge.datapath.starts_with("userspace") {
+            rows.row("management", self.management.to_string());
+        }
         rows.list("other ports", &bridge.other_ports);
         rows.row("conntrack", conntrack(bridge));
         let owners = &self.owners;

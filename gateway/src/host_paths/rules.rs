@@ -140,10 +140,12 @@ fn sources(out: &mut Writer, node: &HostNode) {
             }
         }
     }
-    let Some(bridge) = quoted(&node.bridge) else {
+    if quoted(&node.bridge).is_none() {
         out.leave_out("everything about the bridge: its name is no device name");
         return;
-    };
+    }
+    // While vswitchd is dead, management goes out by the uplink itself.
+    let devices = shared_devices(node);
     let Some(alternate) = alternate_range(node) else {
         out.leave_out("host processes that bind a NodePort or a port of OVN's range: no other range is free");
         return;
@@ -153,7 +155,7 @@ fn sources(out: &mut Writer, node: &HostNode) {
             IpAddr::V4(_) => ("ip", address.to_string()),
             IpAddr::V6(_) => ("ip6", format!("[{address}]")),
         };
-        let from = format!("oifname {bridge} {ip} saddr {address}");
+        let from = format!("oifname {{ {devices} }} {ip} saddr {address}");
         let to = format!("counter snat {ip} to {at}:{alternate}");
         // Of TCP the first segment only: a connection that was open before this table was made keeps its port.
         for (protocol, new) in [("tcp", "tcp flags & (syn | ack) == syn "), ("udp", ""), ("sctp", "")] {
@@ -182,17 +184,13 @@ fn sources(out: &mut Writer, node: &HostNode) {
 ///   so a closed port answers it as ever; other segments without socket are dropped. UDP stays as it is: a datagram to
 ///   a closed port cannot be told from a reply, and port unreachable is what traceroute and fast failure live on.
 fn guard(out: &mut Writer, node: &HostNode, features: Features) {
-    let devices: Vec<String> = [Some(&node.bridge), node.uplink.as_ref()]
-        .into_iter()
-        .flatten()
-        .filter_map(|name| quoted(name))
-        .collect();
+    let devices = shared_devices(node);
     let addresses = Family::ALL.map(|family| (keyword(family), shared(node, family)));
     if devices.is_empty() || addresses.iter().all(|(_, set)| set.is_none()) {
         out.leave_out("the guard against resets: the bridge has no shared address yet");
         return;
     }
-    out.rule("guard", format!("iifname != {{ {} }} return", devices.join(", ")));
+    out.rule("guard", format!("iifname != {{ {devices} }} return"));
     out.rule("guard", "ct state established,related return");
     for (ip, set) in addresses {
         if let Some(set) = set {
@@ -254,6 +252,13 @@ fn shared(node: &HostNode, family: Family) -> Option<String> {
         let _ = write!(list, "{}{address}", if list.is_empty() { "" } else { ", " });
     }
     (!list.is_empty()).then(|| format!("{{ {list} }}"))
+}
+
+/// The devices by which frames of the shared addresses come and go: the bridge, and the uplink while management is on it.
+fn shared_devices(node: &HostNode) -> String {
+    let names = [Some(&node.bridge), node.uplink.as_ref()];
+    let quoted: Vec<String> = names.into_iter().flatten().filter_map(|name| quoted(name)).collect();
+    quoted.join(", ")
 }
 
 /// A device name as nft takes it. Names that mean something else there (quotes, a star at the end) are none of ours.

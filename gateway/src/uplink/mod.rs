@@ -24,6 +24,7 @@
 //! | [`moves`] | what to say to the kernel so that another device carries it: pure |
 //! | [`journal`] | what has to be put back, on the disk before anything is touched; the lock |
 //! | [`switch`] | what the switch's database holds, and the transactions that change it |
+//! | [`keeper`] | management that outlives the switch: the thread in the helper that turns it to the NIC and back |
 //! | [`deadman`] | the process that undoes when the one at work cannot |
 //! | [`bounded`] | programs of the host's, run for a bounded time |
 //! | [`error`] | what can go wrong, and what a person does then |
@@ -40,6 +41,7 @@ pub mod deadman;
 pub mod error;
 pub mod fault;
 pub mod journal;
+pub mod keeper;
 pub mod managers;
 pub mod moves;
 pub mod observe;

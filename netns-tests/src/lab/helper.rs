@@ -136,6 +136,11 @@ impl Daemon {
         self.slot(|held| *held = Some(started))
     }
 
+    /// Starts it again and does not wait until it is ready.
+    pub fn start_without_waiting(&self) -> Result<()> {
+        self.run()
+    }
+
     /// Ends the process, and does not start it again.
     pub fn end(&self, how: Stop) -> Result<()> {
         let held = self.slot(Option::take)?.context("the helper does not run")?;

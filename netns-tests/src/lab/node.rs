@@ -6,6 +6,7 @@ use std::{
 };
 
 use anyhow::{Context, Result, anyhow};
+use nix::sys::signal::Signal;
 
 use super::{
     LabOptions,
@@ -217,6 +218,12 @@ impl Node {
         how.end(switch)
     }
 
+    /// Sends ovs-vswitchd a signal: one that stands still (SIGSTOP) holds its tap and forwards nothing.
+    pub fn signal_switch(&self, signal: Signal) -> Result<()> {
+        self.hold(|daemons| daemons.switch.as_ref().map(|switch| switch.signal(signal)))?
+            .context("ovs-vswitchd does not run")?
+    }
+
     /// Starts ovn-controller.
     pub fn start_controller(&self) -> Result<()> {
         let controller = self
@@ -278,16 +285,25 @@ impl Node {
     /// A packet socket does not take a frame away from the stack: without these rules the host would also answer
     /// what reaches its AF_PACKET ports of OVS. On the kernel datapath, and on a real tap, nothing of this is needed.
     ///
-    /// A bare NIC is not the lab's to guard: whoever takes it over does.
+    /// The NIC's rule is the product's own, as a takeover leaves it: from here on the helper keeps and turns it. A bare
+    /// NIC has none: whoever takes it over makes it.
     fn guard(&self, bare: bool) -> Result<()> {
-        let rules =
-            if bare { "iifname \"pod*\" drop" } else { "iifname \"eth*\" drop\n iifname \"pod*\" drop" };
-        self.namespace.nft(format!(
+        let rules = "iifname \"pod*\" drop";
+        let mut script = format!(
             "table inet ovsports {{\n\
                chain pre {{ type filter hook prerouting priority -350; policy accept;\n {rules}\n }}\n}}\n\
              table arp ovsports {{\n\
                chain in {{ type filter hook input priority -350; policy accept;\n {rules}\n }}\n}}\n"
-        ))
+        );
+        if !bare {
+            script += &format!(
+                "table netdev ovn_k8s_{BRIDGE} {{\n\
+                   comment \"the host hears a NIC or its bridge, not both (ovn-k8s)\"\n\
+                   chain at_nic {{ type filter hook ingress device \"{UPLINK}\" priority -500; policy accept;\n\
+                     counter drop\n }}\n}}\n"
+            );
+        }
+        self.namespace.nft(script)
     }
 
     /// Bridges, management port, patch pair and pods' ports, in one transaction; then the addresses.

@@ -22,6 +22,7 @@ fn settings() -> Settings {
         health_check_address: None,
         manifests: None,
         restore_wait: true,
+        failover: true,
     }
 }
 

@@ -1,0 +1,623 @@
+//! The keeper's thread: looks, asks, turns, waits.
+
+use std::net::IpAddr;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use host::asker::{Asker, Question};
+use host::ears::{Ears, Listening};
+use host::pulse::{Doctor, Pulse};
+use host::rtnl::{Device, Kind, Socket};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::socket::{
+    AddressFamily, MsgFlags, NetlinkAddr, SockFlag, SockProtocol, SockType, bind, recv, socket,
+};
+use ovs::vlog::repeat::Repeat;
+
+use super::mind::{Mind, Order, Place, Process, Reason, Seen, State};
+use super::process::Vswitchd;
+use super::told::{At, Management};
+use super::way::Way;
+use super::{Duty, News, Shared, scene};
+use crate::uplink::error::{Error, Result};
+use crate::uplink::journal;
+use crate::uplink::rows::Network;
+use crate::uplink::turn;
+
+/// Between two looks while management is on the bridge.
+const LOOK: Duration = Duration::from_millis(50);
+/// While it is on the NIC, at first and later.
+const AWAY: Duration = Duration::from_millis(20);
+const LONG_AWAY: Duration = Duration::from_millis(100);
+/// While the way back is being proved.
+const PROVING: Duration = Duration::from_millis(10);
+/// While a process is perhaps going.
+const HURRY: Duration = Duration::from_millis(1);
+/// With nothing to keep.
+const IDLE: Duration = Duration::from_millis(500);
+/// A look that comes this late says nothing about others that were not heard meanwhile.
+const LATE: Duration = Duration::from_millis(150);
+/// Who carries the addresses, and whether the guard stands, is looked at this often without news.
+const SCENE: Duration = Duration::from_secs(1);
+/// With news of the kernel, no more often than this.
+const NEWS: Duration = Duration::from_millis(20);
+/// Who can be asked is looked at this often: a long list of routes is read for it.
+const HOPS: Duration = Duration::from_secs(10);
+/// Per-interface sysctls are looked at this often.
+const SYSCTLS: Duration = Duration::from_secs(60);
+
+/// One of the two ways.
+#[derive(Debug, Default)]
+struct Line {
+    way: Way,
+    asker: Option<(u32, Asker)>,
+    pulse: Option<Pulse>,
+    /// Frames of our own since the last look: questions sent, answers heard.
+    asked: u64,
+    heard: u64,
+}
+
+/// The thread's belongings.
+pub(super) struct Work {
+    duty: Duty,
+    shared: Arc<Shared>,
+    news: News,
+    started: Instant,
+    doctor: Doctor,
+    rows: Socket,
+    ears: Ears,
+    kernel_news: OwnedFd,
+    switch: Vswitchd,
+    mind: Mind,
+    bridge: Line,
+    nic: Line,
+    questions: Vec<Question>,
+    place: Place,
+    listening: Option<Listening>,
+    last_look: Option<Duration>,
+    last_scene: Option<Duration>,
+    last_hops: Option<Duration>,
+    last_sysctls: Option<Duration>,
+    /// The kernel has news that were not looked at.
+    dirty: bool,
+    stirred: bool,
+    hurry: u8,
+    /// When trouble was first noticed.
+    trouble: Option<Duration>,
+    told: Management,
+    failed: Repeat,
+}
+
+impl Work {
+    pub(super) fn new(duty: Duty, shared: Arc<Shared>, news: News) -> Result<Self> {
+        let told = shared.management.lock().map(|told| told.clone()).unwrap_or_default();
+        Ok(Self {
+            doctor: Doctor::open()?,
+            rows: Socket::open()?,
+            ears: Ears::new(&duty.nic, &duty.bridge),
+            kernel_news: kernel_news()?,
+            switch: Vswitchd::of(&duty.pidfile),
+            duty,
+            shared,
+            news,
+            started: Instant::now(),
+            mind: Mind::default(),
+            bridge: Line::default(),
+            nic: Line::default(),
+            questions: Vec::new(),
+            place: Place::Nowhere,
+            listening: None,
+            last_look: None,
+            last_scene: None,
+            last_hops: None,
+            last_sysctls: None,
+            dirty: false,
+            stirred: false,
+            hurry: 0,
+            trouble: None,
+            told,
+            failed: Repeat::new("management cannot be kept"),
+        })
+    }
+
+    pub(super) fn run(&mut self) {
+        while !self.shared.stop.load(Ordering::Relaxed) {
+            let before = self.mind.state;
+            match self.look() {
+                Ok(seen) => {
+                    let (mind, order) = self.mind.next(&seen);
+                    self.mind = mind;
+                    self.say(before, &seen);
+                    if order != Order::Stay && self.act(order, &seen) {
+                        continue;
+                    }
+                    self.ask(&seen);
+                    self.publish(&seen);
+                }
+                Err(error) => {
+                    self.failed.failed(&error);
+                    self.told.problem = Some(error.to_string());
+                }
+            }
+            self.wait();
+        }
+    }
+
+    fn now(&self) -> Duration {
+        self.started.elapsed()
+    }
+
+    /// Everything there is to see.
+    fn look(&mut self) -> Result<Seen> {
+        let now = self.now();
+        if self.last_look.is_some_and(|last| now.saturating_sub(last) > LATE) {
+            self.bridge.way.excuse();
+            self.nic.way.excuse();
+        }
+        self.last_look = Some(now);
+        let wanted = self.shared.keep.load(Ordering::Relaxed);
+        if !wanted {
+            return Ok(self.seen(now, Process::Running, false));
+        }
+        self.bridge.hear(now, &self.questions);
+        self.nic.hear(now, &self.questions);
+        let bridge_pulse = self.doctor.feel(&self.duty.bridge)?;
+        let nic_pulse = self.doctor.feel(&self.duty.nic)?;
+        let (received, sent) = self.bridge.feel(bridge_pulse);
+        let (arrived, _) = self.nic.feel(nic_pulse);
+        if received > 0 {
+            self.bridge.way.moved(now);
+        }
+        let own = self.bridge.asked + self.nic.asked;
+        // Every answer to a question through the bridge comes in by the NIC.
+        self.stirred = sent > self.bridge.asked || arrived > own;
+        (self.bridge.asked, self.nic.asked) = (0, 0);
+        let process = self.look_at_switch(bridge_pulse.map(|pulse| pulse.carrier));
+        let there = bridge_pulse.is_some() && nic_pulse.is_some();
+        if !there {
+            self.place = Place::Nowhere;
+            self.last_scene = None;
+            return Ok(self.seen(now, process, false));
+        }
+        self.look_at_scene(now)?;
+        let up = bridge_pulse.is_some_and(|pulse| pulse.up);
+        let kept = match self.place {
+            Place::Nic => up && self.is_ours(),
+            _ => true,
+        };
+        Ok(self.seen(now, process, kept))
+    }
+
+    fn seen(&self, now: Duration, process: Process, kept: bool) -> Seen {
+        Seen {
+            now,
+            process,
+            place: self.place,
+            bridge: self.bridge.way,
+            nic: self.nic.way,
+            can_ask: !self.questions.is_empty(),
+            flows_in: self.shared.flows_in.load(Ordering::Relaxed),
+            kept,
+            may_leave: self.duty.may_leave,
+        }
+    }
+
+    fn look_at_switch(&mut self, carrier: Option<bool>) -> Process {
+        let before = self.switch.pid();
+        let process = self.switch.look(carrier);
+        if let (Some(pid), true) = (before, self.switch.pid() != before) {
+            tracing::debug!("ovs-vswitchd (pid {pid}) has ended");
+            self.bridge.way.forget();
+            // Whatever comes next begins without flows.
+            self.shared.flows_in.store(false, Ordering::Relaxed);
+        }
+        process
+    }
+
+    /// Who carries the addresses, and whom one can ask.
+    fn look_at_scene(&mut self, now: Duration) -> Result<()> {
+        let due = |last: Option<Duration>, every: Duration| {
+            last.is_none_or(|last| now.saturating_sub(last) >= every)
+        };
+        let news = self.dirty && due(self.last_scene, NEWS);
+        if !news && !due(self.last_scene, SCENE) {
+            return Ok(());
+        }
+        self.dirty = false;
+        self.last_scene = Some(now);
+        let (Some(bridge), Some(nic)) = (self.bridge.pulse, self.nic.pulse) else { return Ok(()) };
+        let addresses = self.rows.dump_all(Kind::Address)?;
+        let (on_bridge, on_nic) =
+            (scene::carries(&addresses, bridge.index), scene::carries(&addresses, nic.index));
+        // A guard that lacks a chain is made whole as if it were not there.
+        let guard = self.ears.observe()?.filter(host::ears::State::is_whole);
+        self.listening = guard.and_then(|state| state.listening());
+        let mut place = scene::place(on_bridge, on_nic);
+        if place == Place::Both && self.listening != Some(Listening::Nic) && !self.is_taken() {
+            // Somebody else's bridge: what he keeps on the NIC beside it is his.
+            place = Place::Bridge;
+        }
+        let changed = place != self.place;
+        self.place = place;
+        if changed || due(self.last_hops, HOPS) {
+            self.look_for_hops(now)?;
+        }
+        self.keep_guard()?;
+        if due(self.last_sysctls, SYSCTLS) {
+            self.last_sysctls = Some(now);
+            self.keep_sysctls();
+        }
+        Ok(())
+    }
+
+    fn look_for_hops(&mut self, now: Duration) -> Result<()> {
+        let network = Network::observe(&self.rows)?;
+        let line = if self.place == Place::Nic { &self.nic } else { &self.bridge };
+        let name = if self.place == Place::Nic { &self.duty.nic } else { &self.duty.bridge };
+        let Some(pulse) = line.pulse else { return Ok(()) };
+        let questions = scene::questions(&network.of(&Device { index: pulse.index, name: name.clone() }));
+        // Routes that are away for a moment are no reason to believe that nobody can be asked.
+        if !questions.is_empty() || self.place == Place::Bridge {
+            self.last_hops = Some(now);
+            self.questions = questions;
+        }
+        Ok(())
+    }
+
+    /// Whether management on the NIC is a failover (ours or a predecessor's), not a NIC that nobody took over.
+    fn is_ours(&self) -> bool {
+        matches!(self.mind.state, State::OnNic { .. } | State::Proving { .. })
+            || self.listening == Some(Listening::Nic)
+            || self.is_taken()
+    }
+
+    /// Whether this NIC was taken onto the bridge in this boot, by us.
+    fn is_taken(&self) -> bool {
+        let taken = self.duty.folder.taken(&self.duty.bridge);
+        taken.is_ok_and(|taken| taken.is_some_and(|taken| taken.is_of_this_boot().unwrap_or(false)))
+    }
+
+    /// A frame is heard once: the guard stands, and is turned to where management is.
+    fn keep_guard(&mut self) -> Result<()> {
+        let wanted = match self.place {
+            Place::Bridge => Listening::Bridge,
+            Place::Nic if self.is_ours() => Listening::Nic,
+            _ => return Ok(()),
+        };
+        if self.listening == Some(wanted) {
+            return Ok(());
+        }
+        let (_lock, free) = self.lock()?;
+        if !free {
+            return Ok(());
+        }
+        match self.listening {
+            None => tracing::info!("the guard against hearing frames twice was not whole: made"),
+            Some(now) => tracing::warn!("the guard against hearing frames twice listened to {now}: now to {wanted}"),
+        }
+        self.ears.set(wanted)?;
+        self.listening = Some(wanted);
+        Ok(())
+    }
+
+    /// A tap loses its carrier when vswitchd dies: neighbours must not go with it.
+    fn keep_sysctls(&self) {
+        for (family, name) in [("ipv4", "arp_evict_nocarrier"), ("ipv6", "ndisc_evict_nocarrier")] {
+            let Some(key) = host::sysctl::Key::below_net(&[family, "conf", &self.duty.bridge, name]) else {
+                continue;
+            };
+            // Kernels before 5.16 have no such key.
+            if host::sysctl::read(&key).is_ok_and(|value| value.trim() != "0") {
+                let _ = host::sysctl::write(&key, "0");
+            }
+        }
+    }
+
+    /// The right to change this uplink; `false`: a takeover of this bridge is under way, and has its own undo.
+    fn lock(&self) -> Result<(journal::Lock, bool)> {
+        let lock = self.duty.folder.lock_or_go_on(Duration::ZERO)?;
+        let ours = |journal: &journal::Journal| {
+            journal.state == journal::State::Open
+                && journal.uplinks.iter().any(|uplink| uplink.bridge == self.duty.bridge)
+        };
+        let free = lock.is_held() || !self.duty.folder.journal()?.is_some_and(|journal| ours(&journal));
+        Ok((lock, free))
+    }
+
+    /// Carries an order out. Whether anything was done.
+    fn act(&mut self, order: Order, seen: &Seen) -> bool {
+        let before = self.place;
+        let done = self.turn(order);
+        (self.dirty, self.last_scene) = (true, None);
+        match (done, order) {
+            (Ok(None), _) | (_, Order::Stay) => false,
+            (Ok(Some(turned)), Order::ToNic(why)) => {
+                self.bridge.way.forget();
+                self.turned_to_nic(why, before, seen, turned);
+                true
+            }
+            (Ok(Some(turned)), Order::ToBridge) => {
+                self.turned_to_bridge(before, turned.saturating_sub(seen.now));
+                true
+            }
+            (Err(error), _) => {
+                self.failed.failed(&error);
+                self.told.problem = Some(error.to_string());
+                false
+            }
+        }
+    }
+
+    /// Turns ears and mouth. `None`: not now; else when frames went the new way.
+    fn turn(&mut self, order: Order) -> Result<Option<Duration>> {
+        let (Some(bridge), Some(nic)) = (self.bridge.pulse, self.nic.pulse) else { return Ok(None) };
+        let (_lock, free) = self.lock()?;
+        if !free {
+            return Ok(None);
+        }
+        let device = |index, name: &str| Device { index, name: name.to_owned() };
+        let (bridge, nic) = (device(bridge.index, &self.duty.bridge), device(nic.index, &self.duty.nic));
+        let (way, ears) = match order {
+            Order::Stay => return Ok(None),
+            Order::ToNic(_) => (turn::Way::new(&self.rows, &bridge, &nic), Listening::Nic),
+            Order::ToBridge => (turn::Way::new(&self.rows, &nic, &bridge), Listening::Bridge),
+        };
+        let start = Instant::now();
+        let mut refused = way.prepare()?;
+        let prepared = start.elapsed();
+        // The new rules of the ears hold at once, but the kernel returns only when nobody uses the old ones any more,
+        // some ten milliseconds later. So on the way to the NIC, where every one counts, the mouth is first; on the way
+        // back, where both ways carry, the order is that of a takeover.
+        if matches!(order, Order::ToNic(_)) {
+            refused.extend(way.mouth()?);
+            self.ears.set(ears)?;
+        } else {
+            self.ears.set(ears)?;
+            refused.extend(way.mouth()?);
+        }
+        let turned = self.now();
+        let turning = start.elapsed();
+        refused.extend(way.old_off()?);
+        tracing::debug!(
+            "turned: ready after {prepared:?}, ears and mouth after {turning:?}, all after {:?}",
+            start.elapsed()
+        );
+        for line in refused {
+            tracing::warn!("refused by the kernel while management was turned: {line}");
+        }
+        self.told.problem = None;
+        self.failed.recovered();
+        Ok(Some(turned))
+    }
+
+    fn turned_to_nic(&mut self, why: Reason, before: Place, seen: &Seen, now: Duration) {
+        let since = match why {
+            Reason::Silent => seen.bridge.silent_since(),
+            _ => None,
+        };
+        let gap = now.saturating_sub(since.or(self.trouble).unwrap_or(seen.now));
+        self.trouble = None;
+        if before == Place::Nic {
+            return;
+        }
+        *self.told.failovers.entry(why).or_default() += 1;
+        self.told.last_gap_ms = Some(gap.as_secs_f64() * 1000.0);
+        tracing::warn!(
+            "management is on the NIC {} now: {why} ({:.1} ms after the first sign of it); pods' traffic waits for {}",
+            self.duty.nic,
+            gap.as_secs_f64() * 1000.0,
+            self.duty.bridge
+        );
+    }
+
+    fn turned_to_bridge(&mut self, before: Place, took: Duration) {
+        let bridge = &self.duty.bridge;
+        if before == Place::Both {
+            tracing::warn!(
+                "addresses on {} beside those on {bridge}: moved to {bridge}; is a network manager still in charge of {}?",
+                self.duty.nic,
+                self.duty.nic
+            );
+        } else {
+            tracing::info!("management is back on {bridge} ({:.1} ms)", took.as_secs_f64() * 1000.0);
+        }
+    }
+
+    /// Asks what is due.
+    fn ask(&mut self, seen: &Seen) {
+        let asking = self.mind.asking(seen, self.stirred);
+        let due = |way: &Way, pace: Option<Duration>| {
+            pace.is_some_and(|pace| way.since_asked(seen.now).is_none_or(|ago| ago + HURRY >= pace))
+        };
+        if due(&self.bridge.way, asking.bridge) {
+            self.bridge.ask(seen.now, &self.questions);
+        }
+        if due(&self.nic.way, asking.nic) {
+            self.nic.ask(seen.now, &self.questions);
+        }
+    }
+
+    /// A change of state that is worth a line.
+    fn say(&mut self, before: State, seen: &Seen) {
+        match (before, self.mind.state) {
+            (State::Idle | State::OnBridge, State::OnNic { why: Reason::Found, .. }) => {
+                tracing::info!("management was found on the NIC {}", self.duty.nic);
+            }
+            (State::OnNic { .. }, State::Proving { .. }) => tracing::debug!("{} answers", self.duty.bridge),
+            (State::Proving { .. }, State::OnNic { .. }) => {
+                tracing::debug!("{} does not answer any more", self.duty.bridge);
+            }
+            (State::Idle, State::OnBridge) => tracing::info!(
+                "management is on {}, kept alive by way of {}{}",
+                self.duty.bridge,
+                self.duty.nic,
+                if seen.may_leave { "" } else { ", but failover is off" }
+            ),
+            _ => {}
+        }
+    }
+
+    /// Tells everybody who wants to know, when there is something to tell.
+    fn publish(&mut self, seen: &Seen) {
+        let told = &mut self.told;
+        told.kept = seen.kept;
+        (told.at, told.device) = match self.mind.state {
+            State::Idle => (At::Unknown, String::new()),
+            State::OnBridge => (At::Bridge, self.duty.bridge.clone()),
+            State::OnNic { .. } | State::Proving { .. } => (At::Nic, self.duty.nic.clone()),
+        };
+        (told.reason, told.since) = match self.mind.state {
+            State::OnNic { since, why } | State::Proving { away: since, why, .. } => {
+                let ago = seen.now.saturating_sub(since);
+                let epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+                let stays = told.since.filter(|_| told.reason == Some(why));
+                (Some(why), stays.or(Some(epoch.saturating_sub(ago).as_secs())))
+            }
+            State::Idle | State::OnBridge => (None, None),
+        };
+        told.next_hops = self.questions.iter().map(|question| question.whom.to_string()).collect();
+        let mut shared = self.shared.management.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        if *shared != *told {
+            shared.clone_from(told);
+            drop(shared);
+            (self.news)(&self.told);
+        }
+    }
+
+    /// Waits until there is something new, or it is time to look again.
+    fn wait(&mut self) {
+        let pause = self.pause();
+        let mut fds = vec![self.shared.wake.as_fd()];
+        let news_at = fds.len();
+        if !self.dirty && self.mind.state != State::Idle {
+            fds.push(self.kernel_news.as_fd());
+        }
+        let lines_at = fds.len();
+        for line in [&self.bridge, &self.nic] {
+            fds.extend(line.asker.iter().map(|(_, asker)| asker.as_fd()));
+        }
+        let process_at = fds.len();
+        if self.hurry == 0 {
+            fds.extend(self.switch.descriptors());
+        }
+        let ready = readable(&fds, pause);
+        let any = |from: usize, to: usize| ready.iter().any(|at| (from..to).contains(at));
+        let (woken, kernel) = (any(0, news_at), any(news_at, lines_at));
+        let process = any(process_at, usize::MAX);
+        if woken {
+            let _ = self.shared.wake.read();
+        }
+        if kernel {
+            drain(&self.kernel_news);
+            self.dirty = true;
+        }
+        if process {
+            // A thread may end for reasons of its own; when all are going, the first one shows some moments later.
+            self.hurry = 20;
+            self.trouble = Some(self.now());
+        } else if self.hurry > 0 {
+            self.hurry -= 1;
+            if self.hurry == 0 {
+                self.switch.watch_again();
+                self.trouble = None;
+            }
+        }
+    }
+
+    fn pause(&self) -> Duration {
+        let pause = match self.mind.state {
+            _ if self.hurry > 0 => HURRY,
+            State::Idle if self.shared.keep.load(Ordering::Relaxed) => IDLE,
+            State::Idle => IDLE * 10,
+            State::OnBridge => LOOK,
+            State::Proving { .. } => PROVING,
+            State::OnNic { since, .. } if self.now().saturating_sub(since).as_secs() < 30 => AWAY,
+            State::OnNic { .. } => LONG_AWAY,
+        };
+        // News that came right after a look are looked at soon.
+        if self.dirty { pause.min(NEWS) } else { pause }
+    }
+}
+
+impl Line {
+    /// Takes note of the answers that have come.
+    fn hear(&mut self, now: Duration, questions: &[Question]) {
+        let Some((_, asker)) = &self.asker else { return };
+        let asked = |who: IpAddr| questions.iter().any(|question| question.whom == who);
+        while let Some(who) = asker.next_answer() {
+            self.heard += 1;
+            if asked(who) {
+                self.way.answered(now);
+            }
+        }
+    }
+
+    /// Takes note of the device's counters; how many frames it received and sent since the last look.
+    fn feel(&mut self, pulse: Option<Pulse>) -> (u64, u64) {
+        let before = std::mem::replace(&mut self.pulse, pulse);
+        match (before, pulse) {
+            (Some(before), Some(now)) if before.index == now.index => {
+                (now.received.saturating_sub(before.received), now.sent.saturating_sub(before.sent))
+            }
+            _ => {
+                self.asker = None;
+                (0, 0)
+            }
+        }
+    }
+
+    /// Asks all; one answer is enough.
+    fn ask(&mut self, now: Duration, questions: &[Question]) {
+        let Some(pulse) = self.pulse else { return };
+        if self.asker.as_ref().is_none_or(|(index, _)| *index != pulse.index) {
+            self.asker = Asker::open(pulse.index, pulse.mac).ok().map(|asker| (pulse.index, asker));
+        }
+        let Some((_, asker)) = &self.asker else { return };
+        for question in questions {
+            asker.ask(*question);
+            self.asked += 1;
+        }
+        self.way.asked(now);
+    }
+}
+
+/// A socket that becomes readable when devices or addresses change.
+fn kernel_news() -> Result<OwnedFd> {
+    const GROUPS: i32 = libc_groups::LINK | libc_groups::IPV4_ADDRESS | libc_groups::IPV6_ADDRESS;
+    let failed = |errno: nix::errno::Errno| {
+        Error::from(host::Error::NetlinkSocket { source: errno.into() })
+    };
+    let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
+    let socket = socket(AddressFamily::Netlink, SockType::Raw, flags, SockProtocol::NetlinkRoute);
+    let socket = socket.map_err(failed)?;
+    bind(socket.as_raw_fd(), &NetlinkAddr::new(0, GROUPS as u32)).map_err(failed)?;
+    Ok(socket)
+}
+
+/// linux/rtnetlink.h: RTMGRP_*.
+mod libc_groups {
+    pub const LINK: i32 = 0x1;
+    pub const IPV4_ADDRESS: i32 = 0x10;
+    pub const IPV6_ADDRESS: i32 = 0x100;
+}
+
+fn drain(socket: &OwnedFd) {
+    let mut buffer = [0; 8192];
+    // An overflow (ENOBUFS) is news as well, and once.
+    while let Ok(1..) | Err(nix::errno::Errno::ENOBUFS) =
+        recv(socket.as_raw_fd(), &mut buffer, MsgFlags::MSG_DONTWAIT)
+    {}
+}
+
+/// Which of them became readable within the time.
+fn readable(fds: &[BorrowedFd<'_>], within: Duration) -> Vec<usize> {
+    let mut polled: Vec<PollFd<'_>> = fds.iter().map(|fd| PollFd::new(*fd, PollFlags::POLLIN)).collect();
+    let timeout = PollTimeout::try_from(within).unwrap_or(PollTimeout::MAX);
+    if poll(&mut polled, timeout).is_err() {
+        return Vec::new();
+    }
+    let ready = |fd: &PollFd<'_>| fd.revents().is_some_and(|events| !events.is_empty());
+    polled.iter().enumerate().filter(|(_, fd)| ready(fd)).map(|(at, _)| at).collect()
+}
