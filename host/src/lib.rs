@@ -11,6 +11,7 @@
 //! | [`devices`] | devices by name and index | nothing |
 //! | [`ears`] | which of a NIC and its bridge the host hears | the same, atomically |
 //! | [`nft`] | one table, parsed | one script, atomically |
+//! | [`pulse`] | one device: carrier and counters, many times a second | nothing |
 //! | [`sysctl`] | one value, a list of ports | the same, with a record of what we added |
 //! | [`interface_sysctls`] | all sysctls of a device | the same |
 //! | [`neighbour_probe`] | who answers on a device, past routes and guard | nothing |
@@ -44,6 +45,7 @@ pub mod nft;
 pub mod pidfd;
 pub mod ports;
 pub mod process;
+pub mod pulse;
 pub mod rtnl;
 pub mod sockets;
 pub mod sysctl;

@@ -7,7 +7,7 @@
 
 use std::io;
 use std::net::IpAddr;
-use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
@@ -99,7 +99,8 @@ impl Prober {
         Ok(self.ask(&[question], every, timeout)?.into_iter().next())
     }
 
-    fn send(&self, question: &Question) -> Result<()> {
+    /// Asks once, for those who wait for other things as well: readable when there may be an answer.
+    pub fn send(&self, question: &Question) -> Result<()> {
         let Some(frame) = frames::question(self.mac, question.source, question.target) else {
             return Ok(());
         };
@@ -111,7 +112,7 @@ impl Prober {
     }
 
     /// The next answer that is here already.
-    fn hear(&self) -> Result<Option<Heard>> {
+    pub fn hear(&self) -> Result<Option<Heard>> {
         let mut buffer = [0; 2048];
         loop {
             match recvfrom::<LinkAddr>(self.socket.as_raw_fd(), &mut buffer) {
@@ -142,9 +143,16 @@ impl Prober {
     }
 }
 
+impl AsFd for Prober {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+}
+
 impl Question {
     /// An answer for somebody else, or for nobody in particular, says nothing of the way to us.
-    fn is_answered_by(&self, heard: &Heard) -> bool {
+    #[must_use]
+    pub fn is_answered_by(&self, heard: &Heard) -> bool {
         heard.target == self.target && heard.asker == self.source
     }
 }

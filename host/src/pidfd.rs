@@ -22,11 +22,27 @@ pub struct Process {
 impl Process {
     /// The process of this number; `started` is its [`start_time`], where it is known.
     pub fn open(pid: u32, started: Option<u64>) -> Result<Self> {
+        let process = Self::opened(pid, 0)?;
+        // Looked at after the opening: from here on it is the same process, or it is none.
+        if started.is_some() && start_time(pid) != started {
+            let source = io::Error::from_raw_os_error(libc::ESRCH);
+            return Err(Error::Process { attempted: "watch", pid, source });
+        }
+        Ok(process)
+    }
+
+    /// One thread of a process, by its own number (Linux 6.9).
+    pub fn of_thread(thread: u32) -> Result<Self> {
+        // PIDFD_THREAD is O_EXCL (linux/pidfd.h).
+        Self::opened(thread, libc::O_EXCL)
+    }
+
+    fn opened(pid: u32, flags: i32) -> Result<Self> {
         let failed = |source| Error::Process { attempted: "watch", pid, source };
         let number = i32::try_from(pid).map_err(|_| failed(io::ErrorKind::InvalidInput.into()))?;
         #[allow(unsafe_code, reason = "no safe wrapper at hand")]
         // SAFETY: pidfd_open takes two numbers and gives a new descriptor (close-on-exec) or -1.
-        let raw = unsafe { libc::syscall(libc::SYS_pidfd_open, number, 0_u32) };
+        let raw = unsafe { libc::syscall(libc::SYS_pidfd_open, number, flags) };
         let raw = i32::try_from(raw).unwrap_or(-1);
         if raw < 0 {
             return Err(failed(io::Error::last_os_error()));
@@ -34,10 +50,6 @@ impl Process {
         #[allow(unsafe_code, reason = "a descriptor from the kernel gets its owner")]
         // SAFETY: the descriptor is new and nobody else's.
         let descriptor = unsafe { OwnedFd::from_raw_fd(raw) };
-        // Looked at after the opening: from here on it is the same process, or it is none.
-        if started.is_some() && start_time(pid) != started {
-            return Err(failed(io::Error::from_raw_os_error(libc::ESRCH)));
-        }
         Ok(Self { pid, descriptor })
     }
 

@@ -52,7 +52,8 @@ impl Doctor {
     pub fn open() -> Result<Self> {
         let failed = |errno: Errno| Error::NetlinkSocket { source: errno.into() };
         let (kind, flags) = (SockType::Raw, SockFlag::SOCK_CLOEXEC);
-        let socket = socket(AddressFamily::Netlink, kind, flags, SockProtocol::NetlinkRoute).map_err(failed)?;
+        let socket =
+            socket(AddressFamily::Netlink, kind, flags, SockProtocol::NetlinkRoute).map_err(failed)?;
         bind(socket.as_raw_fd(), &NetlinkAddr::new(0, 0)).map_err(failed)?;
         // The kernel answers before send(2) returns.
         setsockopt(&socket, sockopt::ReceiveTimeout, &TimeVal::new(1, 0)).map_err(failed)?;

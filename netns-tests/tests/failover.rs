@@ -101,12 +101,15 @@ impl Bench {
     fn carriers(&self) -> Result<Vec<String>> {
         let text = self.node()?.program("ip").args(["-j", "address", "show"]).run()?;
         let devices: Value = serde_json::from_str(&text)?;
-        let own = [Family::V4, Family::V6].map(|family| self.node().map(|node| node.address().port(family, 0).ip()));
-        let own: Vec<String> = own.into_iter().map(|ip| ip.map(|ip| ip.to_string())).collect::<Result<_>>()?;
+        let own = [Family::V4, Family::V6]
+            .map(|family| self.node().map(|node| node.address().port(family, 0).ip()));
+        let own: Vec<String> =
+            own.into_iter().map(|ip| ip.map(|ip| ip.to_string())).collect::<Result<_>>()?;
         let mut carriers = Vec::new();
         for device in devices.as_array().into_iter().flatten() {
             let here = device["addr_info"].as_array().into_iter().flatten();
-            let found = here.filter(|row| row["local"].as_str().is_some_and(|ip| own.iter().any(|own| own == ip)));
+            let found =
+                here.filter(|row| row["local"].as_str().is_some_and(|ip| own.iter().any(|own| own == ip)));
             carriers.extend(found.map(|_| device["ifname"].as_str().unwrap_or_default().to_owned()));
         }
         Ok(carriers)

@@ -210,8 +210,9 @@ impl Mind {
     fn steady(&self) -> Duration {
         match self.departures.len().checked_sub(FREE + 1) {
             None => Duration::ZERO,
-            Some(further) => (STEADY * 2_u32.saturating_pow(u32::try_from(further).unwrap_or(31).min(16)))
-                .min(STEADY_MOST),
+            Some(further) => {
+                (STEADY * 2_u32.saturating_pow(u32::try_from(further).unwrap_or(31).min(16))).min(STEADY_MOST)
+            }
         }
     }
 

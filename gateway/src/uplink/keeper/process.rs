@@ -7,7 +7,7 @@
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::{Path, PathBuf};
 
-use host::pidfd::Pidfd;
+use host::pidfd::Process as Pidfd;
 use ovs::pidfile::read_pid;
 
 use super::mind::Process;
@@ -99,7 +99,7 @@ impl Vswitchd {
 impl Life {
     fn find(pidfile: &Path) -> Option<Self> {
         let pid = read_pid(pidfile).ok()?;
-        let process = Pidfd::open(pid).ok()?;
+        let process = Pidfd::open(pid, None).ok()?;
         // A pidfile may be older than what now has its number. Looked at after the descriptor was made: it cannot
         // become another's any more.
         let name = std::fs::read_to_string(format!("/proc/{pid}/comm")).ok()?;
@@ -113,7 +113,11 @@ fn threads(pid: u32) -> Vec<Pidfd> {
     const ENOUGH: usize = 4;
     let Ok(entries) = std::fs::read_dir(format!("/proc/{pid}/task")) else { return Vec::new() };
     let numbers = entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
-    numbers.filter(|thread| *thread != pid).filter_map(|thread| Pidfd::of_thread(thread).ok()).take(ENOUGH).collect()
+    numbers
+        .filter(|thread| *thread != pid)
+        .filter_map(|thread| Pidfd::of_thread(thread).ok())
+        .take(ENOUGH)
+        .collect()
 }
 
 fn stat(pid: u32) -> Option<Stat> {
@@ -161,7 +165,11 @@ mod tests {
         assert_eq!(switch.look(Some(true)), Process::Running);
         switch.ended = true;
         switch.dark = false;
-        assert_eq!(switch.look(Some(true)), Process::Gone, "it is dying: its tap has not lost its carrier yet");
+        assert_eq!(
+            switch.look(Some(true)),
+            Process::Gone,
+            "it is dying: its tap has not lost its carrier yet"
+        );
         assert_eq!(switch.look(Some(false)), Process::Gone);
         assert_eq!(switch.look(Some(true)), Process::Running, "another one");
     }

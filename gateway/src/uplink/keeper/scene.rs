@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use host::asker::Question;
+use host::neighbour_probe::Question;
 use host::rtnl::Row;
 use host::rtnl::address::Address;
 use host::rtnl::neighbour::Neighbour;
@@ -49,7 +49,7 @@ pub fn questions(rows: &DeviceRows) -> Vec<Question> {
     }
     whom.sort_unstable();
     whom.dedup();
-    let ask = |whom: IpAddr| own_address(&own, whom).map(|from| Question { whom, from });
+    let ask = |whom: IpAddr| own_address(&own, whom).map(|source| Question { target: whom, source });
     whom.into_iter().filter_map(ask).take(ENOUGH).collect()
 }
 
@@ -110,7 +110,11 @@ mod tests {
         ];
         let from = |whom: &str| own_address(&own, whom.parse().unwrap()).map(|from| from.to_string());
         assert_eq!(from("172.18.0.1").as_deref(), Some("172.18.0.11"));
-        assert_eq!(from("192.0.2.1").as_deref(), Some("10.0.0.5"), "an on-link gateway of no network of ours");
+        assert_eq!(
+            from("192.0.2.1").as_deref(),
+            Some("10.0.0.5"),
+            "an on-link gateway of no network of ours"
+        );
         assert_eq!(from("fe80::1").as_deref(), Some("fe80::5"));
         assert_eq!(from("fc00::1").as_deref(), Some("fc00::5"));
         assert_eq!(own_address(&own[..1], "fc00::1".parse().unwrap()), None);

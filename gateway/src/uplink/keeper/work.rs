@@ -1,13 +1,12 @@
 //! The keeper's thread: looks, asks, turns, waits.
 
-use std::net::IpAddr;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use host::asker::{Asker, Question};
 use host::ears::{Ears, Listening};
+use host::neighbour_probe::{Prober, Question};
 use host::pulse::{Doctor, Pulse};
 use host::rtnl::{Device, Kind, Socket};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -52,11 +51,10 @@ const SYSCTLS: Duration = Duration::from_secs(60);
 #[derive(Debug, Default)]
 struct Line {
     way: Way,
-    asker: Option<(u32, Asker)>,
+    asker: Option<(u32, Prober)>,
     pulse: Option<Pulse>,
-    /// Frames of our own since the last look: questions sent, answers heard.
+    /// Questions since the last look.
     asked: u64,
-    heard: u64,
 }
 
 /// The thread's belongings.
@@ -295,7 +293,9 @@ impl Work {
         }
         match self.listening {
             None => tracing::info!("the guard against hearing frames twice was not whole: made"),
-            Some(now) => tracing::warn!("the guard against hearing frames twice listened to {now}: now to {wanted}"),
+            Some(now) => {
+                tracing::warn!("the guard against hearing frames twice listened to {now}: now to {wanted}")
+            }
         }
         self.ears.set(wanted)?;
         self.listening = Some(wanted);
@@ -317,7 +317,7 @@ impl Work {
 
     /// The right to change this uplink; `false`: a takeover of this bridge is under way, and has its own undo.
     fn lock(&self) -> Result<(journal::Lock, bool)> {
-        let lock = self.duty.folder.lock_or_go_on(Duration::ZERO)?;
+        let lock = self.duty.folder.lock_or_go_on(Duration::ZERO);
         let ours = |journal: &journal::Journal| {
             journal.state == journal::State::Open
                 && journal.uplinks.iter().any(|uplink| uplink.bridge == self.duty.bridge)
@@ -477,7 +477,7 @@ impl Work {
             }
             State::Idle | State::OnBridge => (None, None),
         };
-        told.next_hops = self.questions.iter().map(|question| question.whom.to_string()).collect();
+        told.next_hops = self.questions.iter().map(|question| question.target.to_string()).collect();
         let mut shared = self.shared.management.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         if *shared != *told {
             shared.clone_from(told);
@@ -545,10 +545,9 @@ impl Line {
     /// Takes note of the answers that have come.
     fn hear(&mut self, now: Duration, questions: &[Question]) {
         let Some((_, asker)) = &self.asker else { return };
-        let asked = |who: IpAddr| questions.iter().any(|question| question.whom == who);
-        while let Some(who) = asker.next_answer() {
-            self.heard += 1;
-            if asked(who) {
+        // An error is as good as no answer: who asks in vain finds out.
+        while let Ok(Some(heard)) = asker.hear() {
+            if questions.iter().any(|question| question.is_answered_by(&heard)) {
                 self.way.answered(now);
             }
         }
@@ -572,11 +571,12 @@ impl Line {
     fn ask(&mut self, now: Duration, questions: &[Question]) {
         let Some(pulse) = self.pulse else { return };
         if self.asker.as_ref().is_none_or(|(index, _)| *index != pulse.index) {
-            self.asker = Asker::open(pulse.index, pulse.mac).ok().map(|asker| (pulse.index, asker));
+            self.asker = Prober::open(pulse.index, pulse.mac).ok().map(|asker| (pulse.index, asker));
         }
         let Some((_, asker)) = &self.asker else { return };
         for question in questions {
-            asker.ask(*question);
+            // One that cannot be sent stays unanswered.
+            let _ = asker.send(question);
             self.asked += 1;
         }
         self.way.asked(now);
@@ -586,9 +586,7 @@ impl Line {
 /// A socket that becomes readable when devices or addresses change.
 fn kernel_news() -> Result<OwnedFd> {
     const GROUPS: i32 = libc_groups::LINK | libc_groups::IPV4_ADDRESS | libc_groups::IPV6_ADDRESS;
-    let failed = |errno: nix::errno::Errno| {
-        Error::from(host::Error::NetlinkSocket { source: errno.into() })
-    };
+    let failed = |errno: nix::errno::Errno| Error::from(host::Error::NetlinkSocket { source: errno.into() });
     let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
     let socket = socket(AddressFamily::Netlink, SockType::Raw, flags, SockProtocol::NetlinkRoute);
     let socket = socket.map_err(failed)?;
