@@ -27,6 +27,7 @@
 //! | [`keeper`] | management that outlives the switch: the thread in the helper that turns it to the NIC and back |
 //! | [`deadman`] | the process that undoes when the one at work cannot |
 //! | [`bounded`] | programs of the host's, run for a bounded time |
+//! | [`confirm`] | the operator's word: waited for, and given |
 //! | [`error`] | what can go wrong, and what a person does then |
 //!
 //! All of it is synchronous: threads and deadlines, no runtime and no Kubernetes, because it has to work in the process
@@ -37,6 +38,7 @@
 //! the disk; it runs no program in undo; it never leaves a node with its management on neither device.
 
 pub mod bounded;
+pub mod confirm;
 pub mod deadman;
 pub mod error;
 pub mod fault;

@@ -14,6 +14,7 @@ use host::ears::Ears;
 use host::rtnl::link::Link;
 use host::rtnl::{Device, Kind, Socket};
 
+use super::confirm;
 use super::deadman::{self, Armed};
 use super::error::{Error, Result};
 use super::fault;
@@ -133,6 +134,16 @@ impl<'o> Run<'o> {
                 "the dead-man has ended, who undoes when this process cannot",
                 "is the machine out of memory? run it again",
             ));
+        }
+        Ok(())
+    }
+
+    /// Waits for the operator's word, where it is wanted.
+    fn confirmed(&mut self) -> Result<()> {
+        if let Some(limit) = self.options.confirm {
+            let since = Instant::now();
+            confirm::wait(self.lock.folder(), &self.journal.run, limit, || self.is_watched())?;
+            self.deadline += since.elapsed();
         }
         Ok(())
     }

@@ -7,7 +7,12 @@ use std::process::ExitCode;
 use clap::Parser;
 
 use super::error::{Error, Result};
-use super::transaction;
+use super::journal::Folder;
+use super::managers::{self, Handover};
+use super::options::{Form, Options};
+use super::plan::{self, Plan};
+use super::transaction::{self, Report};
+use super::{confirm, observe};
 use crate::helper::flags::Stop;
 
 mod args;
@@ -20,8 +25,7 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         Ok(args) => args,
         Err(error) => match Stop::from(&error) {
             Stop::Asked(text) => {
-                // A reader that closes the pipe early has seen enough.
-                let _ = std::io::stdout().write_all(text.as_bytes());
+                say(&text);
                 return ExitCode::SUCCESS;
             }
             Stop::Wrong(line) => return refuse(&line),
@@ -40,20 +44,79 @@ fn refuse(line: &str) -> ExitCode {
 
 fn run(args: &UtilArgs) -> Result<()> {
     let report = match &args.command {
-        Command::NicsToBridge(there) => transaction::nics_to_bridge(&there.interfaces, &there.options()?)?,
-        Command::BridgeToNics(back) => transaction::bridge_to_nics(&back.bridges, &back.run.options()?)?,
+        Command::NicsToBridge(there) => {
+            let options = there.options()?;
+            let plan = plan::there(&observe::look(&there.interfaces, &options)?, &there.interfaces, &options);
+            if options.dry_run {
+                return show(&plan, &options);
+            }
+            allow(&plan, &options)?;
+            transaction::nics_to_bridge(&there.interfaces, &options)?
+        }
+        Command::BridgeToNics(back) => {
+            let options = back.run.options()?;
+            let taken = handed_over(&back.bridges, &options)?;
+            let plan = plan::back(&observe::look(&back.bridges, &options)?, &back.bridges, &taken, &options);
+            if options.dry_run {
+                return show(&plan, &options);
+            }
+            allow(&plan, &options)?;
+            transaction::bridge_to_nics(&back.bridges, &options)?
+        }
         Command::Settle(_) => {
             return Err(Error::refused("settle is not built into this version", "use a later one"));
         }
-        Command::Confirm(_) => {
-            return Err(Error::refused("confirm is not built into this version", "use a later one"));
+        Command::Confirm(place) => {
+            confirm::give(&Folder::below(&place.folder()?))?;
+            Report { lines: vec!["confirmed; the run has committed".to_owned()], ..Report::default() }
         }
     };
     for warning in &report.warnings {
         eprintln!("{PROGRAM}: {warning}");
     }
-    for line in &report.lines {
-        println!("{line}");
+    say(&report.lines.iter().map(|line| format!("{line}\n")).collect::<String>());
+    Ok(())
+}
+
+/// `--dry-run`: what would be done. Nothing is changed, so that refusals are no failure of the command.
+fn show(plan: &Plan, options: &Options) -> Result<()> {
+    let text = match options.form {
+        Form::Table => plan.to_string(),
+        Form::Json => {
+            serde_json::to_string_pretty(plan).map_err(|error| {
+                Error::failed("write the plan as JSON", error.to_string(), "--output=table does without")
+            })? + "\n"
+        }
+    };
+    say(&text);
+    Ok(())
+}
+
+/// Whether it may be done; what changes without being carried over is said beforehand.
+fn allow(plan: &Plan, options: &Options) -> Result<()> {
+    plan.verdict(options.force)?;
+    for warning in &plan.warnings {
+        eprintln!("{PROGRAM}: {}: {} ({})", warning.about, warning.what, warning.remedy);
+    }
+    for refusal in &plan.refusals {
+        eprintln!("{PROGRAM}: forced: {}: {} ({})", refusal.about, refusal.what, refusal.remedy);
     }
     Ok(())
+}
+
+/// The network managers that were handed over with these bridges.
+fn handed_over(bridges: &[String], options: &Options) -> Result<Vec<Handover>> {
+    let folder = Folder::below(&options.state_dir);
+    let mut all = Vec::new();
+    for bridge in bridges {
+        if let Some(taken) = folder.taken(bridge)? {
+            all.extend(managers::from_journal(&taken.uplink.managers));
+        }
+    }
+    Ok(all)
+}
+
+/// What was asked for, on standard output. A reader that closes the pipe early has seen enough.
+fn say(text: &str) {
+    let _ = std::io::stdout().write_all(text.as_bytes());
 }

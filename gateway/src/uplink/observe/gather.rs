@@ -40,7 +40,8 @@ pub fn look_at(names: &[String], db: &Remote, root: &Path) -> Result<Observed> {
         Ok(foreign) => observed.foreign_guards = foreign,
         Err(error) => observed.unknown.push(format!("the guard tables: {error}")),
     }
-    let nics: Vec<_> = pairs.keys().filter_map(|nic| Some((nic.clone(), observed.link(nic)?.index))).collect();
+    let nics: Vec<_> =
+        pairs.keys().filter_map(|nic| Some((nic.clone(), observed.link(nic)?.index))).collect();
     observed.managers = managers::look(root, &nics);
     let (rules, unknown) = firewall::look(root);
     observed.firewall = rules;

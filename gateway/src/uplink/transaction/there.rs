@@ -160,7 +160,10 @@ fn act(run: &mut Run<'_>, step: Step, live: &mut [Live], written: &mut Option<Wr
             Some(written) => run.switch.wait_for_ports(written, run.deadline),
             None => Ok(()),
         },
-        Step::Commit => run.close(State::Committed),
+        Step::Commit => {
+            run.confirmed()?;
+            run.close(State::Committed)
+        }
         Step::Verify => verify(run, live),
         _ => live.iter_mut().try_for_each(|one| act_on(run, step, one)),
     }

@@ -1,6 +1,6 @@
 //! The flags of `ovn-k8s-util`.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -186,14 +186,19 @@ impl Run {
             verify_timeout: Duration::from_secs(self.verify_timeout),
             verify_cmd: self.verify_cmd.clone(),
             confirm: self.confirm.map(Duration::from_secs),
-            state_dir: self.place.state_dir.clone(),
+            state_dir: self.place.folder()?,
             db: self.place.remote()?,
         })
     }
 }
 
 impl Place {
-    /// The switch's database.
+    /// Folder for the journal, wherever the process goes.
+    pub fn folder(&self) -> Result<PathBuf> {
+        absolute("--state-dir", &self.state_dir)
+    }
+
+    /// The switch's database, wherever the process goes.
     pub fn remote(&self) -> Result<Remote> {
         let remote = match &self.db {
             None => Remote::unix(Paths::from_env().db_sock()),
@@ -206,9 +211,17 @@ impl Place {
                 format!("--db={remote} is not on this node, or not meant for it"),
                 "a NIC is taken over through the node's own switch: write unix:PATH, or tcp:127.0.0.1:PORT",
             )),
+            Remote::Unix(path) => absolute("--db", &path).map(Remote::Unix),
             remote => Ok(remote),
         }
     }
+}
+
+/// The dead-man works in another folder, and must find the same files.
+fn absolute(flag: &'static str, path: &Path) -> Result<PathBuf> {
+    std::path::absolute(path).map_err(|error| {
+        Error::refused(format!("{flag}={}: {error}", path.display()), "write the whole path")
+    })
 }
 
 /// A name that the kernel would take (`dev_valid_name()`).
@@ -284,6 +297,8 @@ mod tests {
     fn a_database_elsewhere_is_refused() {
         let error = there("--db=ssl:10.0.0.1:6640 eth0").options().unwrap_err().to_string();
         assert!(error.contains("unix:PATH"), "{error}");
+        let options = there("--db=unix:x.sock --state-dir=y eth0").options().unwrap();
+        assert!(options.state_dir.is_absolute() && options.db.to_string().starts_with("unix:/"));
         assert!(there("--db=pigeon eth0").options().unwrap_err().to_string().contains("--db"));
     }
 }
