@@ -18,6 +18,7 @@ use super::managers::Found;
 mod firewall;
 mod gather;
 mod kernel;
+mod sockets;
 
 pub use gather::{look, look_at};
 

@@ -178,8 +178,10 @@ fn said(error: std::io::Error) -> String {
     error.to_string()
 }
 
+/// Whether it runs; one that has ended and was not waited for does not.
 fn lives(client: &Client) -> bool {
-    host::pidfd::start_time(client.pid) == Some(client.started)
+    let process = pidfd::Process::open(client.pid, Some(client.started));
+    process.is_ok_and(|process| !process.has_ended().unwrap_or(true))
 }
 
 fn kill(pid: u32, started: Option<u64>) -> Result<(), String> {

@@ -143,7 +143,7 @@ fn of_client(client: &Client, nic: &str) -> Option<Found> {
 
 /// The DHCP clients that run in this network namespace, but for those that NetworkManager started for itself.
 fn clients(root: &Path) -> Vec<Client> {
-    let here = fs::read_link(root.join("proc/self/ns/net")).ok();
+    let here = fs::read_link(root.join("proc/thread-self/ns/net")).ok();
     let mut found = Vec::new();
     for entry in fs::read_dir(root.join("proc")).into_iter().flatten().flatten() {
         let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse::<u32>().ok()) else {

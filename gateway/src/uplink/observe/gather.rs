@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use ovs::ovsdb::blocking::Client;
 use ovs::ovsdb::{Datum, Remote};
 
-use super::{Bridge, Observed, Port, Switch, firewall, kernel};
+use super::{Bridge, Observed, Port, Switch, firewall, kernel, sockets};
 use crate::uplink::error::Result;
 use crate::uplink::managers;
 use crate::uplink::options::Options;
@@ -32,6 +32,9 @@ pub fn look_at(names: &[String], db: &Remote, root: &Path) -> Result<Observed> {
     }
     asked.dedup();
     (observed.links, observed.nics) = kernel::look(&asked, root)?;
+    for nic in &mut observed.nics {
+        observed.unknown.extend(sockets::look(nic));
+    }
     match switch(db) {
         Ok(switch) => observed.switch = switch,
         Err(error) => observed.switch.said = Some(error.to_string()),

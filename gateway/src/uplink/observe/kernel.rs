@@ -17,7 +17,7 @@ use super::{Address, Link, Nic, Route};
 use crate::uplink::error::Result;
 use crate::uplink::rows::Network;
 
-/// `IFA_F_MANAGETEMPADDR`, `IFAPROT_KERNEL_RA` (linux/if_addr.h).
+/// `IFA_F_MANAGETEMPADDR` (linux/if_addr.h): the kernel made it of a router's announcement.
 const MANAGED_FOR_TEMPORARY: u32 = 0x100;
 
 /// The links, and the asked-for NICs with what names them.
@@ -27,7 +27,7 @@ pub(super) fn look(names: &[String], root: &Path) -> Result<(Vec<Link>, Vec<Nic>
     let qdiscs: Vec<_> = socket.dump(Kind::Qdisc, Family::V4)?.iter().filter_map(Qdisc::of).collect();
     let links: Vec<_> = network.links.iter().map(|row| link(row, root)).collect();
     let found = names.iter().filter_map(|name| links.iter().find(|link| link.name == *name));
-    let nics = found.map(|link| nic(link, &network, &qdiscs, root)).collect();
+    let nics = found.map(|link| nic(link, &network, &qdiscs)).collect();
     Ok((links, nics))
 }
 
@@ -51,17 +51,13 @@ fn link(row: &LinkRow, root: &Path) -> Link {
     }
 }
 
-fn nic(link: &Link, network: &Network, qdiscs: &[Qdisc], root: &Path) -> Nic {
+fn nic(link: &Link, network: &Network, qdiscs: &[Qdisc]) -> Nic {
     let index = link.index;
     let routes: Vec<_> = network.routes.iter().filter(|row| row.names(index)).collect();
     let announced = routes.iter().any(|row| row.family() == Family::V6 && row.is_learned());
     let mine = qdiscs.iter().filter(|qdisc| qdisc.device() == index);
-    let driver = root.join("sys/class/net").join(&link.name).join("device/driver");
     Nic {
         link: link.clone(),
-        driver: std::fs::read_link(driver)
-            .ok()
-            .and_then(|path| Some(path.file_name()?.to_string_lossy().into_owned())),
         addresses: network
             .addresses
             .iter()

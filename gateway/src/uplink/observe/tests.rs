@@ -1,9 +1,11 @@
 //! Looks at a real network, in a namespace of its own.
 
+use std::net::UdpSocket;
 use std::process::Command;
 use std::sync::Mutex;
 
 use host::netns::Namespace;
+use nix::sys::socket::{setsockopt, sockopt};
 use ovs::ovsdb::Remote;
 
 use super::*;
@@ -23,10 +25,20 @@ fn in_namespace(script: &'static str, check: impl FnOnce(Observed) + Send + 'sta
         .run(move || {
             sh("ip link set lo up; ip link add eth0 type veth peer name wire; ip link set eth0 up; ip link set wire up");
             sh(script);
+            let _held = hold();
             let nowhere = Remote::unix("/nonexistent/db.sock");
             check(look_at(&["eth0".to_owned()], &nowhere, std::path::Path::new("/")).unwrap());
         })
         .unwrap();
+}
+
+/// A socket bound to eth0, which has joined a group there.
+fn hold() -> UdpSocket {
+    let socket = UdpSocket::bind("0.0.0.0:5353").unwrap();
+    setsockopt(&socket, sockopt::BindToDevice, &"eth0".into()).unwrap();
+    // Without an address there is no joining by one.
+    let _ = socket.join_multicast_v4(&[239, 7, 7, 7].into(), &[10, 1, 0, 5].into());
+    socket
 }
 
 #[test]
@@ -51,6 +63,13 @@ fn what_a_nic_carries() {
             assert!(nic.neighbours >= 1 && nic.link.ethernet && nic.link.up);
             let upper = observed.link("mv0").unwrap();
             assert_eq!((upper.lower, upper.kind.as_str()), (Some(nic.link.index), "macvlan"));
+            let device: Vec<_> = nic.bound.iter().filter(|it| it.how == Binding::Device).collect();
+            assert_eq!(device.len(), 1, "{nic:?}");
+            assert!(
+                device[0].what.contains(":5353") && device[0].pid == Some(std::process::id()),
+                "{device:?}"
+            );
+            assert_eq!(nic.memberships, ["239.7.7.7".parse::<std::net::IpAddr>().unwrap()]);
             assert!(!observed.switch.answers && observed.switch.said.is_some());
             assert!(observed.link("lo").is_some_and(|lo| lo.loopback && !lo.ethernet));
         },
