@@ -145,7 +145,12 @@ impl Control {
             count.swap(2, 3);
         }
         self.call("count the offloads", &mut count)?;
-        let count = count[4].min(AT_MOST);
+        let count = count[4];
+        if count > AT_MOST {
+            // The kernel writes as many names as it has, whatever the room.
+            let attempted = format!("name the {count} offloads of {}", self.device);
+            return Err(Error::Kernel { attempted, source: io::ErrorKind::InvalidData.into() });
+        }
         let mut request = vec![GSTRINGS, ETH_SS_FEATURES, count];
         request.resize(3 + count as usize * NAME / 4, 0);
         self.call("name the offloads", &mut request)?;
@@ -169,7 +174,8 @@ impl Control {
         name[..self.device.len()].copy_from_slice(self.device.as_bytes());
         let mut question = Question { name, data: request.as_mut_ptr(), rest: [0; 16] };
         // SAFETY: the structure is no shorter than an ifreq and lives until the call returns, as does what it points to.
-        // The kernel writes as much as the counts in the request say, for which the callers have made room.
+        // The kernel writes as much as the counts in the request say, and as many names as it counted before (their
+        // number is fixed when it is compiled); the callers have made room for that.
         let outcome = unsafe { libc::ioctl(self.socket.as_raw_fd(), SIOCETHTOOL as _, &raw mut question) };
         if outcome >= 0 {
             return Ok(());
