@@ -14,6 +14,8 @@
 //! device is not there.
 
 use std::fmt;
+use std::sync::{Mutex, PoisonError};
+use std::thread;
 
 use crate::channel::{self, Channel};
 use crate::{Error, Result};
@@ -31,6 +33,7 @@ pub struct Ears {
     pub nic: String,
     /// Name of the bridge's own port.
     pub bridge: String,
+    kept: Kept,
 }
 
 /// Where the host hears.
@@ -75,10 +78,15 @@ const MARK: &str = "the host hears a NIC or its bridge, not both (ovn-k8s)";
 const TRIES: usize = 5;
 
 impl Ears {
-    /// The guard of a bridge and its NIC.
+    /// The guard of a bridge and its NIC, in the network namespace of the thread that first looks at it or turns it.
     #[must_use]
     pub fn new(nic: &str, bridge: &str) -> Self {
-        Self { table: Self::table(bridge), nic: nic.to_owned(), bridge: bridge.to_owned() }
+        Self {
+            table: Self::table(bridge),
+            nic: nic.to_owned(),
+            bridge: bridge.to_owned(),
+            kept: Kept::default(),
+        }
     }
 
     /// The name of a bridge's table: `ovn_k8s_` and the bridge's name. A name with other characters than letters,
@@ -100,19 +108,22 @@ impl Ears {
 
     /// How it stands; `None` when there is no such table.
     pub fn observe(&self) -> Result<Option<State>> {
-        self.observe_by(&self.open()?)
+        self.kept.with(|channel| self.observe_by(channel))
     }
 
     /// Turns the ears, in one transaction. Makes what is missing first, in the same transaction.
     pub fn set(&self, listening: Listening) -> Result<()> {
-        let channel = self.open()?;
+        self.kept.with(|channel| self.turn(channel, listening))
+    }
+
+    fn turn(&self, channel: &Channel, listening: Listening) -> Result<()> {
         let mut tries = 0;
         loop {
             tries += 1;
-            let found = chains(&channel, &self.table)?;
+            let found = chains(channel, &self.table)?;
             let changes = self.changes(&found, listening, crate::devices::is_there);
             match self.commit(
-                &channel,
+                channel,
                 &format!("turn the host's ears to {}", self.named(listening)),
                 &changes,
             ) {
@@ -127,8 +138,8 @@ impl Ears {
 
     /// Takes the guard away; nothing to do when there is none.
     pub fn remove(&self) -> Result<()> {
-        let channel = self.open()?;
-        match self.commit(&channel, &format!("remove the guard of {}", self.bridge), &[Change::RemoveTable]) {
+        let what = format!("remove the guard of {}", self.bridge);
+        match self.kept.with(|channel| self.commit(channel, &what, &[Change::RemoveTable])) {
             Err(error) if error.is_gone() => Ok(()),
             outcome => outcome,
         }
@@ -211,10 +222,6 @@ impl Ears {
         }
     }
 
-    fn open(&self) -> Result<Channel> {
-        Channel::open(libc::NETLINK_NETFILTER)
-    }
-
     fn named(&self, listening: Listening) -> String {
         match listening {
             Listening::Nic => self.nic.clone(),
@@ -223,6 +230,47 @@ impl Ears {
         }
     }
 }
+
+/// The socket to nf_tables, kept from one turn to the next: to close it waits until what was removed before is out of
+/// use everywhere (some 10 ms), which nobody needs to wait for between two turns.
+#[derive(Debug, Default)]
+struct Kept(Mutex<Option<Channel>>);
+
+impl Kept {
+    fn with<T>(&self, work: impl FnOnce(&Channel) -> Result<T>) -> Result<T> {
+        let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let channel = match kept.take() {
+            Some(channel) => channel,
+            None => Channel::open(libc::NETLINK_NETFILTER)?,
+        };
+        work(kept.insert(channel))
+    }
+}
+
+impl Drop for Kept {
+    fn drop(&mut self) {
+        let kept = self.0.get_mut().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(channel) = kept {
+            // Without a thread it is closed here, and waited for.
+            let _ = thread::Builder::new().name("close-nft".into()).spawn(move || drop(channel));
+        }
+    }
+}
+
+impl Clone for Kept {
+    /// Another value has a socket of its own.
+    fn clone(&self) -> Self {
+        Self::default()
+    }
+}
+
+impl PartialEq for Kept {
+    fn eq(&self, _: &Self) -> bool {
+        true
+    }
+}
+
+impl Eq for Kept {}
 
 impl State {
     /// Where the host hears; `None` when nowhere. A chain that is not there drops nothing.
