@@ -51,6 +51,7 @@ pub mod options;
 pub mod plan;
 pub mod rows;
 pub mod settings;
+pub mod settle;
 pub mod steps;
 pub mod switch;
 pub mod transaction;

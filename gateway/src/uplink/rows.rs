@@ -57,12 +57,9 @@ pub struct DeviceRows {
     /// Sysctls below `net/{ipv4,ipv6}/{conf,neigh}/DEVICE/`.
     #[serde(default)]
     pub sysctls: BTreeMap<String, String>,
-    /// Generic receive offload was on.
+    /// The offloads that put received frames together, which a userspace port cannot do with, as far as they are on.
     #[serde(default)]
-    pub gro: Option<bool>,
-    /// Large receive offload was on.
-    #[serde(default)]
-    pub lro: Option<bool>,
+    pub merging: Vec<String>,
 }
 
 impl Network {
@@ -140,8 +137,7 @@ impl DeviceRows {
             nexthops: Vec::new(),
             qdisc: None,
             sysctls: BTreeMap::new(),
-            gro: None,
-            lro: None,
+            merging: Vec::new(),
         }
     }
 

@@ -2,9 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use host::interface_sysctls;
 use host::rtnl::qdisc::Qdisc;
 use host::rtnl::{Device, Family, Kind, Request, Row, Socket};
+use host::{ethtool, interface_sysctls};
 
 use super::error::Result;
 use super::options::Datapath;
@@ -22,6 +22,9 @@ const OF_A_BRIDGE: [(&str, &str); 3] = [
 pub fn observe(socket: &Socket, rows: &mut DeviceRows) -> Result<()> {
     rows.sysctls = interface_sysctls::read(&rows.device.name)?;
     rows.qdisc = root_qdisc(socket, &rows.device)?;
+    // What has no such settings (or no driver that tells) merges nothing.
+    let features = ethtool::features(&rows.device.name).unwrap_or_default();
+    rows.merging = ethtool::merging(&features).into_iter().map(|feature| feature.name.clone()).collect();
     Ok(())
 }
 
@@ -60,6 +63,26 @@ pub fn write(device: &str, values: &[(String, String)]) -> Vec<String> {
     interface_sysctls::write_all(device, values).iter().map(ToString::to_string).collect()
 }
 
+/// Turns the offloads off that put received frames together: longer than any frame on the wire, they are refused by the
+/// next device a userspace bridge sends them on. What stays on is told.
+pub fn stop_merging(nic: &DeviceRows) -> Vec<String> {
+    set_merging(&nic.device.name, &nic.merging, false)
+}
+
+fn set_merging(device: &str, names: &[String], on: bool) -> Vec<String> {
+    if names.is_empty() {
+        return Vec::new();
+    }
+    let wanted: Vec<(&str, bool)> = names.iter().map(|name| (name.as_str(), on)).collect();
+    let word = if on { "on again" } else { "off" };
+    match ethtool::set_features(device, &wanted) {
+        Ok(left) => {
+            left.iter().map(|name| format!("offload {name} of {device} cannot be turned {word}")).collect()
+        }
+        Err(error) => vec![error.to_string()],
+    }
+}
+
 /// Puts a NIC's settings back, as far as they are not as they were. What cannot be put back is told.
 pub fn restore(socket: &Socket, nic: &Device, was: &DeviceRows) -> Vec<String> {
     let mut troubles = Vec::new();
@@ -71,6 +94,10 @@ pub fn restore(socket: &Socket, nic: &Device, was: &DeviceRows) -> Vec<String> {
         }
         Err(error) => troubles.push(error.to_string()),
     }
+    let features = ethtool::features(&nic.name).unwrap_or_default();
+    let off = |name: &&String| features.iter().any(|feature| feature.name == **name && !feature.on);
+    let names: Vec<String> = was.merging.iter().filter(off).cloned().collect();
+    troubles.extend(set_merging(&nic.name, &names, true));
     if let Err(error) = restore_qdisc(socket, nic, was) {
         troubles.push(error.to_string());
     }

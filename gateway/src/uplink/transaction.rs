@@ -19,6 +19,7 @@ use super::deadman::{self, Armed};
 use super::error::{Error, Result};
 use super::fault;
 use super::journal::{Folder, Journal, Lock, Nic, State, Uplink};
+use super::managers::{self, Handover, Rim};
 use super::options::{Datapath, Direction, Options};
 use super::rows::{DeviceRows, Network};
 use super::settings;
@@ -32,7 +33,7 @@ pub use back::bridge_to_nics;
 pub use there::nics_to_bridge;
 
 /// How long another run is waited for.
-const LOCK: Duration = Duration::from_secs(2);
+pub(super) const LOCK: Duration = Duration::from_secs(2);
 /// How long the switch's database may take to be reached, and to be read.
 const CONNECT: Duration = Duration::from_secs(2);
 /// The dead-man waits a little longer than we do: who can undo himself does.
@@ -51,12 +52,6 @@ pub struct Report {
     pub warnings: Vec<String>,
     /// Every step with when it was done.
     pub steps: Vec<(&'static str, Duration)>,
-}
-
-/// The bridge of a NIC.
-#[must_use]
-pub fn bridge_of(nic: &str) -> String {
-    format!("br{nic}")
 }
 
 /// What a run works with.
@@ -165,6 +160,27 @@ impl<'o> Run<'o> {
             ));
         }
         Ok(())
+    }
+
+    /// Does a part of all hand-overs; what does not come out is told.
+    fn each_manager(&mut self, part: impl FnOnce(&mut Rim<'static>, &[Handover]) -> Vec<String>) {
+        let values: Vec<_> = self.journal.uplinks.iter().flat_map(|uplink| uplink.managers.clone()).collect();
+        if !values.is_empty() {
+            self.report.warnings.extend(part(&mut Rim::host(), &managers::from_journal(&values)));
+        }
+    }
+
+    /// It has not begun: nothing but the journal may have been written.
+    fn given_up(mut self, why: Error) -> Error {
+        match self.lock.folder().journal() {
+            Ok(Some(written)) if written.run == self.journal.run => {
+                if let Err(error) = self.close(State::Undone) {
+                    eprintln!("{error}");
+                }
+                why
+            }
+            _ => why,
+        }
     }
 
     /// Turns everything back, and says why.

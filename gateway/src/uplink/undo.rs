@@ -12,6 +12,7 @@ use host::rtnl::{Device, Move, Socket, link};
 use super::error::{Error, Result};
 use super::fault;
 use super::journal::{Journal, Lock, State, Uplink};
+use super::managers::{self, Rim};
 use super::moves;
 use super::options::Direction;
 use super::rows::{DeviceRows, Network};
@@ -73,12 +74,17 @@ pub struct Home<'a> {
     journal: &'a Journal,
     /// The database was not reached.
     pub pending: bool,
+    /// What the NIC had before is put there where it lacks. Not after a boot in which the host's own configuration has
+    /// given it addresses: those are the truth then.
+    replay: bool,
 }
 
 impl<'a> Home<'a> {
     /// Of a journal.
     pub fn of(journal: &'a Journal) -> Result<Self> {
-        Ok(Self { socket: Socket::open()?, journal, pending: false })
+        let socket = Socket::open()?;
+        let replay = journal.is_of_this_boot()? || !is_configured(&socket, journal)?;
+        Ok(Self { socket, journal, pending: false, replay })
     }
 
     /// Does steps, each for all uplinks; what fails is noted.
@@ -130,7 +136,13 @@ impl<'a> Home<'a> {
             }
             Homeward::Guard => {
                 ears.remove()?;
-                Ok(settings::restore(&self.socket, &nic, &uplink.rows))
+                let mut refused = settings::restore(&self.socket, &nic, &uplink.rows);
+                let handovers = managers::from_journal(&uplink.managers);
+                if !handovers.is_empty() {
+                    // The network is whole by now; a manager may take its time.
+                    refused.extend(Rim::host().take_back(&handovers));
+                }
+                Ok(refused)
             }
             Homeward::Ovsdb => Ok(Vec::new()),
         }
@@ -142,7 +154,7 @@ impl<'a> Home<'a> {
         let bridge = bridge.unwrap_or(&nowhere);
         let from =
             |rows: &DeviceRows| moves::moved(rows, &Move { from: rows.device.clone(), to: nic.clone() });
-        let mut wanted = from(&uplink.rows);
+        let mut wanted = if self.replay { from(&uplink.rows) } else { DeviceRows::none(nic) };
         let mut own = DeviceRows::none(bridge);
         if let Some(rows) = &uplink.bridge_rows {
             match self.journal.direction {
@@ -174,6 +186,16 @@ impl<'a> Home<'a> {
         let by_name = self.journal.direction == Direction::Back;
         switch.remove(&uplinks, by_name, deadline).map(drop)
     }
+}
+
+/// Every NIC of a journal has addresses (of more than the link).
+fn is_configured(socket: &Socket, journal: &Journal) -> Result<bool> {
+    let network = Network::observe(socket)?;
+    Ok(journal.uplinks.iter().all(|uplink| {
+        let device = network.link(&uplink.nic.name).map(link::Link::device);
+        let rows = device.map(|device| network.of(&device).addresses()).unwrap_or_default();
+        rows.iter().any(|address| !address.is_link_local())
+    }))
 }
 
 /// The NIC as it is now.

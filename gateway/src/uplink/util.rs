@@ -12,7 +12,7 @@ use super::managers::{self, Handover};
 use super::options::{Form, Options};
 use super::plan::{self, Plan};
 use super::transaction::{self, Report};
-use super::{confirm, observe};
+use super::{confirm, observe, settle};
 use crate::helper::flags::Stop;
 
 mod args;
@@ -51,7 +51,7 @@ fn run(args: &UtilArgs) -> Result<()> {
                 return show(&plan, &options);
             }
             allow(&plan, &options)?;
-            transaction::nics_to_bridge(&there.interfaces, &options)?
+            transaction::nics_to_bridge(&plan, &options)?
         }
         Command::BridgeToNics(back) => {
             let options = back.run.options()?;
@@ -61,11 +61,9 @@ fn run(args: &UtilArgs) -> Result<()> {
                 return show(&plan, &options);
             }
             allow(&plan, &options)?;
-            transaction::bridge_to_nics(&back.bridges, &options)?
+            transaction::bridge_to_nics(&plan, &options)?
         }
-        Command::Settle(_) => {
-            return Err(Error::refused("settle is not built into this version", "use a later one"));
-        }
+        Command::Settle(place) => settle::settle(&place.options()?)?,
         Command::Confirm(place) => {
             confirm::give(&Folder::below(&place.folder()?))?;
             Report { lines: vec!["confirmed; the run has committed".to_owned()], ..Report::default() }

@@ -1,44 +1,66 @@
 //! bridge-to-nics.
+//!
+//! Ears and mouth are turned to the NIC while the bridge still stands. When that does not come out, and the bridge still
+//! carries, management goes back onto it; a run that is killed is finished towards the NIC.
 
+use std::net::IpAddr;
 use std::time::Instant;
 
 use super::*;
-use crate::uplink::steps::{CLEAR, Homeward, TO_NIC};
+use crate::uplink::journal::Taken;
+use crate::uplink::moves;
+use crate::uplink::plan::Plan;
+use crate::uplink::steps::{CLEAR, TO_NIC};
+use crate::uplink::turn;
 use crate::uplink::undo::Home;
+use crate::uplink::verify;
 
 /// Moves what each bridge carries back to its NIC, and removes the bridge.
-pub fn bridge_to_nics(bridges: &[String], options: &Options) -> Result<Report> {
+pub fn bridge_to_nics(planned: &Plan, options: &Options) -> Result<Report> {
     let started = Instant::now();
     let (mut run, seen, network) = Run::new(options, started)?;
     run.journal.direction = Direction::Back;
-    for bridge in bridges {
-        let uplink = look(&run, &seen, &network, bridge)?;
+    for uplink in &planned.uplinks {
+        let known = run.lock.folder().taken(&uplink.bridge)?;
+        let uplink = look(&run, &seen, &network, &uplink.bridge, &uplink.nic, known.as_ref())?;
         run.journal.uplinks.push(uplink);
     }
-    run.arm()?;
-    if let Err(error) = run.done("journal") {
-        return Err(run.undo(error));
+    if run.journal.uplinks.is_empty() {
+        return Ok(run.report);
     }
-    let mut troubles = Vec::new();
+    let answering: Vec<Vec<IpAddr>> = run.journal.uplinks.iter().map(answering).collect();
+    if let Err(error) = run.arm().and_then(|()| run.done("journal")) {
+        return Err(run.given_up(error));
+    }
     let journal = run.journal.clone();
     let mut home = Home::of(&journal)?;
+    let mut troubles = Vec::new();
     home.all(&TO_NIC, &mut troubles);
+    if let Err(error) = verified(&run, &answering).and_then(|()| run.done("verify")) {
+        for trouble in &troubles {
+            eprintln!("{trouble}");
+        }
+        return Err(turned_back(run, error));
+    }
     home.all(&CLEAR, &mut troubles);
     run.report.warnings.append(&mut troubles);
-    let pending = home.pending;
-    for step in TO_NIC.iter().chain(&CLEAR) {
-        let _: &Homeward = step;
-    }
-    if pending {
+    let took = |run: &Run<'_>| run.started.elapsed().as_millis();
+    if home.pending {
         run.close(State::UndoneOvsdbPending)?;
-    } else {
-        for uplink in &journal.uplinks {
-            run.lock.forget(&uplink.bridge)?;
-        }
-        run.close(State::Committed)?;
+        let line = format!(
+            "the NIC has its addresses and routes again; the bridge is still in the switch's database: `ovn-k8s-util \
+             settle` when that answers ({} ms)",
+            took(&run)
+        );
+        run.report.lines.push(line);
+        return Ok(run.report);
     }
+    for uplink in &journal.uplinks {
+        run.lock.forget(&uplink.bridge)?;
+    }
+    run.close(State::Committed)?;
     run.done("commit")?;
-    let took = run.started.elapsed().as_millis();
+    let took = took(&run);
     for uplink in &journal.uplinks {
         let (nic, bridge) = (&uplink.nic.name, &uplink.bridge);
         run.report
@@ -48,51 +70,108 @@ pub fn bridge_to_nics(bridges: &[String], options: &Options) -> Result<Report> {
     Ok(run.report)
 }
 
-fn look(run: &Run<'_>, seen: &Seen, network: &Network, bridge: &str) -> Result<Uplink> {
-    let taken = run.lock.folder().taken(bridge)?;
-    let found = seen.bridge(bridge);
-    let Some(nic) = taken
-        .as_ref()
-        .map(|taken| taken.uplink.nic.name.clone())
-        .or_else(|| bridge.strip_prefix("br").map(str::to_owned))
-        .filter(|nic| network.link(nic).is_some())
-    else {
-        return Err(Error::refused(
-            format!("{bridge} is no bridge that a NIC of this node was taken onto"),
-            "`ovs-vsctl list-br` lists the bridges; that of eth0 is breth0",
-        ));
-    };
-    if found.is_none() {
-        return Err(Error::refused(
-            format!("there is no bridge {bridge}"),
-            "`ovs-vsctl list-br` lists the bridges",
-        ));
-    }
-    let Some(link) = network.link(&nic) else {
+fn look(
+    run: &Run<'_>,
+    seen: &Seen,
+    network: &Network,
+    bridge: &str,
+    nic: &str,
+    taken: Option<&Taken>,
+) -> Result<Uplink> {
+    let Some(link) = network.link(nic) else {
         return Err(Error::refused(format!("there is no interface {nic}"), "`ip -br link` lists them"));
     };
     let mut rows = network.of(&link.device());
     settings::observe(&run.socket, &mut rows)?;
     let mut held = Held::default();
     if let Some(taken) = taken {
-        let was = taken.uplink.rows;
-        rows = DeviceRows { qdisc: was.qdisc, sysctls: was.sysctls, gro: was.gro, lro: was.lro, ..rows };
-        held = taken.uplink.held;
+        held = taken.uplink.held.clone();
+        let was = &taken.uplink.rows;
+        if taken.is_of_this_boot()? {
+            rows.sysctls.clone_from(&was.sysctls);
+            rows.qdisc.clone_from(&was.qdisc);
+        }
+        rows.merging.clone_from(&was.merging);
     }
-    let bridge_rows = network.link(bridge).map(|link| network.of(&link.device()));
     Ok(Uplink {
         nic: Nic {
             index: link.index(),
-            name: nic.clone(),
+            name: nic.to_owned(),
             mac: link.mac().map(mac_text).unwrap_or_default(),
             driver: None,
         },
         bridge: bridge.to_owned(),
         datapath: seen.datapath(bridge, None)?,
         rows,
-        bridge_rows,
+        bridge_rows: network.link(bridge).map(|link| network.of(&link.device())),
         held,
         guard: Ears::table(bridge),
-        managers: Vec::new(),
+        managers: taken.map(|taken| taken.uplink.managers.clone()).unwrap_or_default(),
     })
+}
+
+/// The routers of a bridge that answer a ping now.
+fn answering(uplink: &Uplink) -> Vec<IpAddr> {
+    uplink.bridge_rows.as_ref().map(verify::answering).unwrap_or_default()
+}
+
+/// The NICs carry what the bridges carried, and it works.
+fn verified(run: &Run<'_>, answering: &[Vec<IpAddr>]) -> Result<()> {
+    let network = Network::observe(&run.socket)?;
+    for (uplink, answering) in run.journal.uplinks.iter().zip(answering) {
+        let Some(link) = network.link(&uplink.nic.name) else {
+            return Err(Error::failed(
+                format!("reach anybody by {}", uplink.nic.name),
+                "it is gone",
+                "is it plugged in?",
+            ));
+        };
+        if let Some(rows) = &uplink.bridge_rows {
+            let way = host::rtnl::Move { from: rows.device.clone(), to: link.device() };
+            verify::carries(&run.socket, &moves::moved(rows, &way))?;
+        }
+        verify::still_answer(answering, &link.device(), run.deadline)?;
+    }
+    match &run.options.verify_cmd {
+        Some(line) => verify::run_command(line, run.deadline),
+        None => Ok(()),
+    }
+}
+
+/// Onto the bridges again where they still carry; else the NIC is the safe end.
+fn turned_back(mut run: Run<'_>, why: Error) -> Error {
+    let carried = |run: &Run<'_>, uplink: &Uplink| -> Result<bool> {
+        let network = Network::observe(&run.socket)?;
+        let (Some(nic), Some(bridge)) = (network.link(&uplink.nic.name), network.link(&uplink.bridge)) else {
+            return Ok(false);
+        };
+        let rows = network.of(&nic.device());
+        let soon = Instant::now() + SILENCE;
+        let Some(mac) = bridge.mac() else { return Ok(false) };
+        if !verify::answered(bridge.index(), mac, &verify::questions(&rows), soon)? {
+            return Ok(false);
+        }
+        let ears = (uplink.datapath == Datapath::Netdev).then(|| Ears::new(&uplink.nic.name, &uplink.bridge));
+        let context = turn::Context {
+            socket: &run.socket,
+            nic: nic.device(),
+            bridge: bridge.device(),
+            ears: ears.as_ref(),
+        };
+        turn::to_bridge(&context)?;
+        Ok(true)
+    };
+    let all = run
+        .journal
+        .uplinks
+        .iter()
+        .try_fold(true, |so_far, uplink| Ok::<_, Error>(carried(&run, uplink)? && so_far));
+    let what = match all {
+        Ok(true) => "management is on the bridge again, as before",
+        _ => "the bridge does not carry either: management stays on the NIC, the bridge is left as it is",
+    };
+    if let Err(error) = run.close(State::Undone) {
+        eprintln!("{error}");
+    }
+    Error::Undone { why: Box::new(why), what }
 }

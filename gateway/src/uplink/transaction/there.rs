@@ -6,14 +6,17 @@ use host::ears::Listening;
 use host::rtnl::link;
 
 use super::*;
-use crate::uplink::moves;
+use crate::uplink::managers::Handover;
+use crate::uplink::plan::{self, Plan};
 use crate::uplink::steps::{Step, forwards};
 use crate::uplink::switch::Written;
 use crate::uplink::turn::Way;
-use crate::uplink::verify;
+use crate::uplink::{moves, verify};
 
 /// One uplink under way.
 struct Live {
+    /// Which of the journal's it is.
+    place: usize,
     wanted: Wanted,
     mac: [u8; 6],
     nic: Device,
@@ -28,20 +31,17 @@ struct Live {
 }
 
 /// Makes a bridge of each NIC and moves what the NIC carries onto it.
-pub fn nics_to_bridge(nics: &[String], options: &Options) -> Result<Report> {
+pub fn nics_to_bridge(planned: &Plan, options: &Options) -> Result<Report> {
     let started = Instant::now();
     let (mut run, seen, network) = Run::new(options, started)?;
     seen.usable()?;
     let mut live = Vec::new();
-    for nic in nics {
-        if let Some(one) = look(&mut run, &seen, &network, nic)? {
+    for uplink in &planned.uplinks {
+        if let Some(one) = look(&mut run, &seen, &network, &uplink.nic, &planned.handovers)? {
             live.push(one);
         }
     }
-    if live.is_empty() {
-        return Ok(run.report);
-    }
-    let datapath = live.first().map_or(Datapath::Netdev, |one| one.wanted.datapath);
+    let Some(datapath) = live.first().map(|one| one.wanted.datapath) else { return Ok(run.report) };
     if live.iter().any(|one| one.wanted.datapath != datapath) {
         return Err(Error::refused(
             "the bridges are of different datapaths",
@@ -50,31 +50,30 @@ pub fn nics_to_bridge(nics: &[String], options: &Options) -> Result<Report> {
     }
     let mut written = None;
     for &step in forwards(datapath) {
-        let outcome = act(&mut run, step, &mut live, &mut written).and_then(|()| run.done(step.name()));
-        if let Err(error) = outcome {
-            // Nothing was written before the journal was.
-            return Err(
-                if step == Step::Journal && run.lock.folder().journal()?.as_ref() != Some(&run.journal) {
-                    error
-                } else {
-                    run.undo(error)
-                },
-            );
+        if let Err(error) = act(&mut run, step, &mut live, &mut written).and_then(|()| run.done(step.name()))
+        {
+            return Err(if step == Step::Journal { run.given_up(error) } else { run.undo(error) });
         }
     }
     let took = run.started.elapsed().as_millis();
     for one in &live {
         let (nic, bridge) = (&one.nic.name, &one.bridge.name);
-        run.report.lines.push(format!(
-            "{nic} is a port of {bridge}, and {bridge} has its addresses and routes ({took} ms)"
-        ));
+        let line =
+            format!("{nic} is a port of {bridge}, and {bridge} has its addresses and routes ({took} ms)");
+        run.report.lines.push(line);
     }
     Ok(run.report)
 }
 
 /// What is found of a NIC, into the journal; `None` when there is nothing to do.
-fn look(run: &mut Run<'_>, seen: &Seen, network: &Network, nic: &str) -> Result<Option<Live>> {
-    let bridge = bridge_of(nic);
+fn look(
+    run: &mut Run<'_>,
+    seen: &Seen,
+    network: &Network,
+    nic: &str,
+    handovers: &[Handover],
+) -> Result<Option<Live>> {
+    let bridge = plan::bridge_of(nic);
     let Some(link) = network.link(nic) else {
         return Err(Error::refused(format!("there is no interface {nic}"), "`ip -br link` lists them"));
     };
@@ -105,40 +104,41 @@ fn look(run: &mut Run<'_>, seen: &Seen, network: &Network, nic: &str) -> Result<
     if let Some(rows) = &mut bridge_rows {
         settings::observe(&run.socket, rows)?;
     }
-    let is_there = seen.bridge_of(nic).is_some();
-    if is_there
-        && rows.addresses.is_empty()
-        && bridge_rows.as_ref().is_some_and(|rows| !rows.addresses.is_empty())
-    {
-        run.report.lines.push(format!(
-            "{nic} is a port of {bridge} already, and {bridge} has the addresses: nothing to do"
-        ));
+    let ears = (datapath == Datapath::Netdev).then(|| Ears::new(nic, &bridge));
+    let carried = bridge_rows.as_ref().is_some_and(|rows| !rows.addresses.is_empty());
+    if seen.bridge_of(nic).is_some() && rows.addresses.is_empty() && carried {
+        let mended = ears.as_ref().map_or(Ok(false), guard)?;
+        let more = if mended { "; the guard against hearing twice was made again" } else { "" };
+        run.report.lines.push(format!("{nic} is a port of {bridge} already, which has its addresses{more}"));
         return Ok(None);
     }
     let wanted =
         Wanted { bridge: bridge.clone(), nic: nic.to_owned(), mac: mac_text(mac), mtu: link.mtu(), datapath };
-    let guard = Ears::table(&bridge);
-    let ears = (datapath == Datapath::Netdev).then(|| Ears::new(nic, &bridge));
+    let managers = handovers.iter().filter(|handover| handover.nic == nic);
     run.journal.uplinks.push(Uplink {
         nic: Nic { index: link.index(), name: nic.to_owned(), mac: mac_text(mac), driver: None },
         bridge: bridge.clone(),
         datapath,
-        rows: rows.clone(),
+        rows,
         bridge_rows,
         held: seen.held(&bridge, nic),
-        guard,
-        managers: Vec::new(),
+        guard: Ears::table(&bridge),
+        managers: managers.filter_map(|handover| serde_json::to_value(handover).ok()).collect(),
     });
     let bridge = Device { index: 0, name: bridge };
     let expected = DeviceRows::none(&bridge);
-    let nic = link.device();
-    Ok(Some(Live { wanted, mac, nic, bridge, ears, expected, answering: Vec::new() }))
+    let (nic, place) = (link.device(), run.journal.uplinks.len() - 1);
+    Ok(Some(Live { place, wanted, mac, nic, bridge, ears, expected, answering: Vec::new() }))
 }
 
 fn act(run: &mut Run<'_>, step: Step, live: &mut [Live], written: &mut Option<Written>) -> Result<()> {
     let wanted: Vec<Wanted> = live.iter().map(|one| one.wanted.clone()).collect();
     match step {
-        Step::Journal => run.arm(),
+        Step::Journal => {
+            run.arm()?;
+            run.each_manager(|rim, all| rim.prepare(all));
+            Ok(())
+        }
         Step::BridgeTx => {
             *written = Some(run.switch.make_bridges(&wanted, run.deadline)?);
             Ok(())
@@ -153,6 +153,9 @@ fn act(run: &mut Run<'_>, step: Step, live: &mut [Live], written: &mut Option<Wr
             Ok(())
         }
         Step::PortTx => {
+            for uplink in run.journal.uplinks.iter().filter(|uplink| uplink.datapath == Datapath::Netdev) {
+                run.report.warnings.extend(settings::stop_merging(&uplink.rows));
+            }
             *written = Some(run.switch.add_ports(&wanted, run.deadline)?);
             Ok(())
         }
@@ -160,11 +163,12 @@ fn act(run: &mut Run<'_>, step: Step, live: &mut [Live], written: &mut Option<Wr
             Some(written) => run.switch.wait_for_ports(written, run.deadline),
             None => Ok(()),
         },
-        Step::Commit => {
-            run.confirmed()?;
-            run.close(State::Committed)
-        }
         Step::Verify => verify(run, live),
+        Step::Commit => {
+            run.each_manager(|rim, all| rim.complete(all));
+            run.confirmed()?;
+            commit(run)
+        }
         _ => live.iter_mut().try_for_each(|one| act_on(run, step, one)),
     }
 }
@@ -178,24 +182,29 @@ fn act_on(run: &mut Run<'_>, step: Step, one: &mut Live) -> Result<()> {
         Step::LinkUp => {
             let mut rows = DeviceRows::none(&one.bridge);
             settings::observe(&run.socket, &mut rows)?;
-            let was = run.journal.uplinks.iter().find(|uplink| uplink.bridge == one.bridge.name);
-            let nic = was.map(|uplink| uplink.rows.sysctls.clone()).unwrap_or_default();
+            let nic = run
+                .journal
+                .uplinks
+                .get(one.place)
+                .map(|uplink| uplink.rows.sysctls.clone())
+                .unwrap_or_default();
             let values = settings::for_bridge(&nic, &rows.sysctls, one.wanted.datapath);
             run.report.warnings.extend(settings::write(&one.bridge.name, &values));
             run.socket.apply(&link::set_up(one.bridge.index))?;
         }
         Step::Addresses => run.report.warnings.extend(way.addresses()?),
         Step::Neighbours => {
-            if let Some(was) = run.journal.uplinks.iter().find(|uplink| uplink.bridge == one.bridge.name) {
-                one.answering = verify::answering(&was.rows);
+            if let Some(uplink) = run.journal.uplinks.get(one.place) {
+                one.answering = verify::answering(&uplink.rows);
             }
             run.report.warnings.extend(way.neighbours()?);
         }
         Step::Proven if run.options.probe => {
-            let nic = run.journal.uplinks.iter().find(|uplink| uplink.bridge == one.bridge.name);
-            if let Some(uplink) = nic {
-                verify::prove(&uplink.rows, &one.bridge, one.mac, run.deadline)?;
-            }
+            // In a half state the bridge may carry what is to be asked.
+            let network = Network::moving(&run.socket)?;
+            let back = host::rtnl::Move { from: one.bridge.clone(), to: one.nic.clone() };
+            let rows = moves::union(&network.of(&one.nic), &moves::moved(&network.of(&one.bridge), &back));
+            verify::prove(&rows, &one.bridge, one.mac, run.deadline)?;
         }
         Step::Ears => listen(Listening::Bridge)?,
         Step::Routes => {
@@ -210,6 +219,40 @@ fn act_on(run: &mut Run<'_>, step: Step, one: &mut Live) -> Result<()> {
         _ => {}
     }
     Ok(())
+}
+
+/// The journal says so, and what is kept of the bridges. A takeover that was done again (a half state, after a boot) is
+/// still the one it was: what was there before the first stays known.
+fn commit(run: &mut Run<'_>) -> Result<()> {
+    let folder = run.lock.folder();
+    let earlier: Vec<_> =
+        run.journal.uplinks.iter().map(|uplink| folder.taken(&uplink.bridge).ok().flatten()).collect();
+    run.close(State::Committed)?;
+    for (mut taken, earlier) in run.journal.taken().zip(earlier) {
+        let Some(earlier) = earlier.filter(|_| taken.uplink.held.bridge) else { continue };
+        if earlier.is_of_this_boot()? {
+            let was = earlier.uplink.rows;
+            let rows = &mut taken.uplink.rows;
+            (rows.sysctls, rows.qdisc, rows.merging) = (was.sysctls, was.qdisc, was.merging);
+        }
+        taken.uplink.held = earlier.uplink.held;
+        if taken.uplink.managers.is_empty() {
+            taken.uplink.managers = earlier.uplink.managers;
+        }
+        run.lock.keep(&taken)?;
+    }
+    Ok(())
+}
+
+/// The guard stands as it should behind a takeover; `true` when it did not.
+fn guard(ears: &Ears) -> Result<bool> {
+    let right = ears.observe()?.is_some_and(|state| {
+        state.nic.is_some_and(|chain| chain.drops) && state.bridge.is_some_and(|chain| !chain.drops)
+    });
+    if !right {
+        ears.set(Listening::Bridge)?;
+    }
+    Ok(!right)
 }
 
 /// All is as it was, on the bridges, and works.

@@ -192,6 +192,25 @@ impl Run {
     }
 }
 
+impl Settle {
+    /// As a value: a takeover that is made again is asked for nothing special.
+    pub fn options(&self) -> Result<Options> {
+        Ok(Options {
+            dry_run: false,
+            form: Form::Table,
+            // It was weighed when it was taken over.
+            force: true,
+            datapath: None,
+            probe: true,
+            verify_timeout: Duration::from_secs(15),
+            verify_cmd: None,
+            confirm: None,
+            state_dir: self.place.folder()?,
+            db: self.place.remote()?,
+        })
+    }
+}
+
 impl Place {
     /// Folder for the journal, wherever the process goes.
     pub fn folder(&self) -> Result<PathBuf> {
