@@ -11,7 +11,7 @@ use super::{
 use crate::lab::{
     address::{JOIN, SERVICES},
     machine::Datapath,
-    process::{Held, wait_until},
+    process::{Held, Program, wait_until},
 };
 
 /// A helper that runs until it is dropped.
@@ -23,16 +23,31 @@ pub struct Helper {
 impl Site {
     /// Starts the helper, with more arguments; returns when its log says it is ready.
     pub fn start_helper(&self, more: &[&str]) -> Result<Helper> {
-        let dir = self.dir().display();
         if !self.has_bridge("br-int")? {
             let datapath = Datapath::wanted().name();
             self.vsctl(&format!(
                 "-- add-br br-int -- set bridge br-int datapath_type={datapath} fail-mode=secure"
             ))?;
         }
+        let program = self.helper(more)?;
+        let mut held = program.hold(&self.dir().join("helper.out"), &self.register())?;
+        wait_until("the helper to be ready", || {
+            held.expect_alive()?;
+            Ok(self.helper_page("/readyz").is_ok_and(|page| page.starts_with("HTTP/1.1 200")))
+        })?;
+        Ok(Helper { held })
+    }
+
+    /// Takes away what a helper that has ended left: without a way to the pods the NIC may leave the bridge.
+    pub fn clean_up_helper(&self) -> Result<()> {
+        self.helper(&["--cleanup"])?.run().map(drop)
+    }
+
+    fn helper(&self, more: &[&str]) -> Result<Program<'_>> {
+        let dir = self.dir().display();
         let manifests = self.dir().join("manifests");
         fs::create_dir_all(&manifests)?;
-        let mut held = self
+        let program = self
             .program(self.called("ovn-k8s-gateway-helper")?)
             .args([
                 format!("--physical-bridge={BRIDGE}"),
@@ -46,13 +61,8 @@ impl Site {
                 format!("--pidfile={dir}/ovn-k8s-gateway-helper.pid"),
                 format!("--log-file={dir}/ovn-k8s-gateway-helper.log"),
             ])
-            .args(more)
-            .hold(&self.dir().join("helper.out"), &self.register())?;
-        wait_until("the helper to be ready", || {
-            held.expect_alive()?;
-            Ok(self.helper_page("/readyz").is_ok_and(|page| page.starts_with("HTTP/1.1 200")))
-        })?;
-        Ok(Helper { held })
+            .args(more);
+        Ok(program)
     }
 
     /// A page of the helper's HTTP server, with its headers.

@@ -3,6 +3,7 @@
 use std::{thread, time::Duration};
 
 use anyhow::{Context, Result, ensure};
+use netns_tests::lab::process::wait_until;
 use netns_tests::takeover::{
     Load, Meter, Site, State,
     meter::{Kind, Moment},
@@ -35,7 +36,10 @@ impl Survival {
             is_on_the_bridge(&self.site, &self.before)
         })();
         outcome.with_context(|| helper_log(&self.site))?;
-        drop(self.helper);
+        if let Some(helper) = self.helper {
+            helper.terminate()?;
+        }
+        self.site.clean_up_helper()?;
         self.site.run(BACK)?.expect_ok()?;
         self.site.wait_until_reachable()
     }
@@ -81,6 +85,59 @@ fn the_switch_is_stopped() -> Result<()> {
     site.switch().signal(Daemon::Switch, Signal::SIGCONT)?;
     outcome.context("while the switch is stopped").with_context(|| helper_log(site))?;
     is_on_the_bridge(site, &survival.before).with_context(|| helper_log(site))?;
+    meter.wait_until_all_move()?;
+    let report = meter.stop()?;
+    println!("{report}");
+    ensure!(report.dead().is_empty(), "{report}");
+    survival.ends_well()
+}
+
+/// The switch lives and forwards nothing: OVS 3.1 waits for its database, on the userspace datapath.
+#[test]
+fn the_database_is_killed() -> Result<()> {
+    let survival = Survival::set_up(&[])?;
+    let site = &survival.site;
+    let meter = Meter::start(site, &Load::full())?;
+    meter.run_for(Duration::from_millis(300));
+    let killed = Moment::now();
+    site.kill(Daemon::Database)?;
+    site.wait_until_reachable().context("while the database is dead").with_context(|| helper_log(site))?;
+    meter.wait_until_all_move().context("while the database is dead")?;
+    let moved = Moment::now();
+    site.restart_daemons()?;
+    is_on_the_bridge(site, &survival.before).with_context(|| helper_log(site))?;
+    meter.wait_until_all_move().context("after the database is back")?;
+    let report = meter.stop()?;
+    println!("{report}gap: {:?}", report.gap_between(Kind::Udp, killed, moved));
+    ensure!(report.dead().is_empty(), "{report}");
+    survival.ends_well()
+}
+
+/// A network manager that was not handed over, and somebody who empties the ruleset.
+#[test]
+fn what_others_undo_is_done_again() -> Result<()> {
+    let survival = Survival::set_up(&[])?;
+    let site = &survival.site;
+    let own = site.address();
+    let meter = Meter::start(site, &Load::full())?;
+    site.ip(&format!("address add {}/24 dev eth0\n", own.v4))?;
+    is_on_the_bridge(site, &survival.before)
+        .context("an address on the NIC")
+        .with_context(|| helper_log(site))?;
+    site.ip("route add 198.18.0.0/15 dev eth0\n")?;
+    wait_until("the route to be the bridge's", || {
+        let routes = site.program("ip").line("route show 198.18.0.0/15").run()?;
+        ensure!(routes.contains("dev breth0"), "{routes}");
+        Ok(true)
+    })
+    .with_context(|| helper_log(site))?;
+    site.ip("route del 198.18.0.0/15\n")?;
+    site.program("nft").line("flush ruleset").run()?;
+    wait_until("the guard to stand again", || {
+        let rules = site.program("nft").line("list ruleset").run()?;
+        ensure!(rules.contains("table netdev ovn_k8s_breth0") && rules.contains("drop"), "{rules}");
+        Ok(true)
+    })?;
     meter.wait_until_all_move()?;
     let report = meter.stop()?;
     println!("{report}");

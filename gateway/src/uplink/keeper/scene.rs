@@ -6,6 +6,7 @@ use host::neighbour_probe::Question;
 use host::rtnl::Row;
 use host::rtnl::address::Address;
 use host::rtnl::neighbour::Neighbour;
+use host::rtnl::route::Route;
 
 use super::mind::Place;
 use crate::uplink::rows::DeviceRows;
@@ -21,6 +22,16 @@ pub fn carries(addresses: &[Row], device: u32) -> bool {
         address.device() == device && !address.is_temporary() && address.local().is_some_and(is_worldly)
     };
     addresses.iter().filter_map(Address::of).any(|address| counts(&address))
+}
+
+/// Whether routes lead over a device: networks that are not its own, gateways.
+pub fn leads_somewhere(rows: &DeviceRows) -> bool {
+    let worldly = |route: &Route| {
+        !route.is_connected()
+            && !route.is_local()
+            && route.destination().is_none_or(|net| is_worldly(net.addr()) || net.prefix_len() == 0)
+    };
+    rows.routes().iter().any(worldly)
 }
 
 /// Where management is.

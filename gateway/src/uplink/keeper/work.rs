@@ -81,6 +81,8 @@ pub(super) struct Work {
     /// The kernel has news that were not looked at.
     dirty: bool,
     stirred: bool,
+    /// Routes lead over the NIC beside those over the bridge.
+    stray_routes: bool,
     hurry: u8,
     /// When trouble was first noticed.
     trouble: Option<Duration>,
@@ -113,6 +115,7 @@ impl Work {
             last_sysctls: None,
             dirty: false,
             stirred: false,
+            stray_routes: false,
             hurry: 0,
             trouble: None,
             told,
@@ -232,7 +235,8 @@ impl Work {
         // A guard that lacks a chain is made whole as if it were not there.
         let guard = self.ears.observe()?.filter(host::ears::State::is_whole);
         self.listening = guard.and_then(|state| state.listening());
-        let mut place = scene::place(on_bridge, on_nic);
+        let routes = std::mem::take(&mut self.stray_routes);
+        let mut place = scene::place(on_bridge, on_nic || (on_bridge && routes));
         if place == Place::Both && self.listening != Some(Listening::Nic) && !self.is_taken() {
             // Somebody else's bridge: what he keeps on the NIC beside it is his.
             place = Place::Bridge;
@@ -255,6 +259,12 @@ impl Work {
         let line = if self.place == Place::Nic { &self.nic } else { &self.bridge };
         let name = if self.place == Place::Nic { &self.duty.nic } else { &self.duty.bridge };
         let Some(pulse) = line.pulse else { return Ok(()) };
+        if let (Place::Bridge, Some(nic)) = (self.place, self.nic.pulse) {
+            let nic = network.of(&Device { index: nic.index, name: self.duty.nic.clone() });
+            // Looked at with the next scene.
+            self.stray_routes = scene::leads_somewhere(&nic) && self.is_taken();
+            self.dirty |= self.stray_routes;
+        }
         let questions = scene::questions(&network.of(&Device { index: pulse.index, name: name.clone() }));
         // Routes that are away for a moment are no reason to believe that nobody can be asked.
         if !questions.is_empty() || self.place == Place::Bridge {
@@ -264,11 +274,10 @@ impl Work {
         Ok(())
     }
 
-    /// Whether management on the NIC is a failover (ours or a predecessor's), not a NIC that nobody took over.
+    /// Whether management on the NIC is a failover (ours or a predecessor's), not a NIC that nobody took over or that
+    /// was given back: then there is neither guard nor record.
     fn is_ours(&self) -> bool {
-        matches!(self.mind.state, State::OnNic { .. } | State::Proving { .. })
-            || self.listening == Some(Listening::Nic)
-            || self.is_taken()
+        self.listening == Some(Listening::Nic) || self.is_taken()
     }
 
     /// Whether this NIC was taken onto the bridge in this boot, by us.
@@ -357,6 +366,13 @@ impl Work {
         if !free {
             return Ok(None);
         }
+        // A NIC that was given back a moment ago must not be taken again: its bridge is about to go.
+        if order == Order::ToBridge && self.place == Place::Nic {
+            self.listening = self.ears.observe()?.and_then(|state| state.listening());
+            if !self.is_ours() {
+                return Ok(None);
+            }
+        }
         let device = |index, name: &str| Device { index, name: name.to_owned() };
         let (bridge, nic) = (device(bridge.index, &self.duty.bridge), device(nic.index, &self.duty.nic));
         let (way, ears) = match order {
@@ -416,7 +432,7 @@ impl Work {
         let bridge = &self.duty.bridge;
         if before == Place::Both {
             tracing::warn!(
-                "addresses on {} beside those on {bridge}: moved to {bridge}; is a network manager still in charge of {}?",
+                "addresses or routes on {} beside those on {bridge}: moved to {bridge}; is a network manager still in charge of {}?",
                 self.duty.nic,
                 self.duty.nic
             );
