@@ -15,8 +15,8 @@
 
 use std::fmt;
 use std::sync::{Mutex, PoisonError};
-use std::thread;
 
+use crate::aside::drop_aside;
 use crate::channel::{self, Channel};
 use crate::{Error, Result};
 
@@ -232,7 +232,7 @@ impl Ears {
 }
 
 /// The socket to nf_tables, kept from one turn to the next: to close it waits until what was removed before is out of
-/// use everywhere (some 10 ms), which nobody needs to wait for between two turns.
+/// use everywhere, which nobody needs to wait for between two turns.
 #[derive(Debug, Default)]
 struct Kept(Mutex<Option<Channel>>);
 
@@ -250,10 +250,7 @@ impl Kept {
 impl Drop for Kept {
     fn drop(&mut self) {
         let kept = self.0.get_mut().unwrap_or_else(PoisonError::into_inner).take();
-        if let Some(channel) = kept {
-            // Without a thread it is closed here, and waited for.
-            let _ = thread::Builder::new().name("close-nft".into()).spawn(move || drop(channel));
-        }
+        kept.into_iter().for_each(drop_aside);
     }
 }
 

@@ -29,6 +29,7 @@
 //!
 //! Errors ([`Error`]) say what was attempted, on what, what the kernel or the tool answered, and what to do now.
 
+mod aside;
 pub mod boot;
 mod channel;
 pub mod devices;
