@@ -7,6 +7,9 @@
 //! internet ----------------> node1:NodePort -> pods  north-south
 //! ```
 //!
+//! It begins with a node as it comes from the installer: its NIC goes onto the bridge while the administrator's session
+//! and pings run over it, and at the end it comes back.
+//!
 //! Each answer carries the name of who gave it, and a counter of nft's on node1 counts what the bridge hands to the host
 //! though it is the pods'. So a frame that goes to the wrong owner is seen. Losses and gaps are counted, and said for each
 //! thing that was done; on a busy machine some are the machine's.
@@ -75,16 +78,14 @@ pub fn run(options: Options, quit: &Quit) -> Result<Vec<String>> {
     let view = View::open();
     let mut stage = Stage::set_up(options, &view)?;
     let mut traffic = Traffic::start(&stage, quit)?;
-    stage.watch_the_host()?;
     let live = view.follow(traffic.meters())?;
-    let restarting = script::play(&mut stage, &traffic, &view, quit);
-    let silent = traffic.silent();
+    let outcome = script::play(&mut stage, &mut traffic, &view, quit);
     let ended = traffic.finish();
     // The table stands still before anything else is printed, whatever came of the script.
     drop(live);
-    let restarting = restarting?;
+    let outcome = outcome?;
     ended?;
-    let verdict = summary::Summary::of(&stage, &traffic, restarting, silent)?;
+    let verdict = summary::Summary::of(&traffic, outcome);
     print!("{verdict}");
     Ok(verdict.complaints())
 }

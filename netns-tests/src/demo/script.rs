@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
+use serde_json::Value;
 
 use super::{
     Quit,
@@ -30,15 +31,30 @@ const BURST: u16 = 40;
 /// What a script works with.
 struct Play<'a> {
     stage: &'a mut Stage,
-    traffic: &'a Traffic,
+    traffic: &'a mut Traffic,
     view: &'a View,
     quit: &'a Quit,
 }
 
-/// Plays all acts. Gives how many of the pods' frames the host got while a switch that has just started had no flows.
-pub fn play(stage: &mut Stage, traffic: &Traffic, view: &View, quit: &Quit) -> Result<u64> {
+/// What came of the script besides what the meters say.
+#[derive(Debug)]
+pub struct Outcome {
+    /// The pods' frames that the host got: while a switch that has just started had no flows, and at all.
+    pub strays: [u64; 2],
+    /// What the helper of node1 said of itself at the end.
+    pub status: Value,
+    /// The ways that were not answered any more.
+    pub silent: Vec<String>,
+}
+
+/// Plays all acts.
+pub fn play(stage: &mut Stage, traffic: &mut Traffic, view: &View, quit: &Quit) -> Result<Outcome> {
     view.say("what is done, and what it cost: management + north-south");
     let mut play = Play { stage, traffic, view, quit };
+    play.act("node1: nics-to-bridge eth0", |play| play.turn(Stage::take_over))?;
+    play.stage.open(view)?;
+    play.traffic.join(play.stage, Owner::NorthSouth, quit)?;
+    view.show(play.traffic.meters());
     play.act("nothing", |play| {
         play.quit.pause(Duration::from_secs(2))?;
         Ok("all of it flows".to_owned())
@@ -55,10 +71,17 @@ pub fn play(stage: &mut Stage, traffic: &Traffic, view: &View, quit: &Quit) -> R
         play.act("kube-apiserver killed, 2 s away", Play::restart_api)?;
     }
     let before = play.stage.strays()?;
-    play.act("node1: vswitchd killed and started", Play::restart_switch)?;
+    play.act("node1: vswitchd killed, 1 s away", Play::restart_switch)?;
     let restarting = play.stage.strays()? - before;
     play.quit.pause(Duration::from_secs(1))?;
-    Ok(restarting)
+    let mut silent = play.traffic.silent();
+    let (status, strays) = (play.stage.status(1)?, play.stage.strays()?);
+    play.traffic.part(Owner::NorthSouth)?;
+    play.stage.helper(1)?.end(Stop::Politely)?;
+    play.act("node1: bridge-to-nics breth0", |play| play.turn(Stage::give_back))?;
+    silent.extend(play.traffic.silent_of(Owner::Management));
+    silent.dedup();
+    Ok(Outcome { strays: [restarting, strays], status, silent })
 }
 
 /// What an act cost an owner.
@@ -98,6 +121,15 @@ impl Play<'_> {
             reopened: now.reopened.saturating_sub(before.reopened),
             gap: ours.map(|meter| meter.read().recent).max().unwrap_or_default(),
         }
+    }
+
+    /// Moves node1's NIC onto the bridge or back.
+    fn turn(&self, how: impl FnOnce(&Stage, usize) -> Result<()>) -> Result<String> {
+        // What is counted from here on is the turn's, not the wait's before it.
+        self.quit.pause(Duration::from_millis(500))?;
+        let start = Instant::now();
+        how(self.stage, 1)?;
+        Ok(format!("done in {}", millis(start)))
     }
 
     fn restart_helper(&mut self, how: Stop, away: Duration) -> Result<String> {
@@ -159,6 +191,7 @@ impl Play<'_> {
     fn restart_switch(&mut self) -> Result<String> {
         let node = self.stage.lab().node(1)?;
         node.stop_switch(Stop::AtOnce)?;
+        self.quit.pause(Duration::from_secs(1))?;
         let start = Instant::now();
         node.start_switch()?;
         let up = millis(start);

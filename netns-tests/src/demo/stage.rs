@@ -11,7 +11,8 @@ use crate::{
     lab::{
         Lab, LabOptions, PortRange,
         address::{Family, central, internet},
-        helper::{Daemon, HelperOptions, Objects, ReplyRule},
+        helper::{Daemon, HelperOptions, Objects, ReplyRule, binary},
+        node::{BRIDGE, UPLINK},
         service::{EndpointSpec, ServiceSpec},
     },
     matrix::{self, POD_PORT},
@@ -37,11 +38,12 @@ pub struct Stage {
 }
 
 impl Stage {
-    /// Brings everything up; returns when every node's bridge serves the first Services.
+    /// Brings the nodes up, their address on the NIC itself; node2's NIC goes onto its bridge at once, node1's when
+    /// somebody looks ([`take_over`](Self::take_over)).
     pub fn set_up(options: Options, view: &View) -> Result<Self> {
         view.say("two nodes, four pods, OVN central, a router, an administrator and an internet: starting");
         let snat_ports = options.partitioned.then_some(PortRange::USUAL);
-        let lab = Lab::up(LabOptions { snat_ports, ..LabOptions::default() })?;
+        let lab = Lab::up(LabOptions { snat_ports, bare_uplinks: true, ..LabOptions::default() })?;
         let mut helper = HelperOptions { snat_ports, ..HelperOptions::default() };
         if options.partitioned {
             helper.reply_rule = ReplyRule::Partitioned;
@@ -51,14 +53,41 @@ impl Stage {
             helper.objects = Objects::Elsewhere;
             helper.extra = api_flags(api, &lab)?;
         }
-        view.say("a helper on each node: starting");
-        let start = |node| Daemon::start(&lab, node, &helper);
-        let helpers = lab.nodes().iter().map(start).collect::<Result<Vec<_>>>()?;
         let servers = matrix::servers(&lab)?;
-        let mut stage = Self { helpers, options: helper, _servers: servers, api, lab };
-        stage.serve(&[])?;
-        view.say(&format!("up; Services come from {}", stage.source()));
+        let stage = Self { helpers: Vec::new(), options: helper, _servers: servers, api, lab };
+        stage.take_over(2)?;
         Ok(stage)
+    }
+
+    /// `ovn-k8s-util nics-to-bridge eth0` on a node.
+    pub fn take_over(&self, node: usize) -> Result<()> {
+        self.util(node, &format!("nics-to-bridge {UPLINK}"))
+    }
+
+    /// `ovn-k8s-util bridge-to-nics breth0` on a node, whose bridge nothing of the overlay may use any more.
+    pub fn give_back(&self, node: usize) -> Result<()> {
+        self.lab.node(node)?.leave_overlay()?;
+        self.util(node, &format!("bridge-to-nics {BRIDGE}"))
+    }
+
+    fn util(&self, node: usize, line: &str) -> Result<()> {
+        let node = self.lab.node(node)?;
+        let program = node.program(binary()?).line(&format!("ovn-k8s-util {line}"));
+        program.arg(format!("--state-dir={}", node.dir().join("state").display())).run().map(drop)
+    }
+
+    /// Joins the bridges to the overlay and starts a helper on each node; returns when every bridge serves the first
+    /// Services.
+    pub fn open(&mut self, view: &View) -> Result<()> {
+        view.say("bridges joined to the overlay, a helper on each node: starting");
+        for node in self.lab.nodes() {
+            self.lab.join_overlay(node)?;
+            self.helpers.push(Daemon::start(&self.lab, node, &self.options)?);
+        }
+        self.serve(&[])?;
+        self.watch_the_host()?;
+        view.say(&format!("up; Services come from {}", self.source()));
+        Ok(())
     }
 
     /// The lab.
@@ -125,7 +154,7 @@ impl Stage {
 
     /// Counts what the bridge of node1 hands to the host though it is the pods': replies of the internet address
     /// only pods talk to, and requests to NodePorts of pods.
-    pub fn watch_the_host(&self) -> Result<()> {
+    fn watch_the_host(&self) -> Result<()> {
         let [v4, v6] = internet(PODS_PEER).both();
         self.lab.node(1)?.namespace().nft(format!(
             "table inet demo {{\n\

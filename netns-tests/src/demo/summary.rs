@@ -2,12 +2,11 @@
 
 use std::fmt;
 
-use anyhow::Result;
 use serde_json::Value;
 
 use super::{
     meter::{Meter, Owner},
-    stage::Stage,
+    script::Outcome,
     traffic::Traffic,
     view::table,
 };
@@ -24,22 +23,20 @@ pub struct Summary {
 }
 
 impl Summary {
-    /// Looks at everything once more; `silent` are the ways that were not answered any more, `restarting` the pods'
-    /// frames that the host got while the switch had no flows yet.
-    pub fn of(stage: &Stage, traffic: &Traffic, restarting: u64, silent: Vec<String>) -> Result<Self> {
+    /// Judges what came of the script.
+    pub fn of(traffic: &Traffic, outcome: Outcome) -> Self {
+        let Outcome { strays: [restarting, strays], status, silent } = outcome;
         let mut complaints: Vec<String> = traffic.meters().iter().flat_map(|meter| faults(meter)).collect();
         complaints.extend(silent.into_iter().map(|title| format!("{title}: did not come back")));
-        let status = stage.status(1)?;
         if status.get("ready") != Some(&Value::Bool(true)) {
             complaints.push("the helper of node1 is not ready".to_owned());
         }
-        let strays = stage.strays()?;
         if strays > restarting {
             complaints.push(format!("{} of the pods' frames were handed to the host", strays - restarting));
         }
         let reopened = Owner::ALL.into_iter().map(|owner| traffic.sum(owner).reopened).sum();
         let table = table(traffic.meters());
-        Ok(Self { table, status, strays: [restarting, strays], reopened, complaints })
+        Self { table, status, strays: [restarting, strays], reopened, complaints }
     }
 
     /// What was not as it should be.

@@ -1,4 +1,4 @@
-//! The three ways of talking. Each runs in a thread that lives in the client's namespace, until it is told to stop.
+//! The four ways of talking. Each runs in a thread that lives in the client's namespace, until it is told to stop.
 
 use std::{
     collections::VecDeque,
@@ -7,6 +7,8 @@ use std::{
     sync::atomic::{AtomicBool, Ordering},
     time::{Duration, Instant},
 };
+
+use nix::sys::socket::{AddressFamily, SockFlag, SockProtocol, SockType, socket};
 
 use super::meter::Meter;
 
@@ -138,6 +140,58 @@ pub fn datagrams(to: SocketAddr, meter: &Meter, stop: &AtomicBool) {
         listen(socket, GLANCE, &mut waiting, meter);
     }
     waiting.give_up(Instant::now() + PATIENCE, meter);
+}
+
+/// Echo requests, by an ICMP socket (icmp(7)): the kernel gives identifier and checksum, and takes only our answers.
+/// `name` is who is asked, for an echo reply says no name. The port of `to` means nothing.
+pub fn pings(to: SocketAddr, name: &str, meter: &Meter, stop: &AtomicBool) {
+    let (kind, answer) = if to.is_ipv4() { (8, 0) } else { (128, 129) };
+    let mut waiting = Waiting::default();
+    let mut next = Instant::now();
+    let mut socket = ping_socket(to);
+    while !stop.load(Ordering::Relaxed) {
+        let now = Instant::now();
+        if now >= next {
+            meter.sent();
+            let number = waiting.put(now);
+            let mut message = vec![kind, 0, 0, 0, 0, 0, 0, 0];
+            message.extend(number.to_be_bytes());
+            match &socket {
+                Ok(socket) => drop(socket.send(&message)),
+                Err(_) => socket = ping_socket(to),
+            }
+            next = (next + PACE).max(now);
+        }
+        waiting.give_up(now, meter);
+        let pause = next.saturating_duration_since(now).max(Duration::from_micros(100));
+        let Ok(socket) = &socket else {
+            std::thread::sleep(pause);
+            continue;
+        };
+        let mut buffer = [0; 64];
+        drop(socket.set_read_timeout(Some(pause)));
+        // Errors: nothing came in time, or an ICMP error, which is reported once.
+        if let Ok(length) = socket.recv(&mut buffer) {
+            let number = buffer.get(8..length).and_then(|rest| rest.try_into().ok()).map(u64::from_be_bytes);
+            match number.filter(|_| buffer[0] == answer) {
+                Some(number) => waiting.take(number, name, meter),
+                None => meter.garbled(),
+            }
+        }
+    }
+    waiting.give_up(Instant::now() + PATIENCE, meter);
+}
+
+/// An ICMP socket works as a datagram socket does once it is connected.
+fn ping_socket(to: SocketAddr) -> Result<UdpSocket> {
+    let (family, protocol) = match to {
+        SocketAddr::V4(_) => (AddressFamily::Inet, SockProtocol::Icmp),
+        SocketAddr::V6(_) => (AddressFamily::Inet6, SockProtocol::IcmpV6),
+    };
+    let socket = socket(family, SockType::Datagram, SockFlag::SOCK_CLOEXEC, protocol)?;
+    let socket = UdpSocket::from(socket);
+    socket.connect(to)?;
+    Ok(socket)
 }
 
 fn datagram_socket(to: SocketAddr) -> Result<UdpSocket> {

@@ -40,6 +40,7 @@ enum Kind {
     Session,
     Datagrams,
     Connections,
+    Pings,
 }
 
 /// Who talks to whom, and how.
@@ -56,8 +57,15 @@ struct Way<'a> {
 #[derive(Debug)]
 pub struct Traffic {
     meters: Vec<Arc<Meter>>,
+    running: Vec<Running>,
+}
+
+/// A way that is kept busy.
+#[derive(Debug)]
+struct Running {
+    owner: Owner,
     stop: Arc<AtomicBool>,
-    threads: Vec<JoinHandle<()>>,
+    thread: JoinHandle<()>,
 }
 
 /// What the meters of one owner say together.
@@ -72,9 +80,17 @@ pub struct Sum {
 }
 
 impl Traffic {
-    /// Starts every way, after each has been answered once.
+    /// Starts the ways of management. Those of the pods [`join`](Self::join) later.
     pub fn start(stage: &Stage, quit: &Quit) -> Result<Self> {
+        let mut traffic = Self { meters: Vec::new(), running: Vec::new() };
+        traffic.join(stage, Owner::Management, quit)?;
+        Ok(traffic)
+    }
+
+    /// Starts every way of an owner, after each has been answered once.
+    pub fn join(&mut self, stage: &Stage, owner: Owner, quit: &Quit) -> Result<()> {
         let ways = ways(stage)?;
+        let ways: Vec<_> = ways.iter().filter(|way| way.owner == owner).collect();
         for way in &ways {
             // The first packet of a way may find a tunnel or a neighbour unresolved.
             wait_until(way.title, || {
@@ -85,22 +101,28 @@ impl Traffic {
                 Ok(answer?.name == way.expected)
             })?;
         }
-        let mut traffic = Self { meters: Vec::new(), stop: Arc::default(), threads: Vec::new() };
-        ways.iter().try_for_each(|way| traffic.begin(way))?;
-        Ok(traffic)
+        ways.into_iter().try_for_each(|way| self.begin(way))
     }
 
     fn begin(&mut self, way: &Way<'_>) -> Result<()> {
         let meter = Arc::new(Meter::new(way.owner, way.title, way.expected));
-        let (counted, stop, to, kind) = (Arc::clone(&meter), Arc::clone(&self.stop), way.to, way.kind);
+        let stop = Arc::new(AtomicBool::new(false));
+        let (counted, told, to, kind, name) =
+            (Arc::clone(&meter), Arc::clone(&stop), way.to, way.kind, way.expected);
+        if kind == Kind::Pings {
+            // ICMP sockets are for the groups named here (icmp(7)).
+            way.namespace.sysctl("net/ipv4/ping_group_range", "0 2147483647")?;
+        }
         let work = move || match kind {
-            Kind::Session => talk::session(to, &counted, &stop),
-            Kind::Datagrams => talk::datagrams(to, &counted, &stop),
-            Kind::Connections => talk::connections(to, &counted, &stop),
+            Kind::Session => talk::session(to, &counted, &told),
+            Kind::Datagrams => talk::datagrams(to, &counted, &told),
+            Kind::Connections => talk::connections(to, &counted, &told),
+            Kind::Pings => talk::pings(to, name, &counted, &told),
         };
         // A thread is born in the namespace of the one that starts it.
         let thread = way.namespace.enter(|| std::thread::Builder::new().spawn(work))?;
-        self.threads.push(thread.context("starting a thread of the traffic")?);
+        let thread = thread.context("starting a thread of the traffic")?;
+        self.running.push(Running { owner: way.owner, stop, thread });
         self.meters.push(meter);
         Ok(())
     }
@@ -122,15 +144,25 @@ impl Traffic {
 
     /// The ways that are not answered any more. To be asked while it still flows.
     pub fn silent(&self) -> Vec<String> {
-        let silent = self.meters.iter().filter(|meter| meter.read().silent > SILENT);
-        silent.map(|meter| meter.title.clone()).collect()
+        Owner::ALL.into_iter().flat_map(|owner| self.silent_of(owner)).collect()
+    }
+
+    /// Those of one owner.
+    pub fn silent_of(&self, owner: Owner) -> Vec<String> {
+        let ours = self.meters.iter().filter(|meter| meter.owner == owner);
+        ours.filter(|meter| meter.read().silent > SILENT).map(|meter| meter.title.clone()).collect()
     }
 
     /// Asks all of it to end, and waits for that.
     pub fn finish(&mut self) -> Result<()> {
-        self.stop.store(true, Ordering::Relaxed);
-        let ended = self.threads.drain(..).map(JoinHandle::join);
-        let broken = ended.filter(Result::is_err).count();
+        Owner::ALL.into_iter().try_for_each(|owner| self.part(owner))
+    }
+
+    /// Asks the ways of an owner to end, and waits for that.
+    pub fn part(&mut self, owner: Owner) -> Result<()> {
+        let parting: Vec<_> = self.running.extract_if(.., |way| way.owner == owner).collect();
+        parting.iter().for_each(|way| way.stop.store(true, Ordering::Relaxed));
+        let broken = parting.into_iter().map(|way| way.thread.join()).filter(Result::is_err).count();
         if broken > 0 { Err(anyhow!("{broken} threads of the traffic broke")) } else { Ok(()) }
     }
 }
@@ -143,7 +175,7 @@ impl Drop for Traffic {
 
 fn ways(stage: &Stage) -> Result<Vec<Way<'_>>> {
     use Family::{V4, V6};
-    use Kind::{Connections, Datagrams, Session};
+    use Kind::{Connections, Datagrams, Pings, Session};
     let lab = stage.lab();
     let (node, world) = (lab.node(1)?, lab.world());
     let (administrator, outside) = (world.administrator().namespace(), world.internet().namespace());
@@ -173,6 +205,8 @@ fn ways(stage: &Stage) -> Result<Vec<Way<'_>>> {
         managed(Session, "administrator -> node1, session", administrator, host(V4), "node1"),
         managed(Session, "administrator -> node1, session, IPv6", administrator, host(V6), "node1"),
         managed(Datagrams, "administrator -> node1, UDP", administrator, host(V4), "node1"),
+        managed(Pings, "administrator -> node1, ping", administrator, host(V4), "node1"),
+        managed(Pings, "administrator -> node1, ping, IPv6", administrator, host(V6), "node1"),
         managed(Session, "node1 -> internet, session", node.namespace(), far(V4), "internet"),
         managed(Datagrams, "node1 -> internet, UDP, IPv6", node.namespace(), far(V6), "internet"),
         of_pods(Session, "pod11 -> internet, session", pod(1, 1)?, peer(V4), "internet"),

@@ -88,6 +88,14 @@ impl View {
         Ok(Live { view: self.clone(), stop: Some(stop), thread })
     }
 
+    /// The table shows these meters instead: more ways were begun.
+    pub fn show(&self, meters: &[Arc<Meter>]) {
+        let mut board = self.board();
+        if !board.meters.is_empty() {
+            board.meters = meters.to_vec();
+        }
+    }
+
     fn board(&self) -> MutexGuard<'_, Board> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
