@@ -13,6 +13,7 @@ use nix::unistd::{getpgrp, tcgetpgrp};
 
 use super::error::{Error, Result};
 use super::journal::{Folder, State};
+use super::tell::tell;
 
 /// How often a file is looked for.
 const LOOK: Duration = Duration::from_millis(50);
@@ -68,7 +69,7 @@ fn until(confirmed: &Path, run: &str, limit: Duration, go_on: impl Fn() -> Resul
     let mut terminal = at_a_terminal();
     let way =
         if terminal { "press Enter, or run `ovn-k8s-util confirm`" } else { "run `ovn-k8s-util confirm`" };
-    eprintln!("it works; {way} within {} s, or all is undone", limit.as_secs());
+    tell(format!("it works; {way} within {} s, or all is undone", limit.as_secs()));
     while Instant::now() < end {
         if read(confirmed).as_deref() == Some(run) {
             return Ok(());

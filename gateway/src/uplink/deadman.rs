@@ -20,7 +20,7 @@
 //! never undoes what is committed or what belongs to another run.
 
 use std::ffi::OsString;
-use std::io::Read;
+use std::io::{Read, Write};
 use std::os::fd::AsFd;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -134,7 +134,7 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             // Who arms it reads this line; later nobody does, and it stands in the log.
-            println!("failed {error}");
+            let _ = writeln!(std::io::stdout(), "failed {error}");
             ExitCode::FAILURE
         }
     }

@@ -54,6 +54,7 @@ pub mod settings;
 pub mod settle;
 pub mod steps;
 pub mod switch;
+mod tell;
 pub mod transaction;
 pub mod turn;
 pub mod undo;

@@ -24,6 +24,7 @@ use super::options::{Datapath, Direction, Options};
 use super::rows::{DeviceRows, Network};
 use super::settings;
 use super::switch::{Held, Seen, Switch, Wanted};
+use super::tell::tell;
 use super::undo::{self, Undone};
 
 mod back;
@@ -148,7 +149,7 @@ impl<'o> Run<'o> {
         let so_far = self.started.elapsed();
         self.report.steps.push((name, so_far));
         if so_far > SILENCE {
-            eprintln!("{:>6} ms  {name}", so_far.as_millis());
+            tell(format!("{:>6} ms  {name}", so_far.as_millis()));
         }
         fault::after(name)?;
         self.is_watched()?;
@@ -175,7 +176,7 @@ impl<'o> Run<'o> {
         match self.lock.folder().journal() {
             Ok(Some(written)) if written.run == self.journal.run => {
                 if let Err(error) = self.close(State::Undone) {
-                    eprintln!("{error}");
+                    tell(error);
                 }
                 why
             }
@@ -188,7 +189,7 @@ impl<'o> Run<'o> {
         let Undone { troubles, pending } = undo::run(&self.lock, &mut self.journal);
         self.disarm();
         for trouble in &troubles {
-            eprintln!("undoing: {trouble}");
+            tell(format!("undoing: {trouble}"));
         }
         let what = if pending {
             "the node is as before but for the bridge's row in the switch's database: `ovn-k8s-util settle` when it answers"

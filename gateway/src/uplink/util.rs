@@ -11,6 +11,7 @@ use super::journal::Folder;
 use super::managers::{self, Handover};
 use super::options::{Form, Options};
 use super::plan::{self, Plan};
+use super::tell::tell;
 use super::transaction::{self, Report};
 use super::{confirm, observe, settle};
 use crate::helper::flags::Stop;
@@ -38,7 +39,7 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
 }
 
 fn refuse(line: &str) -> ExitCode {
-    eprintln!("{PROGRAM}: {line}");
+    tell(format!("{PROGRAM}: {line}"));
     ExitCode::FAILURE
 }
 
@@ -70,7 +71,7 @@ fn run(args: &UtilArgs) -> Result<()> {
         }
     };
     for warning in &report.warnings {
-        eprintln!("{PROGRAM}: {warning}");
+        tell(format!("{PROGRAM}: {warning}"));
     }
     say(&report.lines.iter().map(|line| format!("{line}\n")).collect::<String>());
     Ok(())
@@ -94,10 +95,10 @@ fn show(plan: &Plan, options: &Options) -> Result<()> {
 fn allow(plan: &Plan, options: &Options) -> Result<()> {
     plan.verdict(options.force)?;
     for warning in &plan.warnings {
-        eprintln!("{PROGRAM}: {}: {} ({})", warning.about, warning.what, warning.remedy);
+        tell(format!("{PROGRAM}: {}: {} ({})", warning.about, warning.what, warning.remedy));
     }
     for refusal in &plan.refusals {
-        eprintln!("{PROGRAM}: forced: {}: {} ({})", refusal.about, refusal.what, refusal.remedy);
+        tell(format!("{PROGRAM}: forced: {}: {} ({})", refusal.about, refusal.what, refusal.remedy));
     }
     Ok(())
 }

@@ -34,8 +34,8 @@ pub(super) fn watch(duty: &Duty) -> Result<()> {
             ));
         }
     };
-    println!("armed {}", std::process::id());
-    std::io::stdout().flush().map_err(Error::io("say that it is armed", super::REMEDY))?;
+    // One at work who is gone already cannot hear it, and that is seen at once.
+    let _ = writeln!(std::io::stdout(), "armed {}", std::process::id());
     away::close_pipe();
     log.note(&format!("armed for process {}, {} ms", duty.parent, duty.milliseconds));
 

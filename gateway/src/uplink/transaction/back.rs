@@ -38,7 +38,7 @@ pub fn bridge_to_nics(planned: &Plan, options: &Options) -> Result<Report> {
     home.all(&TO_NIC, &mut troubles);
     if let Err(error) = verified(&run, &answering).and_then(|()| run.done("verify")) {
         for trouble in &troubles {
-            eprintln!("{trouble}");
+            tell(trouble);
         }
         return Err(turned_back(run, error));
     }
@@ -171,7 +171,7 @@ fn turned_back(mut run: Run<'_>, why: Error) -> Error {
         _ => "the bridge does not carry either: management stays on the NIC, the bridge is left as it is",
     };
     if let Err(error) = run.close(State::Undone) {
-        eprintln!("{error}");
+        tell(error);
     }
     Error::Undone { why: Box::new(why), what }
 }
