@@ -2,6 +2,8 @@
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use crate::lab::machine::at_our_pace;
+
 /// A moment on the clock of packet time stamps, in nanoseconds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Moment(pub i64);
@@ -25,9 +27,12 @@ impl Moment {
 }
 
 /// Puts the calling thread before all ordinary ones: it works for microseconds at a time, and what it measures is the
-/// others. Not allowed everywhere, and not needed.
+/// others. Not allowed everywhere, and not needed. Where the machine is slow (`LAB_SLOWNESS`) it would take all there is.
 #[allow(unsafe_code, reason = "sched_setscheduler(2) has no safe wrapper")]
 pub(super) fn take_precedence() {
+    if at_our_pace(Duration::from_secs(1)) > Duration::from_secs(1) {
+        return;
+    }
     let parameters = libc::sched_param { sched_priority: 1 };
     // SAFETY: the pointer is to a live value of the type the call wants, and it is only read; 0 names this thread.
     unsafe {
