@@ -1,9 +1,9 @@
 #!/bin/bash
-# NetworkManager: a lease, router advertisements and a static IPv6 address, in a keyfile.
+# NetworkManager: static addresses in a keyfile. (A lease of its own is refused by the plan: asked at the end.)
 set -eu
 . "$(dirname "$0")/machine.sh"
 . "$(dirname "$0")/story.sh"
-TITLE=NetworkManager
+TITLE=NetworkManager STATIC=1
 
 configure() {
     local folder=$WORK/root/etc/NetworkManager/system-connections
@@ -16,7 +16,8 @@ type=ethernet
 interface-name=eth0
 
 [ipv4]
-method=auto
+method=manual
+address1=172.18.0.11/24,172.18.0.1
 
 [ipv6]
 method=auto

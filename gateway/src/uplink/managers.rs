@@ -180,6 +180,11 @@ pub enum Act {
         /// Not when this one still lives.
         unless: Option<Client>,
     },
+    /// Run a program that may be run again.
+    Run {
+        /// Program and arguments.
+        command: Vec<String>,
+    },
 }
 
 /// Why a manager is not handed over.
@@ -352,6 +357,7 @@ impl fmt::Display for Act {
                 write!(f, "copy the leases {} to {} for {new}", from.display(), to.display())
             }
             Self::Start { command, .. } => write!(f, "start {}", command.join(" ")),
+            Self::Run { command } => write!(f, "run {}", command.join(" ")),
         }
     }
 }

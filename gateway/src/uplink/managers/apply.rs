@@ -93,7 +93,7 @@ impl<'r> Rim<'r> {
             Act::KillByPidFile { path, program } => self.kill_by_file(path, program),
             Act::CopyLeases { from, to, old, new } => self.copy(from, to, old, new),
             Act::Start { unless: Some(client), .. } if lives(client) => Ok(()),
-            Act::Start { command, .. } => self.run(command),
+            Act::Start { command, .. } | Act::Run { command } => self.run(command),
         }
     }
 

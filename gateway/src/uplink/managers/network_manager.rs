@@ -23,10 +23,18 @@ pub(super) fn handover(asked: &Asked<'_>) -> Result<Handover, Not> {
     }
     let (nic, bridge) = (file(asked.nic), file(asked.bridge));
     let reload = || Act::Reload { command: words("nmcli general reload conf") };
+    // A device that the file alone makes unmanaged is set down, and with it the way of everything on the bridge. So it
+    // is told in so many words; the file is for its next start.
+    let managed = |word: &str| words(&format!("nmcli device set {} managed {word}", asked.nic));
     Ok(Handover {
         prepare: vec![write(&bridge, unmanaged(asked.bridge)), reload()],
-        complete: vec![write(&nic, unmanaged(asked.nic)), reload()],
-        take_back: vec![Act::Remove { path: nic }, Act::Remove { path: bridge }, reload()],
+        complete: vec![write(&nic, unmanaged(asked.nic)), Act::Reload { command: managed("no") }],
+        take_back: vec![
+            Act::Remove { path: nic },
+            Act::Remove { path: bridge },
+            reload(),
+            Act::Run { command: managed("yes") },
+        ],
         ..asked.with(Manager::NetworkManager)
     })
 }
