@@ -36,7 +36,7 @@ pub use there::nics_to_bridge;
 /// How long another run is waited for.
 pub(super) const LOCK: Duration = Duration::from_secs(2);
 /// How long the switch's database may take to be reached, and to be read.
-const CONNECT: Duration = Duration::from_secs(2);
+const CONNECT: Duration = Duration::from_secs(8);
 /// The dead-man waits a little longer than we do: who can undo himself does.
 const GRACE: Duration = Duration::from_secs(2);
 /// How often a device is looked at that is to come up.

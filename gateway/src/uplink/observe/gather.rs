@@ -15,7 +15,7 @@ use crate::uplink::plan::{bridge_of, nic_of};
 use crate::uplink::switch::{self, Owner, Seen};
 
 /// How long the switch's database may take. A database that is well answers in a millisecond.
-const PATIENCE: Duration = Duration::from_secs(3);
+const PATIENCE: Duration = Duration::from_secs(8);
 
 /// Looks at the node, with an eye on these NICs (or bridges) and what belongs to them.
 pub fn look(names: &[String], options: &Options) -> Result<Observed> {
