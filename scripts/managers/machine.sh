@@ -12,7 +12,7 @@
 MAC=0a:58:ac:00:01:0b
 # Leases hold two minutes, the shortest dnsmasq gives; they are renewed every so many seconds.
 RENEW=10
-WORK=$(mktemp -d /tmp/managers.XXXXXX)
+WORK=$(mktemp -d "$(dirname "$BINARY")/node.XXXXXX")
 NODE=
 failures=0
 
