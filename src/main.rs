@@ -20,7 +20,7 @@ fn main() -> ExitCode {
                 Applet::GatewayHelper => gateway::helper::start::main(args),
                 Applet::Explain => gateway::explain::main(args),
                 Applet::Util => gateway::uplink::util::main(args),
-                Applet::Doctor => refuse("ovn-k8s-doctor is not built into this version"),
+                Applet::Doctor => gateway::doctor::main(args),
                 Applet::UplinkDeadman => gateway::uplink::deadman::main(args),
             }
         }

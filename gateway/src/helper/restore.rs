@@ -27,7 +27,7 @@ const SETTLED: Duration = Duration::from_millis(800);
 const SETTLED_ANEW: Duration = Duration::from_secs(3);
 
 /// The mark in `external_ids` beside a key that a helper set.
-const MARK: &str = "ovn-k8s-restore-wait";
+pub const MARK: &str = "ovn-k8s-restore-wait";
 
 /// Whether the key is set.
 pub fn is_armed(bridge: &BridgeView) -> bool {

@@ -194,10 +194,14 @@ pub fn there(observed: &Observed, nics: &[String], options: &Options) -> Plan {
         device::stands_alone(&mut plan, observed, found, datapath);
         device::bond_or_vlan(&mut plan, observed, found);
         switch::name_is_free(&mut plan, observed, &uplink);
-        // Where the bridge has the addresses already nothing moves off the NIC any more.
-        let carrier =
-            observed.nic(&bridge).filter(|_| half_way && found.addresses.iter().all(|a| a.link_local));
-        moves(&mut plan, observed, carrier.unwrap_or(found), &uplink, options);
+        if half_way
+            && carries_nothing(found)
+            && observed.nic(&bridge).is_some_and(|own| !carries_nothing(own))
+        {
+            plan.steps.push(format!("{bridge}: has the addresses of {nic} already; see to the guard"));
+        } else {
+            moves(&mut plan, observed, found, &uplink, options);
+        }
         plan.uplinks.push(uplink);
     }
     for what in &observed.unknown {
@@ -237,6 +241,29 @@ pub fn back(observed: &Observed, bridges: &[String], taken: &[Handover], options
         plan.steps.extend(handover.take_back.iter().map(|act| format!("{}: {act}", handover.manager)));
     }
     plan
+}
+
+/// What is still on a NIC that is in use, or names it, and does not work there any more.
+#[must_use]
+pub fn left_behind(observed: &Observed, nic: &str) -> Plan {
+    let (mut plan, bridge) = (Plan::default(), bridge_of(nic));
+    let Some(found) = observed.nic(nic) else { return plan };
+    let datapath = observed.switch.bridge(&bridge).and_then(|it| Datapath::of(&it.datapath_type));
+    let uplink = UplinkPlan {
+        nic: nic.to_owned(),
+        bridge,
+        direction: Direction::There,
+        datapath: datapath.unwrap_or(Datapath::System),
+        half_way: true,
+    };
+    moving::bound_sockets(&mut plan, found, &uplink);
+    moving::what_is_not_carried(&mut plan, found, &uplink);
+    firewall::names(&mut plan, observed, &uplink);
+    plan
+}
+
+fn carries_nothing(device: &Nic) -> bool {
+    device.addresses.iter().all(|address| address.link_local)
 }
 
 fn moves(plan: &mut Plan, observed: &Observed, found: &Nic, uplink: &UplinkPlan, options: &Options) {

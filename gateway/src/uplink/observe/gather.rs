@@ -43,9 +43,10 @@ pub fn look_at(names: &[String], db: &Remote, root: &Path) -> Result<Observed> {
         Ok(foreign) => observed.foreign_guards = foreign,
         Err(error) => observed.unknown.push(format!("the guard tables: {error}")),
     }
-    let nics: Vec<_> =
-        pairs.keys().filter_map(|nic| Some((nic.clone(), observed.link(nic)?.index))).collect();
-    observed.managers = managers::look(root, &nics);
+    let devices = pairs.iter().flat_map(|(nic, bridge)| [nic, bridge]);
+    let devices: Vec<_> =
+        devices.filter_map(|name| Some((name.clone(), observed.link(name)?.index))).collect();
+    observed.managers = managers::look(root, &devices);
     let (rules, unknown) = firewall::look(root);
     observed.firewall = rules;
     observed.unknown.extend(unknown);
