@@ -88,8 +88,11 @@ pub fn untwin(from: &DeviceRows, on: &DeviceRows, way: &Move) -> Vec<Request> {
 /// has it with the same metric.)
 #[must_use]
 pub fn connected(from: &DeviceRows, on: &DeviceRows, way: &Move) -> Vec<Request> {
-    let there: HashSet<_> = on.routes().iter().map(Route::essence).collect();
-    let moved = from.routes().into_iter().filter(Route::is_connected).map(|route| route.on(way));
+    let connected =
+        |rows: &DeviceRows| rows.routes.iter().filter_map(Route::of).filter(Route::is_connected).collect();
+    let (here, there): (Vec<Route>, Vec<Route>) = (connected(from), connected(on));
+    let there: HashSet<_> = there.iter().map(Route::essence).collect();
+    let moved = here.into_iter().map(|route| route.on(way));
     moved.filter(|row| !there.contains(&essence(row))).map(Request::append).collect()
 }
 
@@ -103,7 +106,9 @@ pub fn mouth(from: &DeviceRows, network: &Network, way: &Move) -> Vec<Request> {
     let objects = from.nexthops.iter().filter_map(Nexthop::of);
     let mut requests: Vec<Request> = objects.map(|object| Request::replace(object.on(way))).collect();
     let places = network.places();
-    let there: HashSet<_> = network.of(&way.to).routes().iter().map(Route::essence).collect();
+    // Asked for only where a place is crowded.
+    let there = std::cell::OnceCell::new();
+    let look = || network.of(&way.to).routes().iter().map(Route::essence).collect::<HashSet<_>>();
     let (connected, mut own): (Vec<Route>, Vec<Route>) =
         from.routes().into_iter().partition(Route::is_connected);
     own.retain(|route| route.nexthop().is_none());
@@ -114,7 +119,7 @@ pub fn mouth(from: &DeviceRows, network: &Network, way: &Move) -> Vec<Request> {
             requests.push(Request::replace(moved));
             continue;
         }
-        if !there.contains(&essence(&moved)) {
+        if !there.get_or_init(look).contains(&essence(&moved)) {
             requests.push(Request::append(moved));
         }
         requests.push(Request::delete(route.removal()));
@@ -142,9 +147,16 @@ pub fn missing(wanted: &DeviceRows, network: &Network) -> Vec<Request> {
     let lacking = wanted.nexthops.iter().filter_map(Nexthop::of).filter(|one| !objects.contains(&one.id()));
     requests.extend(lacking.map(|object| Request::replace(object.on(&here))));
     requests.extend(connected(wanted, &on, &here));
+    // Most are there as they were dumped a moment ago; only the others are looked at closely.
+    let raw: HashSet<&Row> = on.routes.iter().collect();
+    let differ: Vec<Route> =
+        wanted.routes.iter().filter(|row| !raw.contains(row)).filter_map(Route::of).collect();
+    if differ.iter().all(Route::is_connected) {
+        return requests;
+    }
     let there: HashSet<_> = on.routes().iter().map(Route::essence).collect();
     let places = network.places();
-    let mut lacking: Vec<Route> = wanted.routes();
+    let mut lacking: Vec<Route> = differ;
     lacking.retain(|route| !route.is_connected() && !there.contains(&route.essence()));
     lacking.sort_by_key(is_over_gateway);
     for route in lacking {
@@ -185,6 +197,9 @@ pub fn moved(from: &DeviceRows, way: &Move) -> DeviceRows {
 #[must_use]
 pub fn beyond(rows: &DeviceRows, own: &DeviceRows) -> DeviceRows {
     fn less<K: Hash + Eq>(rows: &[Row], own: &[Row], key: impl Fn(&Row) -> K) -> Vec<Row> {
+        if rows.is_empty() || own.is_empty() {
+            return rows.to_vec();
+        }
         let own: HashSet<K> = own.iter().map(&key).collect();
         rows.iter().filter(|row| !own.contains(&key(row))).cloned().collect()
     }

@@ -72,22 +72,32 @@ impl Network {
 
     /// Looks at what moves, not at the links.
     pub fn moving(socket: &Socket) -> Result<Self> {
+        let (routing, local) = (Self::routing(socket)?, Self::local(socket)?);
+        Ok(Self { neighbours: local.neighbours, rules: local.rules, ..routing })
+    }
+
+    /// Looks at addresses, routes and nexthop objects alone: there is no time to lose in the turn.
+    pub fn routing(socket: &Socket) -> Result<Self> {
+        let routes = socket.dump_all(Kind::Route)?;
+        Ok(Self {
+            addresses: socket.dump_all(Kind::Address)?.iter().filter_map(Address::of).collect(),
+            routes: routes.iter().filter_map(Route::of).filter(|route| !route.is_local()).collect(),
+            nexthops: socket.dump(Kind::Nexthop, Family::V4)?.iter().filter_map(Nexthop::of).collect(),
+            ..Self::default()
+        })
+    }
+
+    /// Looks at neighbours and rules alone.
+    pub fn local(socket: &Socket) -> Result<Self> {
         let mut neighbours = socket.dump_all(Kind::Neighbour)?;
         for family in Family::ALL {
             neighbours.extend(socket.proxies(family)?);
         }
-        let routes = socket.dump_all(Kind::Route)?;
+        let neighbours = neighbours.iter().filter_map(Neighbour::of).filter(Neighbour::is_worth_keeping);
         Ok(Self {
-            links: Vec::new(),
-            addresses: socket.dump_all(Kind::Address)?.iter().filter_map(Address::of).collect(),
-            routes: routes.iter().filter_map(Route::of).filter(|route| !route.is_local()).collect(),
-            neighbours: neighbours
-                .iter()
-                .filter_map(Neighbour::of)
-                .filter(Neighbour::is_worth_keeping)
-                .collect(),
+            neighbours: neighbours.collect(),
             rules: socket.dump_all(Kind::Rule)?.iter().filter_map(Rule::of).collect(),
-            nexthops: socket.dump(Kind::Nexthop, Family::V4)?.iter().filter_map(Nexthop::of).collect(),
+            ..Self::default()
         })
     }
 

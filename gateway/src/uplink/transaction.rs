@@ -65,6 +65,9 @@ struct Run<'o> {
     started: Instant,
     deadline: Instant,
     report: Report,
+    /// The TCP connections at the beginning, and right before the turn.
+    first: Vec<host::sockets::Connection>,
+    before: Vec<host::sockets::Connection>,
     /// From the journal on.
     armed: Option<Armed>,
 }
@@ -96,6 +99,9 @@ impl<'o> Run<'o> {
             started,
             deadline: started + options.verify_timeout,
             report: Report::default(),
+            // They only help to verify.
+            first: host::sockets::connections().unwrap_or_default(),
+            before: Vec::new(),
             armed: None,
         };
         Ok((run, seen, network))
@@ -153,7 +159,7 @@ impl<'o> Run<'o> {
         }
         fault::after(name)?;
         self.is_watched()?;
-        if Instant::now() > self.deadline {
+        if self.journal.state == State::Open && Instant::now() > self.deadline {
             return Err(Error::failed(
                 "finish in time",
                 format!("{name} was done after {} ms", so_far.as_millis()),

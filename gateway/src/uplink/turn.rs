@@ -8,6 +8,7 @@
 use std::time::Duration;
 
 use host::ears::{Ears, Listening};
+use host::rtnl::route::Route;
 use host::rtnl::{Device, Kind, Move, Refused, Request, Socket, Verb};
 
 use nix::errno::Errno;
@@ -118,51 +119,69 @@ impl<'a> Way<'a> {
 
     /// Addresses and the routes to their networks on the target.
     pub fn addresses(&self) -> Result<Refusals> {
-        let network = Network::moving(self.socket)?;
+        let look = || -> Result<Network> {
+            let mut network = Network::routing(self.socket)?;
+            network.routes.retain(Route::is_connected);
+            Ok(network)
+        };
+        let network = look()?;
         let (target, on) = (self.target(&network), network.of(&self.way.to));
-        let mut refused = self.send(&moves::addresses(&target, &on, &self.here()))?;
+        let requests = moves::addresses(&target, &on, &self.here());
+        let mut refused = self.send(&requests)?;
         // What the kernel made with the addresses is there now.
-        let on = Network::moving(self.socket)?.of(&self.way.to);
+        let on = if requests.is_empty() { on } else { look()?.of(&self.way.to) };
         refused.extend(self.send(&moves::connected(&target, &on, &self.here()))?);
         Ok(refused)
     }
 
     /// Neighbours and twins of rules on the target.
     pub fn neighbours(&self) -> Result<Refusals> {
-        let network = Network::moving(self.socket)?;
+        let network = Network::local(self.socket)?;
         let (target, on) = (self.target(&network), network.of(&self.way.to));
         let mut requests = moves::neighbours(&target, &on, &self.here());
         requests.extend(moves::rules(&target, &on, &self.here()));
         // A neighbour that the kernel does not take is asked for when it is needed.
-        self.send(&requests)
-            .map(|refused| refused.into_iter().filter(|line| !line.contains("neighbour")).collect())
+        let refused = self.send(&requests)?;
+        Ok(refused.into_iter().filter(|line| !line.contains("neighbour")).collect())
     }
 
     /// The turn of the mouth, in one `sendmsg`.
     pub fn mouth(&self) -> Result<Refusals> {
-        let network = Network::moving(self.socket)?;
-        let mut refused = self.send(&moves::mouth(&self.source(&network), &network, &self.way))?;
+        self.turn_mouth().map(|(refused, _)| refused)
+    }
+
+    /// The same; also tells what the target has to carry now.
+    pub fn turn_mouth(&self) -> Result<(Refusals, DeviceRows)> {
+        let network = Network::routing(self.socket)?;
+        let source = self.source(&network);
+        let mut refused = self.send(&moves::mouth(&source, &network, &self.way))?;
         refused.extend(self.mend(&self.wanted)?);
-        Ok(refused)
+        Ok((refused, moves::moved(&source, &self.way)))
     }
 
     /// The other device's addresses away, and what stood there meanwhile; then the target is looked at once more:
     /// routes may have gone with the address they named.
     pub fn old_off(&self) -> Result<Refusals> {
-        let network = Network::moving(self.socket)?;
+        self.take_old_off().map(|(refused, _)| refused)
+    }
+
+    /// The same; also tells what was still on the other device.
+    pub fn take_old_off(&self) -> Result<(Refusals, DeviceRows)> {
+        let network = Network::routing(self.socket)?;
         let source = self.source(&network);
-        let target = moves::union(&network.of(&self.way.to), &self.target(&network));
-        let mut requests = moves::addresses(&source, &network.of(&self.way.to), &self.way);
+        let (late, on) = (moves::moved(&source, &self.way), network.of(&self.way.to));
+        let target = moves::union(&on, &moves::union(&late, &self.wanted));
+        let mut requests = moves::addresses(&source, &on, &self.way);
         requests.extend(moves::mouth(&source, &network, &self.way));
         requests.extend(moves::strip(&source));
         let mut refused = self.send(&requests)?;
         refused.extend(self.mend(&target)?);
-        Ok(refused)
+        Ok((refused, late))
     }
 
     /// Rules that were made as twins away from the other device.
     pub fn untwin(&self) -> Result<Refusals> {
-        let network = Network::moving(self.socket)?;
+        let network = Network::local(self.socket)?;
         let requests = moves::untwin(&self.source(&network), &network.of(&self.way.to), &self.way);
         self.send(&requests)
     }
@@ -172,7 +191,7 @@ impl<'a> Way<'a> {
         if *wanted == DeviceRows::none(&self.way.to) {
             return Ok(Vec::new());
         }
-        self.send(&moves::missing(wanted, &Network::moving(self.socket)?))
+        self.send(&moves::missing(wanted, &Network::routing(self.socket)?))
     }
 
     /// What the target should carry.

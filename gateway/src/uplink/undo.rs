@@ -7,7 +7,7 @@
 use std::time::{Duration, Instant};
 
 use host::ears::Ears;
-use host::rtnl::{Device, Move, Socket, link};
+use host::rtnl::{Device, Family, Kind, Move, Socket, link};
 
 use super::error::{Error, Result};
 use super::fault;
@@ -18,11 +18,15 @@ use super::options::Direction;
 use super::rows::{DeviceRows, Network};
 use super::settings;
 use super::steps::{CLEAR, Homeward, TO_NIC};
-use super::switch::{Held, Switch};
+use super::switch::{Held, Removed, Switch};
 use super::turn::{self, Way};
 
 /// How long the switch's database may take in an undo; after that the network is whole, and the rest waits.
 pub const DATABASE: Duration = Duration::from_secs(1);
+
+/// How long ovs-vswitchd may take to take a device away.
+const VANISH: Duration = Duration::from_millis(200);
+const LOOK: Duration = Duration::from_millis(1);
 
 /// What came of it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -184,7 +188,36 @@ impl<'a> Home<'a> {
             .map(|uplink| (uplink.bridge.as_str(), uplink.nic.name.as_str(), &uplink.held))
             .collect();
         let by_name = self.journal.direction == Direction::Back;
-        switch.remove(&uplinks, by_name, deadline).map(drop)
+        let (removed, _) = switch.remove(&uplinks, by_name, deadline)?;
+        for (uplink, _) in
+            self.journal.uplinks.iter().zip(removed).filter(|(_, what)| *what == Removed::Bridge)
+        {
+            self.vanish(&uplink.bridge)?;
+        }
+        Ok(())
+    }
+}
+
+impl Home<'_> {
+    /// Waits until ovs-vswitchd has taken the device of a bridge away that is no longer in its database. When nobody
+    /// does, nobody ever will: one that starts later does not know it. (With the bridge still in the database a living
+    /// ovs-vswitchd would be driven mad by this.)
+    fn vanish(&self, bridge: &str) -> Result<()> {
+        let end = Instant::now() + VANISH;
+        loop {
+            let links = self.socket.dump(Kind::Link, Family::V4)?;
+            let Some(link) = links.iter().filter_map(link::Link::of).find(|link| link.name() == bridge)
+            else {
+                return Ok(());
+            };
+            if Instant::now() < end {
+                std::thread::sleep(LOOK);
+            } else if link.kind().as_deref() == Some("tun") {
+                return Ok(self.socket.apply(&link::remove(link.index()))?);
+            } else {
+                return Ok(());
+            }
+        }
     }
 }
 

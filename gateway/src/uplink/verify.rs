@@ -4,6 +4,7 @@
 //! |---|---|---|
 //! | a next hop answers through the bridge | ARP, ND, by a packet socket that no guard deafens | before the turn, and after it |
 //! | addresses and routes are what the NIC's were | both compared as the kernel has them | after it |
+//! | TCP connections that waited for an answer got on | `TCP_INFO` | after it |
 //! | the routers answer a ping that answered one before | the node's own stack: ears, mouth, neighbours | after it |
 //! | the operator's own command succeeds | `--verify-cmd` | last |
 //!
@@ -19,6 +20,7 @@ use host::echo::echo;
 use host::neighbour_probe::{Prober, Question};
 use host::rtnl::neighbour::Neighbour;
 use host::rtnl::{Device, Socket};
+use host::sockets::{Connection, connections};
 
 use super::error::{Error, Result};
 use super::moves;
@@ -124,9 +126,67 @@ pub fn still_answer(routers: &[IpAddr], device: &Device, deadline: Instant) -> R
     Ok(())
 }
 
+/// TCP connections over the devices that were turned, as they stood right before.
+#[derive(Debug)]
+pub struct Connections<'a> {
+    before: Vec<&'a Connection>,
+}
+
+impl<'a> Connections<'a> {
+    /// Those of all that have one of these devices' addresses. One that stood still before already has lost its peer,
+    /// and tells nothing.
+    pub fn before<'r>(
+        first: &[Connection],
+        all: &'a [Connection],
+        devices: impl Iterator<Item = &'r DeviceRows>,
+    ) -> Result<Self> {
+        let still: Vec<u64> = host::sockets::stalled(first, all).into_iter().map(|one| one.cookie).collect();
+        let addresses: Vec<IpAddr> =
+            devices.flat_map(DeviceRows::addresses).filter_map(|address| address.local()).collect();
+        let over = |connection: &&Connection| {
+            addresses.contains(&connection.socket.local.ip().to_canonical())
+                && !still.contains(&connection.cookie)
+        };
+        Ok(Self { before: all.iter().filter(over).collect() })
+    }
+
+    /// At least one of those that waited for an answer has got on. Quiet ones tell nothing; a single one that stands
+    /// still may have lost its peer at any time.
+    pub fn move_on(&self, deadline: Instant) -> Result<()> {
+        let waited: Vec<Connection> = self
+            .before
+            .iter()
+            .filter(|one| one.progress.unacknowledged > 0)
+            .map(|one| (*one).clone())
+            .collect();
+        if waited.is_empty() {
+            return Ok(());
+        }
+        let deadline = deadline.min(Instant::now() + NOBODY);
+        loop {
+            let now = connections()?;
+            let here = now.iter().filter(|now| waited.iter().any(|one| one.cookie == now.cookie)).count();
+            let stalled = host::sockets::stalled(&waited, &now);
+            if here == 0 || stalled.len() < here {
+                return Ok(());
+            }
+            if Instant::now() >= deadline {
+                let peers: Vec<String> =
+                    stalled.iter().take(3).map(|one| format!("{:?}", one.socket.remote)).collect();
+                return Err(Error::failed(
+                    "keep the TCP connections moving",
+                    format!("all {here} that were busy stand still ({})", peers.join(", ")),
+                    "is there a firewall or a policy rule that names the other device?",
+                ));
+            }
+            std::thread::sleep(EVERY);
+        }
+    }
+}
+
 /// A device carries these addresses and routes.
 pub fn carries(socket: &Socket, rows: &DeviceRows) -> Result<()> {
-    let lacks = moves::missing(rows, &Network::moving(socket)?);
+    let lacks = moves::missing(rows, &Network::routing(socket)?);
     if lacks.is_empty() {
         return Ok(());
     }

@@ -135,7 +135,10 @@ fn after_a_reboot() -> Result<()> {
     // What a reboot leaves: the database without transient ports, the NIC as the host's own configuration makes it,
     // no guard, files of another boot.
     site.vsctl(&format!("-- del-port {BRIDGE} eth0"))?;
-    site.ip(&format!("link set {BRIDGE} down\naddr flush dev {BRIDGE}\n"))?;
+    // The NIC comes up anew, and the kernel gives it its link-local address.
+    site.ip(&format!(
+        "link set {BRIDGE} down\naddr flush dev {BRIDGE}\nlink set eth0 down\nlink set eth0 up\n"
+    ))?;
     site.node().nft("flush ruleset\n")?;
     let rules = site.program("ip").line("rule del priority 1000").outcome()?;
     ensure!(rules.0, "{rules:?}");

@@ -175,6 +175,9 @@ fn act(run: &mut Run<'_>, step: Step, live: &mut [Live], written: &mut Option<Wr
 
 /// The part of a step that is each uplink's own.
 fn act_on(run: &mut Run<'_>, step: Step, one: &mut Live) -> Result<()> {
+    if step == Step::Ears || (step == Step::Routes && one.ears.is_none()) {
+        run.before = host::sockets::connections().unwrap_or_default();
+    }
     let listen = |to| one.ears.as_ref().map_or(Ok(()), |ears| ears.set(to));
     let way = Way::new(&run.socket, &one.nic, &one.bridge);
     match step {
@@ -200,21 +203,24 @@ fn act_on(run: &mut Run<'_>, step: Step, one: &mut Live) -> Result<()> {
             run.report.warnings.extend(way.neighbours()?);
         }
         Step::Proven if run.options.probe => {
-            // In a half state the bridge may carry what is to be asked.
-            let network = Network::moving(&run.socket)?;
-            let back = host::rtnl::Move { from: one.bridge.clone(), to: one.nic.clone() };
-            let rows = moves::union(&network.of(&one.nic), &moves::moved(&network.of(&one.bridge), &back));
+            let mut rows = run.journal.uplinks.get(one.place).map(|uplink| uplink.rows.clone());
+            if rows.as_ref().is_none_or(|rows| rows.routers().is_empty()) {
+                // In a half state the bridge may carry what is to be asked.
+                rows = Some(Network::moving(&run.socket)?.of(&one.bridge));
+            }
+            let rows = rows.unwrap_or_else(|| DeviceRows::none(&one.nic));
             verify::prove(&rows, &one.bridge, one.mac, run.deadline)?;
         }
         Step::Ears => listen(Listening::Bridge)?,
         Step::Routes => {
-            one.expected = expected(&run.socket, one)?;
-            run.report.warnings.extend(way.mouth()?);
+            let (refused, carried) = way.turn_mouth()?;
+            one.expected = carried;
+            run.report.warnings.extend(refused);
         }
         Step::OldOff => {
-            let more = expected(&run.socket, one)?;
-            one.expected = moves::union(&one.expected, &more);
-            run.report.warnings.extend(way.old_off()?);
+            let (refused, late) = way.take_old_off()?;
+            one.expected = moves::union(&one.expected, &late);
+            run.report.warnings.extend(refused);
         }
         _ => {}
     }
@@ -257,6 +263,7 @@ fn guard(ears: &Ears) -> Result<bool> {
 
 /// All is as it was, on the bridges, and works.
 fn verify(run: &Run<'_>, live: &[Live]) -> Result<()> {
+    let sampled = verify::Connections::before(&run.first, &run.before, live.iter().map(|one| &one.expected))?;
     for one in live {
         verify::carries(&run.socket, &one.expected)?;
         if run.options.probe {
@@ -266,15 +273,9 @@ fn verify(run: &Run<'_>, live: &[Live]) -> Result<()> {
         }
         verify::still_answer(&one.answering, &one.bridge, run.deadline)?;
     }
+    sampled.move_on(run.deadline)?;
     match &run.options.verify_cmd {
         Some(line) => verify::run_command(line, run.deadline),
         None => Ok(()),
     }
-}
-
-/// What the NIC carries at this moment, as the bridge's rows.
-fn expected(socket: &Socket, one: &Live) -> Result<DeviceRows> {
-    let rows = Network::moving(socket)?.of(&one.nic);
-    let way = host::rtnl::Move { from: one.nic.clone(), to: one.bridge.clone() };
-    Ok(moves::moved(&rows, &way))
 }
