@@ -26,7 +26,7 @@ pub struct Bench {
 impl Bench {
     pub fn set_up(site: Site) -> Result<Self> {
         let before = State::of(&site)?;
-        let meter = Meter::start(&site, &Load::of(Kind::Tcp))?;
+        let meter = Meter::start(&site, &Load::of(Kind::Tcp).slowed(2))?;
         Ok(Self { meter, before, site })
     }
 

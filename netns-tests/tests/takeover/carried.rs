@@ -192,7 +192,7 @@ fn receive_offload() -> Result<()> {
         before.says(Subject::Offload, &[NIC, "generic-receive-offload: on"]),
         "GRO cannot be turned on here"
     );
-    let meter = Meter::start(&site, &Load::of(Kind::Tcp))?;
+    let meter = Meter::start(&site, &Load::of(Kind::Tcp).slowed(2))?;
     there_and_back(&site, |_, there| {
         ensure!(there.says(Subject::Offload, &[NIC, "generic-receive-offload: off"]), "GRO is still on");
         transfer(&site)

@@ -28,7 +28,7 @@ fn taken_over_from(prepare: impl FnOnce(&Site) -> Result<()>) -> Result<()> {
     let before = State::of(&site)?;
     prepare(&site)?;
     site.wait_until_reachable()?;
-    let meter = Meter::start(&site, &Load::full())?;
+    let meter = Meter::start(&site, &Load::full().slowed(4))?;
     site.run(THERE)?.expect_ok()?;
     is_on_the_bridge(&site, &before)?;
     let settled = Moment::now();
@@ -140,6 +140,7 @@ fn after_a_reboot() -> Result<()> {
         "link set {BRIDGE} down\naddr flush dev {BRIDGE}\nlink set eth0 down\nlink set eth0 up\n"
     ))?;
     site.node().nft("flush ruleset\n")?;
+    site.ip("link set eth0 down\nlink set eth0 up\n")?;
     let rules = site.program("ip").line("rule del priority 1000").outcome()?;
     ensure!(rules.0, "{rules:?}");
     site.ip(&netns_tests::takeover::nic::usual())?;
@@ -149,7 +150,7 @@ fn after_a_reboot() -> Result<()> {
         std::fs::write(file.path(), text.replace(ours.trim(), "00000000-0000-4000-8000-000000000000"))?;
     }
     site.wait_until_reachable()?;
-    let meter = Meter::start(&site, &Load::of(Kind::Tcp))?;
+    let meter = Meter::start(&site, &Load::of(Kind::Tcp).slowed(2))?;
     site.run("settle")?.expect_ok()?;
     site.wait_until_reachable()?;
     meter.wait_until_all_move()?;

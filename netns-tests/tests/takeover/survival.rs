@@ -57,7 +57,7 @@ fn helper_log(site: &Site) -> String {
 fn the_switch_is_killed() -> Result<()> {
     let survival = Survival::set_up(&[])?;
     let site = &survival.site;
-    let meter = Meter::start(site, &Load::full())?;
+    let meter = Meter::start(site, &Load::full().slowed(4))?;
     meter.run_for(Duration::from_millis(300));
     let killed = Moment::now();
     site.kill(Daemon::Switch)?;
@@ -79,7 +79,7 @@ fn the_switch_is_killed() -> Result<()> {
 fn the_switch_is_stopped() -> Result<()> {
     let survival = Survival::set_up(&[])?;
     let site = &survival.site;
-    let meter = Meter::start(site, &Load::full())?;
+    let meter = Meter::start(site, &Load::full().slowed(4))?;
     site.switch().signal(Daemon::Switch, Signal::SIGSTOP)?;
     let outcome = site.wait_until_reachable().and_then(|()| meter.wait_until_all_move());
     site.switch().signal(Daemon::Switch, Signal::SIGCONT)?;
@@ -97,7 +97,7 @@ fn the_switch_is_stopped() -> Result<()> {
 fn the_database_is_killed() -> Result<()> {
     let survival = Survival::set_up(&[])?;
     let site = &survival.site;
-    let meter = Meter::start(site, &Load::full())?;
+    let meter = Meter::start(site, &Load::full().slowed(4))?;
     meter.run_for(Duration::from_millis(300));
     let killed = Moment::now();
     site.kill(Daemon::Database)?;
@@ -119,7 +119,7 @@ fn what_others_undo_is_done_again() -> Result<()> {
     let survival = Survival::set_up(&[])?;
     let site = &survival.site;
     let own = site.address();
-    let meter = Meter::start(site, &Load::full())?;
+    let meter = Meter::start(site, &Load::full().slowed(4))?;
     site.ip(&format!("address add {}/24 dev eth0\n", own.v4))?;
     is_on_the_bridge(site, &survival.before)
         .context("an address on the NIC")

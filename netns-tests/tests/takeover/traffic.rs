@@ -10,7 +10,7 @@ use crate::bench::{BACK, THERE};
 #[test]
 fn there_and_back_under_full_traffic() -> Result<()> {
     let site = Site::usual()?;
-    let meter = Meter::start(&site, &Load::full())?;
+    let meter = Meter::start(&site, &Load::full().slowed(4))?;
     let mut quiet = Vec::new();
     for line in [THERE, BACK] {
         meter.run_for(Duration::from_millis(300));

@@ -2,8 +2,6 @@
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use crate::lab::machine::at_our_pace;
-
 /// A moment on the clock of packet time stamps, in nanoseconds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Moment(pub i64);
@@ -26,16 +24,10 @@ impl Moment {
     }
 }
 
-/// Puts the calling thread before all ordinary ones: it works for microseconds at a time, and what it measures is the
-/// others. Not allowed everywhere, and not needed. Where the machine is slow (`LAB_SLOWNESS`) it would take all there is.
-#[allow(unsafe_code, reason = "sched_setscheduler(2) has no safe wrapper")]
+/// Puts the calling thread before ordinary ones, within reason: it works for microseconds at a time, and what it
+/// measures is the others. Real-time scheduling would starve a busy machine. Not allowed everywhere, and not needed.
+#[allow(unsafe_code, reason = "setpriority(2) has no safe wrapper")]
 pub(super) fn take_precedence() {
-    if at_our_pace(Duration::from_secs(1)) > Duration::from_secs(1) {
-        return;
-    }
-    let parameters = libc::sched_param { sched_priority: 1 };
-    // SAFETY: the pointer is to a live value of the type the call wants, and it is only read; 0 names this thread.
-    unsafe {
-        libc::sched_setscheduler(0, libc::SCHED_FIFO | libc::SCHED_RESET_ON_FORK, &raw const parameters)
-    };
+    // SAFETY: the call takes numbers only; 0 names the calling thread (setpriority(2), "C library/kernel differences").
+    unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, -15) };
 }

@@ -33,7 +33,7 @@ use crate::lab::{
     netns::Namespace,
     process::wait_until,
 };
-use side::{Client, Orders, Received, Sent, Server};
+use side::{Client, Orders, Sent, Server};
 
 /// How long after the last request an answer may still arrive.
 const GRACE: Duration = Duration::from_millis(300);
@@ -86,7 +86,7 @@ pub struct Meter {
     flows: Vec<Flow>,
     orders: Arc<Orders>,
     senders: Vec<JoinHandle<Vec<Sent>>>,
-    receivers: Vec<JoinHandle<(Vec<Received>, Vec<Client>, Vec<Server>)>>,
+    receivers: Vec<JoinHandle<side::End>>,
 }
 
 impl Meter {

@@ -24,6 +24,9 @@ use crate::lab::address::Family;
 /// Bytes of one TCP record, and of a UDP or ping payload's front part that matters.
 const RECORD: usize = 32;
 
+/// How far behind its clock a sender still makes up for what it missed.
+const LATE: Duration = Duration::from_millis(10);
+
 /// What the threads share.
 #[derive(Debug)]
 pub(super) struct Orders {
@@ -96,6 +99,9 @@ pub(super) struct Received {
     pub died: Option<String>,
 }
 
+/// What a receiver ends with: what it saw, and its sockets.
+pub(super) type End = (Vec<Received>, Vec<Client>, Vec<Server>);
+
 /// Sends requests of all clients, each at its own pace, until told to be quiet.
 pub(super) fn send(clients: Vec<Client>, orders: &Orders) -> Vec<Sent> {
     take_precedence();
@@ -112,8 +118,11 @@ pub(super) fn send(clients: Vec<Client>, orders: &Orders) -> Vec<Sent> {
             if *next > now {
                 continue;
             }
-            // A sender that was late sends what it missed at once, as a clocked source would have: up to a point.
-            *next = (*next + client.pace).max(now.checked_sub(Duration::from_millis(20)).unwrap_or(now));
+            // One that was late sends what it missed at once, as a clocked source would have; but not for ever.
+            *next += client.pace;
+            if now.saturating_duration_since(*next) > LATE {
+                *next = now + client.pace;
+            }
             request(client, sent, owed, orders);
             now = Instant::now();
         }
@@ -168,11 +177,7 @@ fn passes(error: &std::io::Error) -> bool {
 
 /// Receives answers and echoes requests until told to end. The sockets are given back: the other side would take their
 /// closing for the end of a connection.
-pub(super) fn receive(
-    clients: Vec<Client>,
-    mut servers: Vec<Server>,
-    orders: &Orders,
-) -> (Vec<Received>, Vec<Client>, Vec<Server>) {
+pub(super) fn receive(clients: Vec<Client>, mut servers: Vec<Server>, orders: &Orders) -> End {
     take_precedence();
     let mut received: Vec<Received> = clients.iter().map(|client| nothing(client.number)).collect();
     while !orders.end.load(Ordering::Relaxed) {
