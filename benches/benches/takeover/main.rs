@@ -11,6 +11,7 @@
 
 mod commands;
 mod numbers;
+mod survival;
 mod traffic;
 mod undo;
 
@@ -27,6 +28,8 @@ enum Part {
     Commands,
     /// From the death of the one at work to a reachable node.
     Undo,
+    /// Management while the switch is dead.
+    Survival,
 }
 
 /// Measures the takeover from outside.
@@ -67,6 +70,9 @@ fn main() -> Result<()> {
     }
     if wanted(Part::Undo) {
         undo::measure(arguments.runs)?;
+    }
+    if wanted(Part::Survival) {
+        survival::measure(arguments.runs)?;
     }
     Ok(())
 }
