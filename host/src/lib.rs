@@ -19,6 +19,7 @@
 //! | [`ethtool`] | a device's offloads and driver | offloads |
 //! | [`sockets`] | sockets by port or device, with their process; how far connections are | nothing |
 //! | [`process`] | processes, and whether they share our network | nothing |
+//! | [`priority`] | nothing | a thread before those of all others |
 //! | [`boot`] | which boot this is | nothing |
 //! | [`memory`] | nothing | gives free memory back to the kernel |
 //! | [`pidfd`] | the end of a process | ends it; keeps descriptors from what is started |
@@ -45,6 +46,7 @@ pub mod netns;
 pub mod nft;
 pub mod pidfd;
 pub mod ports;
+pub mod priority;
 pub mod process;
 pub mod pulse;
 pub mod rtnl;

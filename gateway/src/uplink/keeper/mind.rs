@@ -180,6 +180,8 @@ impl Mind {
     pub fn asking(&self, seen: &Seen, stirred: bool) -> Asking {
         const CLOSE: Duration = Duration::from_millis(50);
         const FAST: Duration = Duration::from_millis(20);
+        // On a busy machine an answer takes its time: it is waited for before the question is put again.
+        const PATIENT: Duration = Duration::from_millis(150);
         const IDLE: Duration = Duration::from_secs(1);
         if !seen.can_ask || !seen.kept || seen.process != Process::Running {
             return Asking::default();
@@ -191,14 +193,16 @@ impl Mind {
                 let close = stirred || !seen.bridge.is_settled();
                 Asking { bridge: Some(if close { CLOSE } else { IDLE }), nic: suspect.then_some(CLOSE) }
             }
-            State::Proving { .. } => Asking { bridge: Some(FAST), nic: None },
+            State::Proving { .. } => {
+                Asking { bridge: Some(if seen.bridge.is_settled() { FAST } else { PATIENT }), nic: None }
+            }
             State::OnNic { since, .. } => {
                 // A database that is away for an hour is no reason for fifty questions a second all the while.
                 let away = seen.now.saturating_sub(since);
                 let pace = match away.as_secs() {
-                    _ if seen.bridge.answers() => FAST,
+                    _ if seen.bridge.answers() => PATIENT,
                     0..5 => FAST,
-                    5..60 => CLOSE * 4,
+                    5..60 => PATIENT,
                     _ => IDLE,
                 };
                 Asking { bridge: Some(pace), nic: None }

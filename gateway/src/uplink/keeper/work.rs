@@ -124,6 +124,10 @@ impl Work {
     }
 
     pub(super) fn run(&mut self) {
+        // When the machine is in trouble, this is what has to run first. Without the right to it, as anybody.
+        if !host::priority::hurry_this_thread() {
+            tracing::debug!("the keeper's thread runs with the priority of all others");
+        }
         while !self.shared.stop.load(Ordering::Relaxed) {
             let before = self.mind.state;
             match self.look() {
