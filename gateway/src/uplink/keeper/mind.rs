@@ -186,6 +186,7 @@ impl Mind {
         if !seen.can_ask || !seen.kept || seen.process != Process::Running {
             return Asking::default();
         }
+        let proving = if seen.bridge.is_settled() { FAST } else { PATIENT };
         match self.state {
             State::Idle => Asking::default(),
             State::OnBridge => {
@@ -193,14 +194,12 @@ impl Mind {
                 let close = stirred || !seen.bridge.is_settled();
                 Asking { bridge: Some(if close { CLOSE } else { IDLE }), nic: suspect.then_some(CLOSE) }
             }
-            State::Proving { .. } => {
-                Asking { bridge: Some(if seen.bridge.is_settled() { FAST } else { PATIENT }), nic: None }
-            }
+            State::Proving { .. } => Asking { bridge: Some(proving), nic: None },
             State::OnNic { since, .. } => {
                 // A database that is away for an hour is no reason for fifty questions a second all the while.
                 let away = seen.now.saturating_sub(since);
                 let pace = match away.as_secs() {
-                    _ if seen.bridge.answers() => PATIENT,
+                    _ if seen.bridge.answers() => proving,
                     0..5 => FAST,
                     5..60 => PATIENT,
                     _ => IDLE,
