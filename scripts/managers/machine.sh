@@ -31,7 +31,7 @@ check() {
         say "ok      $what"
     else
         say "FAILED  $what"
-        tail -n 20 "$WORK/said" | sed 's/^/              /'
+        { tail -n 20 "$WORK/said"; inside ip -br addr 2>&1 || true; } | sed 's/^/              /'
         failures=$((failures + 1))
     fi
 }
@@ -116,14 +116,16 @@ make_world() {
 cgroups() { awk '$3 == "cgroup2" { print $2; exit }' /proc/mounts; }
 
 boot() {
-    local unit=${1:-multi-user.target}
+    local unit=${1:-multi-user.target} init
+    init=$(dirname "${BASH_SOURCE[0]}")/init.sh
     uuidgen >"$WORK/boot-id" 2>/dev/null || cat /proc/sys/kernel/random/uuid >"$WORK/boot-id"
     CGROUP=$(cgroups)/ovn-k8s-managers-$$-$RANDOM
     mkdir -p "$CGROUP"
+    # Nothing else is forked in here: the first child is the node.
     (
         echo $BASHPID >"$CGROUP/cgroup.procs"
         exec env WORK="$WORK" UNIT="$unit" unshare --pid --fork --kill-child --mount --propagation private --net --uts --ipc \
-            --cgroup bash "$(dirname "${BASH_SOURCE[0]}")/init.sh"
+            --cgroup bash "$init"
     ) </dev/null >"$WORK/init.log" 2>&1 &
     HOLDER=$!
     eventually pgrep -P $HOLDER >/dev/null || die "no namespace: $(cat "$WORK/init.log")"

@@ -35,7 +35,7 @@ ping_stop() {
 }
 
 # The server's view: renewals by one and the same client, no release, no second address.
-acks() { grep -c 'DHCPACK.* 172.18.0.11 ' "$WORK/dnsmasq.log"; }
+acks() { grep -c 'DHCPACK.* 172.18.0.11 ' "$WORK/dnsmasq.log" || true; }
 renewed_since() { [ -n "${STATIC:-}" ] || [ "$(acks)" -gt "$1" ]; }
 one_lease() { not grep -e DHCPRELEASE -e 'DHCPACK.* 172.18.0.1[2-9] ' -e DHCPNAK "$WORK/dnsmasq.log"; }
 

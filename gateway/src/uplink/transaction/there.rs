@@ -166,6 +166,10 @@ fn act(run: &mut Run<'_>, step: Step, live: &mut [Live], written: &mut Option<Wr
         Step::Verify => verify(run, live),
         Step::Commit => {
             run.each_manager(|rim, all| rim.complete(all));
+            if run.journal.uplinks.iter().any(|uplink| !uplink.managers.is_empty()) {
+                // A client that renewed its lease just before it was ended has put the address back on the NIC.
+                live.iter_mut().try_for_each(|one| act_on(run, Step::OldOff, one))?;
+            }
             run.confirmed()?;
             commit(run)
         }
