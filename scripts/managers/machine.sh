@@ -59,6 +59,7 @@ throughout() {
 
 # The root of the node as it is before its first boot.
 make_root() {
+    trap '[ -z "$NODE" ] || halt' EXIT
     mount -t tmpfs -o mode=755 tmpfs "$WORK"
     mkdir -p "$WORK"/{up,overlay,root}
     mount -t overlay overlay -o "lowerdir=/,upperdir=$WORK/up,workdir=$WORK/overlay" "$WORK/root"
@@ -150,7 +151,8 @@ halt() {
     NODE=
     ip link del wire 2>/dev/null || true
     rm -f "$WORK/wired"
-    eventually rmdir "$CGROUP" 2>/dev/null || true
+    # One that still holds a dying process stays, empty.
+    find "$CGROUP" -depth -type d -exec rmdir {} + 2>/dev/null || true
 }
 
 reboot() {

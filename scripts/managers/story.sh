@@ -6,6 +6,7 @@
 #   manages DEVICE   whether the manager looks after it
 #   restart          starts the manager again
 #   TITLE            its name in what the plan prints
+#   RELEASE          what a release looks like that the takeover would be to blame for
 #   STATIC           set: there is no lease, and the manager leaves the bridge alone
 
 tree() {
@@ -37,7 +38,7 @@ ping_stop() {
 # The server's view: renewals by one and the same client, no release, no second address.
 acks() { grep -c 'DHCPACK.* 172.18.0.11 ' "$WORK/dnsmasq.log" || true; }
 renewed_since() { [ -n "${STATIC:-}" ] || [ "$(acks)" -gt "$1" ]; }
-one_lease() { not grep -e DHCPRELEASE -e 'DHCPACK.* 172.18.0.1[2-9] ' -e DHCPNAK "$WORK/dnsmasq.log"; }
+one_lease() { not grep -e "${RELEASE:-DHCPRELEASE}" -e 'DHCPACK.* 172.18.0.1[2-9] ' -e DHCPNAK "$WORK/dnsmasq.log"; }
 
 on_nic() {
     has eth0 172.18.0.11 && has eth0 fd00:18::11 && not inside ip link show dev breth0 && reached && reached6
