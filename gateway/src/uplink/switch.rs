@@ -365,8 +365,11 @@ fn add(index: usize, wanted: &Wanted) -> [Operation; 4] {
 
 /// What is to be taken away of one bridge, and how.
 fn take_away(seen: &Seen, bridge: &str, nic: &str, held: &Held, original: bool) -> (Removed, Vec<Operation>) {
-    let mut operations = free(seen, nic);
-    let Some(row) = seen.bridge(bridge) else { return (Removed::Nothing, operations) };
+    let row = seen.bridge(bridge);
+    // Without its QoS row ovs-vswitchd takes the root qdisc of a port that stays.
+    let stays = held.port && row.is_some_and(|row| row.port(nic).is_some());
+    let mut operations = if stays { Vec::new() } else { free(seen, nic) };
+    let Some(row) = row else { return (Removed::Nothing, operations) };
     let port = row.port(nic);
     let ours = match row.owner {
         Owner::Uplink => true,

@@ -203,6 +203,18 @@ fn a_port_that_was_there_is_kept() {
 }
 
 #[test]
+fn a_port_that_is_kept_keeps_its_qos() {
+    let node = Node::up();
+    let mut switch = node.switch();
+    take(&mut switch, &[wanted()]);
+    let held = switch.observe(later()).unwrap().held("breth0", "eth0");
+    take(&mut switch, &[wanted()]);
+    let (removed, _) = switch.remove(&[("breth0", "eth0", &held)], false, later()).unwrap();
+    assert_eq!(removed, [Removed::Nothing]);
+    assert_eq!(node.vsctl("--bare --columns=type list QoS").trim(), "linux-noop");
+}
+
+#[test]
 fn a_bridge_of_ours_that_others_use_by_now_is_kept() {
     let node = Node::up();
     let mut switch = node.switch();
