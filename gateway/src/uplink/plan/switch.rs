@@ -57,6 +57,14 @@ pub(super) fn name_is_free(plan: &mut Plan, observed: &Observed, uplink: &Uplink
             ),
             "leave --datapath-type out",
         ),
+        Some(there) if !uplink.half_way && !there.ours && !there.original => plan.warn_off(
+            "bridge-of-others",
+            nic,
+            format!(
+                "bridge {bridge} is there and not of our making: it would get the NIC and its MAC, and bridge-to-nics would not take it back"
+            ),
+            format!("remove it if nobody needs it (`ovs-vsctl del-br {bridge}`)"),
+        ),
         _ => {}
     }
     let guard = guard_of(bridge);

@@ -389,6 +389,9 @@ fn run_again_it_finds_itself_half_way() {
     let mut foreign = taken();
     foreign.switch.bridges[0].ours = false;
     assert_eq!(plan_there(&foreign).refusals, []);
+    // Without the NIC it is somebody's bridge, and bridge-to-nics would leave it alone.
+    foreign.switch.bridges[0].ports.clear();
+    refused(&plan_there(&foreign), "bridge-of-others", true);
 }
 
 #[test]
