@@ -91,7 +91,7 @@ fn finish(folder: &Folder, known: &Journal, why: &str, log: &mut Log) {
 fn open(folder: &Folder, known: &Journal) -> Option<Journal> {
     match folder.journal() {
         Ok(Some(journal)) => (journal.run == known.run && journal.state == State::Open).then_some(journal),
-        Ok(None) => None,
-        Err(_) => Some(known.clone()),
+        // Nobody of ours takes one away that can be read.
+        Ok(None) | Err(_) => Some(known.clone()),
     }
 }
