@@ -4,16 +4,25 @@
 //! `ovn-k8s-util settle` does, and the unit at boot: an unfinished journal first, then every bridge that was taken into
 //! use.
 
-use host::ears::Ears;
-use host::ears::Listening;
+use std::time::{Duration, Instant};
+
+use host::ears::{Ears, Listening};
 use host::rtnl::Socket;
+use host::rtnl::link::Link;
 
 use super::error::{Error, Result};
-use super::journal::{Folder, Taken};
-use super::options::{Datapath, Options};
+use super::journal::{Folder, Journal, Taken, Uplink};
+use super::options::{Datapath, Direction, Options};
 use super::rows::Network;
+use super::steps::TO_NIC;
+use super::tell::tell;
 use super::transaction::{self, LOCK, Report};
-use super::{observe, plan, undo};
+use super::undo::Home;
+use super::util::PROGRAM;
+use super::{observe, plan, turn, undo, verify};
+
+/// How long a next hop may take to answer through a bridge that is thought to be well.
+const ANSWER: Duration = Duration::from_secs(1);
 
 /// What is found of an uplink.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,6 +39,9 @@ pub struct Scene {
     pub bridge_carries: bool,
     /// The guard hears the bridge, and the bridge alone.
     pub guarded: bool,
+    /// Frames pass the bridge, as far as can be told: somebody holds its tap, and a next hop answers through it or
+    /// answers nowhere.
+    pub alive: bool,
 }
 
 /// What that is.
@@ -39,6 +51,8 @@ pub enum Half {
     Whole,
     /// The bridge carries everything, and every frame is heard twice, or none.
     Unguarded,
+    /// The bridge has the addresses and carries nothing: its switch is dead.
+    Cut,
     /// The NIC carries what it has: after a boot, or after a failover. The way there is open.
     OnTheNic,
     /// Neither carries anything.
@@ -53,6 +67,9 @@ pub fn classify(scene: &Scene) -> Half {
     match *scene {
         Scene { nic: false, .. } => Half::NoNic,
         Scene { nic_carries: true, .. } => Half::OnTheNic,
+        Scene { bridge: true, bridge_carries: true, alive: false, datapath: Datapath::Netdev, .. } => {
+            Half::Cut
+        }
         Scene { bridge: true, bridge_carries: true, guarded, datapath, .. } => {
             if guarded || datapath == Datapath::System { Half::Whole } else { Half::Unguarded }
         }
@@ -64,12 +81,19 @@ pub fn classify(scene: &Scene) -> Half {
 pub fn settle(options: &Options) -> Result<Report> {
     let mut report = Report::default();
     let folder = Folder::below(&options.state_dir);
-    journal(&folder, options, &mut report)?;
+    journal(&folder, &mut report)?;
+    let mut failed = Vec::new();
     for taken in folder.all_taken()? {
         match taken {
-            Ok(taken) => uplink(&taken, options, &mut report)?,
+            // One that cannot be mended is no reason to leave the others.
+            Ok(taken) => failed.extend(uplink(&taken, options, &mut report).err()),
             Err(error) => report.warnings.push(error.to_string()),
         }
+    }
+    if let Some(last) = failed.pop() {
+        report.lines.iter().chain(&report.warnings).for_each(tell);
+        failed.iter().for_each(tell);
+        return Err(last);
     }
     if report.lines.is_empty() && report.warnings.is_empty() {
         report.lines.push("nothing to settle".to_owned());
@@ -78,7 +102,7 @@ pub fn settle(options: &Options) -> Result<Report> {
 }
 
 /// An unfinished journal is undone, whoever wrote it.
-fn journal(folder: &Folder, options: &Options, report: &mut Report) -> Result<()> {
+fn journal(folder: &Folder, report: &mut Report) -> Result<()> {
     let lock = folder.lock(LOCK)?;
     let found = match folder.journal() {
         Ok(found) => found,
@@ -91,12 +115,7 @@ fn journal(folder: &Folder, options: &Options, report: &mut Report) -> Result<()
         Err(error) => return Err(error),
     };
     let Some(mut journal) = found.filter(|journal| journal.state.is_unfinished()) else { return Ok(()) };
-    let mut undone = undo::run(&lock, &mut journal);
-    // The database may have moved; the network is put back already, and to do that again changes nothing.
-    if undone.pending && journal.db != options.db.to_string() {
-        journal.db = options.db.to_string();
-        undone = undo::run(&lock, &mut journal);
-    }
+    let undone = undo::run(&lock, &mut journal);
     report.warnings.extend(undone.troubles);
     let names: Vec<&str> = journal.uplinks.iter().map(|uplink| uplink.nic.name.as_str()).collect();
     let rest = if undone.pending { ", but for the switch's database, which does not answer" } else { "" };
@@ -113,6 +132,7 @@ fn uplink(taken: &Taken, options: &Options, report: &mut Report) -> Result<()> {
             ears.set(Listening::Bridge)?;
             report.lines.push(format!("{bridge}: the guard against hearing twice was made again"));
         }
+        Half::Cut => to_nic(taken, &ears, options, report)?,
         Half::OnTheNic => {
             let nics = std::slice::from_ref(nic);
             let plan = plan::there(&observe::look(nics, options)?, nics, options);
@@ -121,6 +141,7 @@ fn uplink(taken: &Taken, options: &Options, report: &mut Report) -> Result<()> {
             report.lines.extend(again.lines);
             report.warnings.extend(again.warnings);
         }
+        Half::Nowhere if taken.is_of_this_boot()? => again(taken, options, report)?,
         Half::Nowhere => report.warnings.push(format!(
             "neither {nic} nor {bridge} has an address: start what configures {nic}, then run this again"
         )),
@@ -129,6 +150,59 @@ fn uplink(taken: &Taken, options: &Options, report: &mut Report) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// What the NIC had before it was taken over, on the NIC: the bridge was removed with all it carried, and the guard may
+/// still keep the NIC deaf.
+fn again(taken: &Taken, options: &Options, report: &mut Report) -> Result<()> {
+    let _lock = Folder::below(&options.state_dir).lock(LOCK)?;
+    let uplink = Uplink { bridge_rows: None, ..taken.uplink.clone() };
+    let line =
+        format!("{} had no address any more: {} has its own of before", uplink.bridge, uplink.nic.name);
+    let journal = Journal::begin(Direction::Back, &options.db, vec![uplink])?;
+    Home::of(&journal)?.all(&TO_NIC, &mut report.warnings);
+    report.lines.push(line);
+    Ok(())
+}
+
+/// Management to the NIC while the switch is dead, as the keeper does where it runs.
+fn to_nic(taken: &Taken, ears: &Ears, options: &Options, report: &mut Report) -> Result<()> {
+    let _lock = Folder::below(&options.state_dir).lock(LOCK)?;
+    // Somebody else may have been at work until now.
+    if classify(&look(taken, ears)?) != Half::Cut {
+        return Ok(());
+    }
+    let socket = Socket::open()?;
+    let network = Network::observe(&socket)?;
+    let device = |name: &str| network.link(name).map(Link::device);
+    let (nic, bridge) = (&taken.uplink.nic.name, &taken.uplink.bridge);
+    let (Some(on_nic), Some(on_bridge)) = (device(nic), device(bridge)) else { return Ok(()) };
+    let context = turn::Context { socket: &socket, nic: on_nic, bridge: on_bridge, ears: Some(ears) };
+    report.warnings.extend(turn::to_nic(&context)?);
+    report.lines.push(format!(
+        "{bridge} carries nothing (is ovs-vswitchd dead?): {nic} has addresses and routes for now; `{PROGRAM} settle` \
+         again when the switch is back"
+    ));
+    Ok(())
+}
+
+/// Whether frames pass the bridge. What cannot be told is taken to be well.
+fn is_alive(network: &Network, taken: &Taken) -> Result<bool> {
+    let (nic, bridge) = (network.link(&taken.uplink.nic.name), network.link(&taken.uplink.bridge));
+    let (Some(nic), Some(bridge)) = (nic, bridge) else { return Ok(true) };
+    if !bridge.is_up() || taken.uplink.datapath != Datapath::Netdev {
+        return Ok(true);
+    }
+    // The tap loses its carrier with the process that holds it.
+    if !bridge.has_carrier() {
+        return Ok(false);
+    }
+    let questions = verify::questions(&network.of(&bridge.device()));
+    let answers = |link: &Link| match link.mac() {
+        Some(mac) => verify::answered(link.index(), mac, &questions, Instant::now() + ANSWER),
+        None => Ok(false),
+    };
+    Ok(questions.is_empty() || answers(bridge)? || !answers(nic)?)
 }
 
 fn look(taken: &Taken, ears: &Ears) -> Result<Scene> {
@@ -147,6 +221,7 @@ fn look(taken: &Taken, ears: &Ears) -> Result<Scene> {
         nic_carries: carries(&taken.uplink.nic.name),
         bridge_carries: carries(&taken.uplink.bridge),
         guarded,
+        alive: is_alive(&network, taken)?,
     })
 }
 
@@ -163,8 +238,11 @@ mod tests {
             nic_carries: false,
             bridge_carries: true,
             guarded: true,
+            alive: true,
         };
         assert_eq!(classify(&whole), Half::Whole);
+        assert_eq!(classify(&Scene { alive: false, guarded: false, ..whole }), Half::Cut);
+        assert_eq!(classify(&Scene { alive: false, datapath: Datapath::System, ..whole }), Half::Whole);
         assert_eq!(classify(&Scene { guarded: false, ..whole }), Half::Unguarded);
         // The kernel's datapath gives every frame to the bridge alone.
         assert_eq!(classify(&Scene { guarded: false, datapath: Datapath::System, ..whole }), Half::Whole);

@@ -59,7 +59,8 @@ pub struct Report {
 struct Run<'o> {
     options: &'o Options,
     socket: Socket,
-    switch: Switch,
+    /// None on a way back while the switch's database is away.
+    switch: Option<Switch>,
     lock: Lock,
     journal: Journal,
     started: Instant,
@@ -73,22 +74,36 @@ struct Run<'o> {
 }
 
 impl<'o> Run<'o> {
-    /// Everything looked at and nothing changed; the lock is held.
-    fn new(options: &'o Options, started: Instant) -> Result<(Self, Seen, Network)> {
+    /// Everything looked at and nothing changed; the lock is held. The way back needs no switch: it is what is left to a
+    /// node whose switch does not come up any more.
+    fn new(options: &'o Options, direction: Direction, started: Instant) -> Result<(Self, Seen, Network)> {
         // What we start must not keep what we hold, also not what we were given ourselves.
         let _ = host::pidfd::keep_descriptors();
         let lock = Folder::below(&options.state_dir).lock(LOCK)?;
-        finish_earlier(&lock, options)?;
+        if let Some(journal) = lock.folder().journal()?
+            && journal.state == State::Open
+        {
+            return Err(Error::refused(
+                "an earlier run did not come to its end",
+                "`ovn-k8s-util settle` mends what it left; then run this again",
+            ));
+        }
         let socket = Socket::open()?;
         let network = Network::observe(&socket)?;
-        let mut switch = Switch::connect(&options.db, CONNECT)?;
-        let seen = switch.observe(Instant::now() + CONNECT)?;
+        let reached = Switch::connect(&options.db, CONNECT).and_then(|mut switch| {
+            let seen = switch.observe(Instant::now() + CONNECT)?;
+            Ok((Some(switch), seen))
+        });
+        let (switch, seen) = match (reached, direction) {
+            (Err(_), Direction::Back) => (None, Seen::default()),
+            (reached, _) => reached?,
+        };
         let run = Self {
             options,
             socket,
             switch,
             lock,
-            journal: Journal::begin(Direction::There, &options.db, Vec::new())?,
+            journal: Journal::begin(direction, &options.db, Vec::new())?,
             started,
             deadline: started + options.verify_timeout,
             report: Report::default(),
@@ -98,6 +113,13 @@ impl<'o> Run<'o> {
             armed: None,
         };
         Ok((run, seen, network))
+    }
+
+    /// The switch, for who changes what it holds.
+    fn switch(&mut self) -> Result<&mut Switch> {
+        self.switch.as_mut().ok_or_else(|| {
+            Error::failed("change the switch's database", "it does not answer", "is ovsdb-server running?")
+        })
     }
 
     /// The journal to the disk; from here on somebody undoes, whatever happens to us.
@@ -198,25 +220,6 @@ impl<'o> Run<'o> {
             "turned back as far as it went; `ovn-k8s-util settle` tries the rest again"
         };
         Error::Undone { why: Box::new(why), what }
-    }
-}
-
-/// What an earlier run left. An open one is not this run's to judge; where only the switch's database was missing, its
-/// bridge would be taken for one that was there before.
-fn finish_earlier(lock: &Lock, options: &Options) -> Result<()> {
-    let Some(mut journal) = lock.folder().journal()?.filter(|journal| journal.state.is_unfinished()) else {
-        return Ok(());
-    };
-    if journal.state == State::UndoneOvsdbPending {
-        journal.db = options.db.to_string();
-        undo::run(lock, &mut journal);
-    }
-    match journal.state.is_unfinished() {
-        false => Ok(()),
-        true => Err(Error::refused(
-            "an earlier run did not come to its end",
-            "`ovn-k8s-util settle` mends what it left; then run this again",
-        )),
     }
 }
 

@@ -9,5 +9,6 @@ mod halves;
 mod lab;
 mod proxy;
 mod refused;
+mod stranded;
 mod survival;
 mod traffic;

@@ -18,8 +18,7 @@ use crate::uplink::verify;
 /// Moves what each bridge carries back to its NIC, and removes the bridge.
 pub fn bridge_to_nics(planned: &Plan, options: &Options) -> Result<Report> {
     let started = Instant::now();
-    let (mut run, seen, network) = Run::new(options, started)?;
-    run.journal.direction = Direction::Back;
+    let (mut run, seen, network) = Run::new(options, Direction::Back, started)?;
     for uplink in &planned.uplinks {
         let known = run.lock.folder().taken(&uplink.bridge)?;
         let uplink = look(&run, &seen, &network, &uplink.bridge, &uplink.nic, known.as_ref())?;
@@ -36,7 +35,9 @@ pub fn bridge_to_nics(planned: &Plan, options: &Options) -> Result<Report> {
     let mut home = Home::of(&journal)?;
     let mut troubles = Vec::new();
     home.all(&TO_NIC, &mut troubles);
-    if let Err(error) = verified(&run, &answering).and_then(|()| run.done("verify")) {
+    if let Err(error) =
+        verified(&run, &answering).and_then(|()| run.done("verify")).and_then(|()| run.confirmed())
+    {
         for trouble in &troubles {
             tell(trouble);
         }
@@ -90,6 +91,14 @@ fn look(
         if taken.is_of_this_boot()? {
             rows.sysctls.clone_from(&was.sysctls);
             rows.qdisc.clone_from(&was.qdisc);
+            // Somebody removed the bridge's device with all it carried: what the NIC had before is the best there is.
+            let empty =
+                |name: &str| network.link(name).is_none_or(|link| is_bare(&network.of(&link.device())));
+            if empty(nic) && empty(bridge) {
+                let was =
+                    moves::moved(was, &host::rtnl::Move { from: was.device.clone(), to: link.device() });
+                rows = moves::union(&rows, &was);
+            }
         }
         rows.merging.clone_from(&was.merging);
     }
@@ -101,13 +110,22 @@ fn look(
             driver: None,
         },
         bridge: bridge.to_owned(),
-        datapath: seen.datapath(bridge, None)?,
+        // What the switch says now, where it says anything.
+        datapath: match taken.filter(|_| seen.bridge(bridge).is_none()) {
+            Some(taken) => taken.uplink.datapath,
+            None => seen.datapath(bridge, None)?,
+        },
         rows,
         bridge_rows: network.link(bridge).map(|link| network.of(&link.device())),
         held,
         guard: Ears::table(bridge),
         managers: taken.map(|taken| taken.uplink.managers.clone()).unwrap_or_default(),
     })
+}
+
+/// By which nobody beyond the link reaches the node.
+fn is_bare(rows: &DeviceRows) -> bool {
+    rows.addresses().iter().all(host::rtnl::address::Address::is_link_local)
 }
 
 /// The routers of a bridge that answer a ping now.

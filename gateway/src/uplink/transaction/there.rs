@@ -33,7 +33,7 @@ struct Live {
 /// Makes a bridge of each NIC and moves what the NIC carries onto it.
 pub fn nics_to_bridge(planned: &Plan, options: &Options) -> Result<Report> {
     let started = Instant::now();
-    let (mut run, seen, network) = Run::new(options, started)?;
+    let (mut run, seen, network) = Run::new(options, Direction::There, started)?;
     seen.usable()?;
     let mut live = Vec::new();
     for uplink in &planned.uplinks {
@@ -140,12 +140,14 @@ fn act(run: &mut Run<'_>, step: Step, live: &mut [Live], written: &mut Option<Wr
             Ok(())
         }
         Step::BridgeTx => {
-            *written = Some(run.switch.make_bridges(&wanted, run.deadline)?);
+            let deadline = run.deadline;
+            *written = Some(run.switch()?.make_bridges(&wanted, deadline)?);
             Ok(())
         }
         Step::Bridge => {
             if let Some(written) = written {
-                run.switch.wait_for_devices(&wanted, written, run.deadline)?;
+                let deadline = run.deadline;
+                run.switch()?.wait_for_devices(&wanted, written, deadline)?;
             }
             for one in live {
                 one.bridge = device_with_mac(&run.socket, &one.bridge.name, one.mac, run.deadline)?;
@@ -156,11 +158,15 @@ fn act(run: &mut Run<'_>, step: Step, live: &mut [Live], written: &mut Option<Wr
             for uplink in run.journal.uplinks.iter().filter(|uplink| uplink.datapath == Datapath::Netdev) {
                 run.report.warnings.extend(settings::stop_merging(&uplink.rows));
             }
-            *written = Some(run.switch.add_ports(&wanted, run.deadline)?);
+            let deadline = run.deadline;
+            *written = Some(run.switch()?.add_ports(&wanted, deadline)?);
             Ok(())
         }
         Step::Ofport => match written {
-            Some(written) => run.switch.wait_for_ports(written, run.deadline),
+            Some(written) => {
+                let deadline = run.deadline;
+                run.switch()?.wait_for_ports(written, deadline)
+            }
             None => Ok(()),
         },
         Step::Verify => verify(run, live),

@@ -1,0 +1,76 @@
+//! A node that is cut off after a takeover, with nobody who keeps its management: what its own commands do about it.
+
+use anyhow::{Result, ensure};
+use netns_tests::takeover::{Site, State, nic::BRIDGE, switch::Daemon};
+
+use crate::bench::{BACK, Bench, THERE};
+
+/// `settle` turns management to the NIC while the switch is dead, and onto the bridge when it is back.
+#[test]
+fn settle_without_a_switch() -> Result<()> {
+    let bench = Bench::set_up(Site::usual()?)?;
+    let site = &bench.site;
+    site.run(THERE)?.expect_ok()?;
+    for daemon in [Daemon::Switch, Daemon::Database] {
+        site.kill(daemon)?;
+    }
+    ensure!(site.reach_once()? == [false; 4], "the way to the node is not cut");
+    let said = site.run("settle")?.expect_ok()?;
+    ensure!(said.printed.contains("ovs-vswitchd"), "{said:?}");
+    site.wait_until_reachable()?;
+    site.restart_daemons()?;
+    site.wait_until_reachable()?;
+    site.run("settle")?.expect_ok()?;
+    bench.is_on_the_bridge()?;
+    site.run(BACK)?.expect_ok()?;
+    bench.is_as_before()?;
+    bench.finish()
+}
+
+/// The way back needs no switch; what its database holds goes when it is there again.
+#[test]
+fn back_without_a_switch() -> Result<()> {
+    let bench = Bench::set_up(Site::usual()?)?;
+    let site = &bench.site;
+    site.run(THERE)?.expect_ok()?;
+    for daemon in [Daemon::Switch, Daemon::Database] {
+        site.kill(daemon)?;
+    }
+    site.run(BACK)?.expect_ok()?;
+    site.wait_until_reachable()?;
+    site.restart_daemons()?;
+    site.wait_until_reachable()?;
+    site.run("settle")?.expect_ok()?;
+    bench.is_as_before()?;
+    bench.finish()
+}
+
+/// Somebody deletes the bridge, and with its device everything that the node was reached by.
+#[test]
+fn the_bridge_is_deleted() -> Result<()> {
+    let site = Site::usual()?;
+    let before = State::of(&site)?;
+    site.run(THERE)?.expect_ok()?;
+    site.vsctl(&format!("del-br {BRIDGE}"))?;
+    ensure!(site.reach_once()? == [false; 4], "the way to the node is not cut");
+    site.run("settle")?.expect_ok()?;
+    site.wait_until_reachable()?;
+    site.run(THERE)?.expect_ok()?;
+    site.run(BACK)?.expect_ok()?;
+    site.wait_until_reachable()?;
+    site.wait_for_state(&before)
+}
+
+/// The way back, too, can be made to wait for the operator's word.
+#[test]
+fn back_unless_nobody_confirms() -> Result<()> {
+    let bench = Bench::set_up(Site::usual()?)?;
+    let site = &bench.site;
+    site.run(THERE)?.expect_ok()?;
+    let silent = site.run("bridge-to-nics --confirm=1 breth0")?;
+    ensure!(!silent.ok && silent.said.contains("nobody confirmed"), "{silent:?}");
+    bench.is_on_the_bridge()?;
+    site.run(BACK)?.expect_ok()?;
+    bench.is_as_before()?;
+    bench.finish()
+}
