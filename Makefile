@@ -12,7 +12,7 @@ TARGET_DIR := $(if $(CARGO_TARGET_DIR),$(CARGO_TARGET_DIR),target)
 BINARY := $(TARGET_DIR)/$(TRIPLE)/release/ovn-k8s
 PREFIX ?= /usr
 
-.PHONY: help demo test test-kernel test-managers bench binary install deps
+.PHONY: help demo test test-kernel test-managers bench bench-takeover binary install deps
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 22
@@ -32,6 +32,9 @@ test-managers: ## the takeover under systemd-networkd, NetworkManager and ifupdo
 bench: binary ## benches of the pure parts, then the daemon measured in the lab (root); ARGS="api --runs 50" for a part
 	$(CARGO) bench --locked -p benches --bench classify --bench render
 	OVN_K8S_BIN=$(abspath $(BINARY)) $(CARGO) bench --locked -p benches --bench helper -- $(ARGS)
+
+bench-takeover: binary ## what a takeover costs the traffic, beside the original sequence (root); ARGS="traffic --runs 5" for a part
+	OVN_K8S_BIN=$(abspath $(BINARY)) $(CARGO) bench --locked -p benches --bench takeover -- $(ARGS)
 
 binary: ## the one static release binary
 	RUSTFLAGS="-C target-feature=+crt-static -C relocation-model=static" \

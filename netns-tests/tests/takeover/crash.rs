@@ -115,6 +115,33 @@ fn killed_after_every_step_with_both_daemons_dead() -> Result<()> {
     every_step(AlsoDead::SwitchAndDatabase)
 }
 
+/// The way back, killed after each of its steps: the dead-man finishes it, with the switch alive or dead.
+#[test]
+fn killed_on_the_way_back() -> Result<()> {
+    let bench = Bench::set_up(Site::usual()?)?;
+    let site = &bench.site;
+    for step in UNDO.iter().chain(&["journal", "verify"]) {
+        for also in [AlsoDead::Nobody, AlsoDead::Switch] {
+            told(&format!("on the way back killed after {step}, also dead: {also:?}"), || {
+                site.run(THERE)?.expect_ok()?;
+                let halted = site.run_until_held(BACK, step, "")?;
+                also.strike(site)?;
+                halted.kill()?;
+                site.wait_until_reachable().context("after the dead-man's work")?;
+                site.wait_until_closed()?;
+                site.wait_until_disarmed()?;
+                if also != AlsoDead::Nobody {
+                    site.restart_daemons()?;
+                    site.run("settle")?.expect_ok()?;
+                }
+                bench.is_as_before()
+            })
+            .with_context(|| site.diagnosis())?;
+        }
+    }
+    bench.finish()
+}
+
 /// Undo itself is killed after each of its steps; another undo finishes it.
 #[test]
 fn undo_is_killed_after_every_step() -> Result<()> {
