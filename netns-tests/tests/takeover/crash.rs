@@ -115,6 +115,22 @@ fn killed_after_every_step_with_both_daemons_dead() -> Result<()> {
     every_step(AlsoDead::SwitchAndDatabase)
 }
 
+/// A program for a fault point that kills the one at work, and others before it. The dead-man goes the same way as the
+/// one at work, under the same environment: it is let go by.
+fn killer(site: &Site, also: AlsoDead) -> Result<std::path::PathBuf> {
+    let path = site.dir().join("killer");
+    let mut others = String::new();
+    if also != AlsoDead::Nobody {
+        others = format!("kill -9 {}", site.switch().id(Daemon::Switch)?);
+    }
+    std::fs::write(
+        &path,
+        format!("#!/bin/sh\ngrep -q deadman /proc/$PPID/cmdline && exit\n{others}\nkill -9 $PPID\n"),
+    )?;
+    std::fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o755))?;
+    Ok(path)
+}
+
 /// The way back, killed after each of its steps: the dead-man finishes it, with the switch alive or dead.
 #[test]
 fn killed_on_the_way_back() -> Result<()> {
@@ -124,9 +140,10 @@ fn killed_on_the_way_back() -> Result<()> {
         for also in [AlsoDead::Nobody, AlsoDead::Switch] {
             told(&format!("on the way back killed after {step}, also dead: {also:?}"), || {
                 site.run(THERE)?.expect_ok()?;
-                let halted = site.run_until_held(BACK, step, "")?;
+                let script = killer(site, also)?;
+                let ran = site.run_with_fault(BACK, &format!("{step}:run={}", script.display()))?;
+                ensure!(!ran.ok, "it lived: {ran:?}");
                 also.strike(site)?;
-                halted.kill()?;
                 site.wait_until_reachable().context("after the dead-man's work")?;
                 site.wait_until_closed()?;
                 site.wait_until_disarmed()?;
