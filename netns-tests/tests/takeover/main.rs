@@ -4,6 +4,7 @@ mod bench;
 mod carried;
 mod crash;
 mod deadman;
+mod doctor;
 mod faults;
 mod halves;
 mod lab;
