@@ -81,7 +81,7 @@ pub fn classify(scene: &Scene) -> Half {
 pub fn settle(options: &Options) -> Result<Report> {
     let mut report = Report::default();
     let folder = Folder::below(&options.state_dir);
-    journal(&folder, &mut report)?;
+    journal(&folder, options, &mut report)?;
     let mut failed = Vec::new();
     for taken in folder.all_taken()? {
         match taken {
@@ -102,7 +102,7 @@ pub fn settle(options: &Options) -> Result<Report> {
 }
 
 /// An unfinished journal is undone, whoever wrote it.
-fn journal(folder: &Folder, report: &mut Report) -> Result<()> {
+fn journal(folder: &Folder, options: &Options, report: &mut Report) -> Result<()> {
     let lock = folder.lock(LOCK)?;
     let found = match folder.journal() {
         Ok(found) => found,
@@ -115,7 +115,12 @@ fn journal(folder: &Folder, report: &mut Report) -> Result<()> {
         Err(error) => return Err(error),
     };
     let Some(mut journal) = found.filter(|journal| journal.state.is_unfinished()) else { return Ok(()) };
-    let undone = undo::run(&lock, &mut journal);
+    let mut undone = undo::run(&lock, &mut journal);
+    // The database may have moved; the network is put back already, and to do that again changes nothing.
+    if undone.pending && journal.db != options.db.to_string() {
+        journal.db = options.db.to_string();
+        undone = undo::run(&lock, &mut journal);
+    }
     report.warnings.extend(undone.troubles);
     let names: Vec<&str> = journal.uplinks.iter().map(|uplink| uplink.nic.name.as_str()).collect();
     let rest = if undone.pending { ", but for the switch's database, which does not answer" } else { "" };

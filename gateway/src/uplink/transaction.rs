@@ -80,14 +80,7 @@ impl<'o> Run<'o> {
         // What we start must not keep what we hold, also not what we were given ourselves.
         let _ = host::pidfd::keep_descriptors();
         let lock = Folder::below(&options.state_dir).lock(LOCK)?;
-        if let Some(journal) = lock.folder().journal()?
-            && journal.state == State::Open
-        {
-            return Err(Error::refused(
-                "an earlier run did not come to its end",
-                "`ovn-k8s-util settle` mends what it left; then run this again",
-            ));
-        }
+        finish_earlier(&lock, options)?;
         let socket = Socket::open()?;
         let network = Network::observe(&socket)?;
         let reached = Switch::connect(&options.db, CONNECT).and_then(|mut switch| {
@@ -220,6 +213,25 @@ impl<'o> Run<'o> {
             "turned back as far as it went; `ovn-k8s-util settle` tries the rest again"
         };
         Error::Undone { why: Box::new(why), what }
+    }
+}
+
+/// What an earlier run left. An open one is not this run's to judge; where only the switch's database was missing, its
+/// bridge would be taken for one that was there before.
+fn finish_earlier(lock: &Lock, options: &Options) -> Result<()> {
+    let Some(mut journal) = lock.folder().journal()?.filter(|journal| journal.state.is_unfinished()) else {
+        return Ok(());
+    };
+    if journal.state == State::UndoneOvsdbPending {
+        journal.db = options.db.to_string();
+        undo::run(lock, &mut journal);
+    }
+    match journal.state.is_unfinished() {
+        false => Ok(()),
+        true => Err(Error::refused(
+            "an earlier run did not come to its end",
+            "`ovn-k8s-util settle` mends what it left; then run this again",
+        )),
     }
 }
 

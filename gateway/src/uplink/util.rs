@@ -55,7 +55,7 @@ fn run(args: &UtilArgs) -> Result<()> {
             transaction::nics_to_bridge(&plan, &options)?
         }
         Command::BridgeToNics(back) => {
-            let options = back.run.options()?;
+            let options = back.options()?;
             let taken = handed_over(&back.bridges, &options)?;
             let plan = plan::back(&observe::look(&back.bridges, &options)?, &back.bridges, &taken, &options);
             if options.dry_run {

@@ -7,7 +7,6 @@ use host::ears::Ears;
 use host::rtnl::address::Address as AddressRow;
 use host::rtnl::link::Link as LinkRow;
 use host::rtnl::neighbour::Neighbour;
-use host::rtnl::nexthop::Nexthop;
 use host::rtnl::qdisc::Qdisc;
 use host::rtnl::route::Route as RouteRow;
 use host::rtnl::rule::Rule;
@@ -64,13 +63,13 @@ fn nic(link: &Link, network: &Network, qdiscs: &[Qdisc]) -> Nic {
             .filter(|row| row.device() == index)
             .filter_map(|row| address(row, announced))
             .collect(),
-        routes: routes.iter().filter_map(|row| route(row, index)).collect(),
+        routes: routes.iter().filter_map(|row| route(row, index, network)).collect(),
         rules: network.rules.iter().filter(|rule| rule.names(&link.name)).map(Rule::to_string).collect(),
         nexthops: network
             .nexthops
             .iter()
             .filter(|nexthop| nexthop.device() == Some(index))
-            .map(Nexthop::to_string)
+            .map(|nexthop| without_numbers(&nexthop.to_string(), index, network))
             .collect(),
         neighbours: network.neighbours.iter().filter(|row: &&Neighbour| row.device() == index).count(),
         qdisc: mine.clone().find(|it| it.is_root() && !it.is_default()).map(Qdisc::to_string),
@@ -93,17 +92,36 @@ fn address(row: &AddressRow, announced: bool) -> Option<Address> {
     })
 }
 
-fn route(row: &RouteRow, index: u32) -> Option<Route> {
+fn route(row: &RouteRow, index: u32, network: &Network) -> Option<Route> {
     let hops: Vec<_> = row.hops().into_iter().filter(|hop| hop.device == Some(index)).collect();
     Some(Route {
         to: row.destination()?,
-        text: row.to_string(),
+        text: without_numbers(&row.to_string(), index, network),
         table: row.table(),
         via: hops.iter().filter_map(|hop| hop.via).collect(),
         onlink: hops.iter().any(|hop| hop.onlink),
         by_kernel: row.is_connected(),
         by_nexthop: row.nexthop().is_some(),
     })
+}
+
+/// The text of a row with the devices by name, and without the one that it is listed under.
+fn without_numbers(text: &str, own: u32, network: &Network) -> String {
+    let mut words = text.split(' ').peekable();
+    let mut said: Vec<String> = Vec::new();
+    while let Some(word) = words.next() {
+        match words.peek().and_then(|next| next.parse::<u32>().ok()).filter(|_| word == "dev") {
+            Some(index) => {
+                words.next();
+                let name = network.links.iter().find(|link| link.index() == index).map(LinkRow::name);
+                if index != own {
+                    said.push(format!("dev {}", name.unwrap_or_else(|| index.to_string())));
+                }
+            }
+            None => said.push(word.to_owned()),
+        }
+    }
+    said.join(" ")
 }
 
 /// Tables with the name of a guard of ours that do not have its mark.

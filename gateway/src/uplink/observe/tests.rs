@@ -57,6 +57,8 @@ fn what_a_nic_carries() {
             assert!(find("10.1.0.6/24").unwrap().left.is_some_and(|left| left > 400));
             assert!(find("fd01::5/64").is_some());
             assert!(nic.routes.iter().any(|route| route.table == 100 && route.onlink), "{nic:?}");
+            let texts: Vec<_> = nic.routes.iter().map(|route| route.text.as_str()).collect();
+            assert!(texts.contains(&"default via 10.1.0.1 proto boot"), "{texts:?}");
             assert_eq!(nic.next_hops().len(), 2);
             assert_eq!((nic.rules.len(), nic.clsact), (1, true));
             assert!(nic.qdisc.as_deref().is_some_and(|qdisc| qdisc.contains("pfifo")), "{nic:?}");

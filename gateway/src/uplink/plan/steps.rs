@@ -38,13 +38,13 @@ pub(super) fn there(plan: &mut Plan, found: &Nic, uplink: &UplinkPlan, handovers
     }
     let hops: Vec<_> = found.next_hops().iter().take(SHOWN).map(ToString::to_string).collect();
     let when = match datapath {
-        Datapath::Netdev => "before anything is turned",
-        Datapath::System => "right after the turn (here the port's addition turns the ears)",
+        Datapath::Netdev => "and turn nothing before each has answered",
+        Datapath::System => "right after the turn (on this datapath the port's addition turns the ears)",
     };
     steps.push(if hops.is_empty() {
         format!("{bridge}: no next hop to prove the way with")
     } else {
-        format!("{bridge}: prove that {} answers through it, {when}", hops.join(", "))
+        format!("{bridge}: ask through it for {}, {when}", hops.join(", "))
     });
     steps.push(format!("turn: listen on {bridge}, route by {bridge}, take the addresses off {nic}"));
     steps.push("verify addresses, routes, next hops, connections; commit, or undo all of it".to_owned());

@@ -167,7 +167,16 @@ impl There {
             DatapathFlag::Netdev => Datapath::Netdev,
             DatapathFlag::System => Datapath::System,
         });
+        once(&self.interfaces)?;
         Ok(Options { datapath, probe: !self.no_probe, ..self.run.options()? })
+    }
+}
+
+impl Back {
+    /// As a value.
+    pub fn options(&self) -> Result<Options> {
+        once(&self.bridges)?;
+        self.run.options()
     }
 }
 
@@ -243,6 +252,16 @@ fn absolute(flag: &'static str, path: &Path) -> Result<PathBuf> {
     })
 }
 
+/// A name that stands there twice is a slip of the pen for another one.
+fn once(names: &[String]) -> Result<()> {
+    let twice =
+        names.iter().enumerate().find(|(at, name)| names.iter().take(*at).any(|other| other == *name));
+    match twice {
+        Some((_, name)) => Err(Error::refused(format!("{name} is named twice"), "name each device once")),
+        None => Ok(()),
+    }
+}
+
 /// A name that the kernel would take (`dev_valid_name()`).
 fn interface_name(text: &str) -> std::result::Result<String, String> {
     let fault = if text.is_empty() {
@@ -310,6 +329,12 @@ mod tests {
             let error = parse(line).unwrap_err();
             assert!(error.contains(said), "{line}: {error}");
         }
+    }
+
+    #[test]
+    fn a_device_named_twice_is_refused() {
+        let said = there("eth0 eth1 eth0").options().unwrap_err().to_string();
+        assert!(said.contains("eth0 is named twice"), "{said}");
     }
 
     #[test]
