@@ -176,6 +176,11 @@ impl Mind {
         mind.give(order, seen.now)
     }
 
+    /// Nothing is under way: no order waits for its outcome.
+    pub fn is_calm(&self) -> bool {
+        self.tried.is_none()
+    }
+
     /// How the ways are to be asked now.
     pub fn asking(&self, seen: &Seen, stirred: bool) -> Asking {
         const CLOSE: Duration = Duration::from_millis(50);
@@ -221,12 +226,13 @@ impl Mind {
 
     fn on_bridge(&mut self, seen: &Seen) -> Order {
         self.state = State::OnBridge;
-        if matches!(self.tried, Some((Order::ToBridge, _))) {
-            self.tried = None;
-        }
         match cause(seen) {
             Some(why) if seen.may_leave => Order::ToNic(why),
-            _ => Order::Stay,
+            _ => {
+                // Whatever was ordered has come out, or is not wanted any more.
+                self.tried = None;
+                Order::Stay
+            }
         }
     }
 

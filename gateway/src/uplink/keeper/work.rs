@@ -135,6 +135,10 @@ impl Work {
                     let (mind, order) = self.mind.next(&seen);
                     self.mind = mind;
                     self.say(before, &seen);
+                    if self.mind.is_calm() {
+                        self.told.problem = None;
+                        self.failed.recovered();
+                    }
                     if order != Order::Stay && self.act(order, &seen) {
                         continue;
                     }
@@ -144,6 +148,7 @@ impl Work {
                 Err(error) => {
                     self.failed.failed(&error);
                     self.told.problem = Some(error.to_string());
+                    self.tell();
                 }
             }
             self.wait();
@@ -498,9 +503,13 @@ impl Work {
             State::Idle | State::OnBridge => (None, None),
         };
         told.next_hops = self.questions.iter().map(|question| question.target.to_string()).collect();
+        self.tell();
+    }
+
+    fn tell(&self) {
         let mut shared = self.shared.management.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        if *shared != *told {
-            shared.clone_from(told);
+        if *shared != self.told {
+            shared.clone_from(&self.told);
             drop(shared);
             (self.news)(&self.told);
         }

@@ -296,3 +296,12 @@ proptest! {
         prop_assert_eq!(world.orders.len(), turns, "and all is quiet");
     }
 }
+
+#[test]
+fn a_turn_that_failed_and_is_not_wanted_any_more_is_forgotten() {
+    let mut world = World::new();
+    world.run(ms(500)).with(Truth { process: Process::Gone, refused: true, ..WELL }).run(ms(500));
+    assert!(!world.mind.is_calm());
+    world.with(WELL).run(ms(200));
+    assert!(world.mind.is_calm() && world.place == Place::Bridge);
+}
