@@ -14,7 +14,7 @@ use super::fault;
 use super::journal::{Journal, Lock, State, Uplink};
 use super::managers::{self, Rim};
 use super::moves;
-use super::options::Direction;
+use super::options::{Datapath, Direction};
 use super::rows::{DeviceRows, Network};
 use super::settings;
 use super::steps::{CLEAR, Homeward, TO_NIC};
@@ -23,6 +23,9 @@ use super::turn::{self, Way};
 
 /// How long the switch's database may take in an undo; after that the network is whole, and the rest waits.
 pub const DATABASE: Duration = Duration::from_secs(1);
+
+/// The same on the kernel's datapath: there the NIC hears for itself again only when the switch has let go of it.
+const DATABASE_FOR_EARS: Duration = Duration::from_secs(5);
 
 /// How long ovs-vswitchd may take to take a device away.
 const VANISH: Duration = Duration::from_millis(200);
@@ -172,7 +175,9 @@ impl<'a> Home<'a> {
     }
 
     fn database(&self) -> Result<()> {
-        let deadline = Instant::now() + DATABASE;
+        let kernel = self.journal.uplinks.iter().any(|uplink| uplink.datapath == Datapath::System);
+        let patience = if kernel { DATABASE_FOR_EARS } else { DATABASE };
+        let deadline = Instant::now() + patience;
         let remote = self.journal.db.parse().map_err(|error| {
             Error::failed(
                 format!("reach the switch's database at {}", self.journal.db),
@@ -180,7 +185,7 @@ impl<'a> Home<'a> {
                 "was the journal edited? remove the bridge with ovs-vsctl del-br",
             )
         })?;
-        let mut switch = Switch::connect(&remote, DATABASE)?;
+        let mut switch = Switch::connect(&remote, patience)?;
         let uplinks: Vec<(&str, &str, &Held)> = self
             .journal
             .uplinks
