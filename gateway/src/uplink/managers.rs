@@ -150,6 +150,11 @@ pub enum Act {
         /// The device.
         device: String,
     },
+    /// Have the kernel go by routers' announcements on a device, forwarding or not.
+    HearRouters {
+        /// The device.
+        device: String,
+    },
     /// End a process at once, so that it has no time to release a lease.
     Kill {
         /// Which.
@@ -231,7 +236,10 @@ pub fn there(
     place: &Place,
 ) -> (Vec<Handover>, Vec<NotHandedOver>) {
     let leased = device.addresses.iter().filter(|it| it.left.is_some() && it.net.addr().is_ipv4());
-    let asked = Asked { nic, bridge, leased: leased.map(|it| it.net).collect(), place };
+    let leased = leased.map(|it| it.net).collect();
+    let announced =
+        device.addresses.iter().any(|it| it.left.is_some() && !it.temporary && it.net.addr().is_ipv6());
+    let asked = Asked { nic, bridge, leased, announced, place };
     let (mut handovers, mut not) = (Vec::new(), Vec::new());
     for found in found.iter().filter(|found| found.nic == nic) {
         match asked.handover(found) {
@@ -255,6 +263,8 @@ struct Asked<'a> {
     bridge: &'a str,
     /// IPv4 addresses that end by themselves.
     leased: Vec<IpNet>,
+    /// It has an IPv6 address that ends by itself.
+    announced: bool,
     place: &'a Place,
 }
 
@@ -347,6 +357,7 @@ impl fmt::Display for Act {
             Self::Keep { address, device } => {
                 write!(f, "let {address} stay on {device} until the client ends it")
             }
+            Self::HearRouters { device } => write!(f, "have the kernel hear routers on {device}"),
             Self::Kill { client } => {
                 write!(f, "end {} (pid {}), keeping its lease", client.program.display(), client.pid)
             }

@@ -89,6 +89,11 @@ impl<'r> Rim<'r> {
             }
             Act::Reload { .. } => Ok(()),
             Act::Keep { address, device } => keep(*address, device),
+            Act::HearRouters { device } => {
+                // 2: also where packets are forwarded (Documentation/networking/ip-sysctl.rst).
+                let heard = host::interface_sysctls::write(device, "ipv6/conf/accept_ra", "2");
+                heard.map_err(|error| error.to_string())
+            }
             Act::Kill { client } => kill(client.pid, Some(client.started)),
             Act::KillByPidFile { path, program } => self.kill_by_file(path, program),
             Act::CopyLeases { from, to, old, new } => self.copy(from, to, old, new),

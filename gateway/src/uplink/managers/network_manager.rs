@@ -26,9 +26,14 @@ pub(super) fn handover(asked: &Asked<'_>) -> Result<Handover, Not> {
     // A device that the file alone makes unmanaged is set down, and with it the way of everything on the bridge. So it
     // is told in so many words; the file is for its next start.
     let managed = |word: &str| words(&format!("nmcli device set {} managed {word}", asked.nic));
+    let mut complete = vec![write(&nic, unmanaged(asked.nic)), Act::Reload { command: managed("no") }];
+    if asked.announced {
+        // It listens to routers by itself and has the kernel ignore them; nobody would renew what they announced.
+        complete.push(Act::HearRouters { device: asked.bridge.to_owned() });
+    }
     Ok(Handover {
         prepare: vec![write(&bridge, unmanaged(asked.bridge)), reload()],
-        complete: vec![write(&nic, unmanaged(asked.nic)), Act::Reload { command: managed("no") }],
+        complete,
         take_back: vec![
             Act::Remove { path: nic },
             Act::Remove { path: bridge },

@@ -171,6 +171,8 @@ fn network_manager_leaves_both_alone() {
         "nmcli device set eth0 managed yes",
     ];
     assert_eq!(runs.take(), ran);
+    let announced = one(Manager::NetworkManager, configured(""), &["fd00::9/64"]).unwrap();
+    assert_eq!(announced.complete.last(), Some(&Act::HearRouters { device: "breth0".to_owned() }));
     let not = one(Manager::NetworkManager, configured(""), &["10.0.0.9/24"]).unwrap_err();
     assert!(
         not.is_client && not.what.contains("10.0.0.9/24") && not.remedy.contains("ipv4.method manual"),

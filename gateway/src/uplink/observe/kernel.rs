@@ -54,6 +54,7 @@ fn nic(link: &Link, network: &Network, qdiscs: &[Qdisc]) -> Nic {
     let index = link.index;
     let routes: Vec<_> = network.routes.iter().filter(|row| row.names(index)).collect();
     let announced = routes.iter().any(|row| row.family() == Family::V6 && row.is_learned());
+    let routers = Routers { announced, heard: hears_routers(&link.name) };
     let mine = qdiscs.iter().filter(|qdisc| qdisc.device() == index);
     Nic {
         link: link.clone(),
@@ -61,7 +62,7 @@ fn nic(link: &Link, network: &Network, qdiscs: &[Qdisc]) -> Nic {
             .addresses
             .iter()
             .filter(|row| row.device() == index)
-            .filter_map(|row| address(row, announced))
+            .filter_map(|row| address(row, routers))
             .collect(),
         routes: routes.iter().filter_map(|row| route(row, index, network)).collect(),
         rules: network.rules.iter().filter(|rule| rule.names(&link.name)).map(Rule::to_string).collect(),
@@ -78,7 +79,28 @@ fn nic(link: &Link, network: &Network, qdiscs: &[Qdisc]) -> Nic {
     }
 }
 
-fn address(row: &AddressRow, announced: bool) -> Option<Address> {
+/// What is known of routers on a link.
+#[derive(Clone, Copy)]
+struct Routers {
+    /// One has announced a route.
+    announced: bool,
+    /// The kernel goes by what they announce.
+    heard: bool,
+}
+
+/// 1 stops counting where packets are forwarded (Documentation/networking/ip-sysctl.rst). Where a network manager listens
+/// by itself it is 0.
+fn hears_routers(device: &str) -> bool {
+    let settings = host::interface_sysctls::read(device).unwrap_or_default();
+    let value = |name: &str| settings.get(name).map(String::as_str);
+    match value("ipv6/conf/accept_ra") {
+        Some("2") => true,
+        Some("1") => value("ipv6/conf/forwarding") != Some("1"),
+        _ => false,
+    }
+}
+
+fn address(row: &AddressRow, routers: Routers) -> Option<Address> {
     let net = ipnet::IpNet::new(row.local()?, row.prefix()).ok()?;
     let dynamic = row.valid();
     Some(Address {
@@ -87,8 +109,9 @@ fn address(row: &AddressRow, announced: bool) -> Option<Address> {
         left: dynamic,
         temporary: row.is_temporary(),
         link_local: row.is_link_local(),
-        by_router: row.family() == Family::V6
-            && (row.flags() & MANAGED_FOR_TEMPORARY != 0 || (announced && row.prefix() == 64)),
+        by_router: routers.heard
+            && row.family() == Family::V6
+            && (row.flags() & MANAGED_FOR_TEMPORARY != 0 || (routers.announced && row.prefix() == 64)),
     })
 }
 

@@ -57,6 +57,8 @@ fn renews(handover: &Handover, address: &Address) -> bool {
     match handover.manager {
         Manager::Networkd => true,
         Manager::Dhclient | Manager::Udhcpc => matches!(address.net, IpNet::V6(_)) == handover.for_ipv6,
-        Manager::NetworkManager | Manager::Ifupdown | Manager::Netplan | Manager::OtherClient => false,
+        // It has the kernel hear routers in its place.
+        Manager::NetworkManager => matches!(address.net, IpNet::V6(_)),
+        Manager::Ifupdown | Manager::Netplan | Manager::OtherClient => false,
     }
 }
