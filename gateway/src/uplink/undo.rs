@@ -143,7 +143,11 @@ impl<'a> Home<'a> {
             }
             Homeward::Guard => {
                 ears.remove()?;
-                let mut refused = settings::restore(&self.socket, &nic, &uplink.rows);
+                // In another boot nothing of ours is left in them, and numbers of devices mean others.
+                let mut refused = match self.journal.is_of_this_boot()? {
+                    true => settings::restore(&self.socket, &nic, &uplink.rows),
+                    false => Vec::new(),
+                };
                 let handovers = managers::from_journal(&uplink.managers);
                 if !handovers.is_empty() {
                     // The network is whole by now; a manager may take its time.
