@@ -38,7 +38,7 @@ fn the_one_at_work() {
     let folder = Folder::at(Path::new(&std::env::var(FOLDER).unwrap()));
     let timeout = Duration::from_millis(std::env::var(TIMEOUT).unwrap().parse().unwrap());
     let lock = folder.lock(PATIENCE).unwrap();
-    let nowhere = ovs::ovsdb::Remote::unix("/nonexistent/db.sock");
+    let nowhere = "unix:/nonexistent/db.sock".parse().unwrap();
     let mut journal = Journal::begin(Direction::There, &nowhere, Vec::new()).unwrap();
     lock.begin(&journal).unwrap();
     // As a careless caller would leave it: open for whoever is started.
@@ -330,7 +330,7 @@ fn without_an_open_journal_it_does_not_begin() {
     let dir = tempfile::tempdir().unwrap();
     let folder = Folder::below(dir.path());
     let lock = folder.lock(PATIENCE).unwrap();
-    let nowhere = ovs::ovsdb::Remote::unix("/nonexistent/db.sock");
+    let nowhere = "unix:/nonexistent/db.sock".parse().unwrap();
     let mut journal = Journal::begin(Direction::There, &nowhere, Vec::new()).unwrap();
     let arm = |program: &str, journal: &Journal| {
         deadman::arm_by(Path::new(program), &folder, journal, NEVER).unwrap_err().to_string()

@@ -174,7 +174,7 @@ pub fn missing(wanted: &DeviceRows, network: &Network) -> Vec<Request> {
 pub fn onlink(request: &Request) -> Option<Request> {
     let route = Route::of(&request.row)?;
     let again = route.onlink().into_row();
-    (again != request.row).then(|| Request { verb: request.verb, row: again })
+    (again != request.row).then_some(Request { verb: request.verb, row: again })
 }
 
 /// The rows of A as those of B.
