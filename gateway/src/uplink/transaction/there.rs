@@ -246,14 +246,19 @@ fn commit(run: &mut Run<'_>) -> Result<()> {
     run.close(State::Committed)?;
     for (mut taken, earlier) in run.journal.taken().zip(earlier) {
         let Some(earlier) = earlier.filter(|_| taken.uplink.held.bridge) else { continue };
-        if earlier.is_of_this_boot()? {
+        let same_boot = earlier.is_of_this_boot()?;
+        if same_boot {
             let was = earlier.uplink.rows;
             let rows = &mut taken.uplink.rows;
             (rows.sysctls, rows.qdisc, rows.merging) = (was.sysctls, was.qdisc, was.merging);
         }
         taken.uplink.held = earlier.uplink.held;
-        if taken.uplink.managers.is_empty() {
-            taken.uplink.managers = earlier.uplink.managers;
+        // A client that was handed over before is not found on the NIC again, and still has to go back one day.
+        let managers = &mut taken.uplink.managers;
+        let found = managers.clone();
+        let known = |one: &serde_json::Value| found.iter().any(|new| new.get("manager") == one.get("manager"));
+        if same_boot || found.is_empty() {
+            managers.extend(earlier.uplink.managers.into_iter().filter(|one| !known(one)));
         }
         run.lock.keep(&taken)?;
     }
