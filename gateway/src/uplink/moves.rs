@@ -252,3 +252,6 @@ fn is_alone(route: &Route, places: &HashMap<Key, usize>) -> bool {
     let others = route.key().and_then(|key| places.get(&key)).copied().unwrap_or_default();
     others <= 1
 }
+
+#[cfg(test)]
+mod tests;

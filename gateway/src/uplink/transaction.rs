@@ -136,6 +136,15 @@ impl<'o> Run<'o> {
         }
     }
 
+    /// Nothing is carried over from a NIC that has gone meanwhile, and what it carried is gone with it.
+    fn has_nics(&self) -> Result<()> {
+        let gone = self.journal.uplinks.iter().find(|uplink| !host::devices::is_there(&uplink.nic.name));
+        match gone {
+            Some(uplink) => Err(Error::failed("go on", format!("{} is gone", uplink.nic.name), "is it plugged in?")),
+            None => Ok(()),
+        }
+    }
+
     /// Without a dead-man nothing may be changed.
     fn is_watched(&self) -> Result<()> {
         if self.armed.as_ref().is_some_and(|armed| !armed.is_alive()) {
@@ -167,6 +176,7 @@ impl<'o> Run<'o> {
         }
         fault::after(name)?;
         self.is_watched()?;
+        self.has_nics()?;
         if self.journal.state == State::Open && Instant::now() > self.deadline {
             return Err(Error::failed(
                 "finish in time",

@@ -118,21 +118,22 @@ impl<'a> Home<'a> {
 
     fn one(&self, step: Homeward, uplink: &Uplink) -> Result<turn::Refusals> {
         let network = Network::observe(&self.socket)?;
-        let nic = nic(&network, uplink)?;
-        let bridge = network.link(&uplink.bridge).map(host::rtnl::link::Link::device);
+        // A NIC that is gone keeps nothing from being cleared away.
+        let nic = || nic(&network, uplink);
+        let bridge = network.link(&uplink.bridge).map(link::Link::device);
         let ears = Ears::new(&uplink.nic.name, &uplink.bridge);
-        let way = || self.way(uplink, &nic, bridge.as_ref());
+        let way = || nic().map(|nic| self.way(uplink, &nic, bridge.as_ref()));
         match step {
-            Homeward::Addresses => way().prepare(),
-            Homeward::Routes => way().mouth(),
+            Homeward::Addresses => way()?.prepare(),
+            Homeward::Routes => way()?.mouth(),
             Homeward::Ears if bridge.is_some() && ears.observe()?.is_some() => {
                 turn::overlap(Some(&ears)).map(|()| Vec::new())
             }
             // A guard without its bridge only deafens the NIC.
             Homeward::Ears => Ok(ears.remove().map(|()| Vec::new())?),
             Homeward::OldOff => {
-                let mut refused = way().untwin()?;
-                refused.extend(way().old_off()?);
+                let mut refused = way()?.untwin()?;
+                refused.extend(way()?.old_off()?);
                 Ok(refused)
             }
             Homeward::Down => {
@@ -143,10 +144,13 @@ impl<'a> Home<'a> {
             }
             Homeward::Guard => {
                 ears.remove()?;
-                // In another boot nothing of ours is left in them, and numbers of devices mean others.
-                let mut refused = match self.journal.is_of_this_boot()? {
-                    true => settings::restore(&self.socket, &nic, &uplink.rows),
-                    false => Vec::new(),
+                let mut refused = match nic() {
+                    // In another boot nothing of ours is left in them, and numbers of devices mean others.
+                    Ok(nic) if self.journal.is_of_this_boot()? => {
+                        settings::restore(&self.socket, &nic, &uplink.rows)
+                    }
+                    Ok(_) => Vec::new(),
+                    Err(error) => vec![error.to_string()],
                 };
                 let handovers = managers::from_journal(&uplink.managers);
                 if !handovers.is_empty() {
@@ -246,7 +250,7 @@ fn nic(network: &Network, uplink: &Uplink) -> Result<Device> {
         Error::failed(
             format!("put {} back", uplink.nic.name),
             "it is gone",
-            "when it is there again, `ovn-k8s-util settle` finishes this",
+            "what configures it gives it its addresses when it is back",
         )
     })
 }

@@ -89,10 +89,11 @@ pub fn prove(nic: &DeviceRows, bridge: &Device, mac: [u8; 6], deadline: Instant)
     if answered(bridge.index, mac, &questions, deadline)? {
         return Ok(());
     }
-    let (asked, device) = (questions.len(), &nic.device.name);
-    let what = match asked {
+    let device = &nic.device.name;
+    let asked: Vec<String> = questions.iter().take(4).map(|question| question.target.to_string()).collect();
+    let what = match asked.len() {
         0 => format!("{device} has neither a route over a router nor a neighbour to ask"),
-        _ => format!("none of the {asked} next hops of {device} answers through it"),
+        _ => format!("nobody answers through it ({})", asked.join(", ")),
     };
     Err(Error::failed(
         format!("prove the way through {}", bridge.name),
