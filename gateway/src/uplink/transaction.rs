@@ -140,7 +140,9 @@ impl<'o> Run<'o> {
     fn has_nics(&self) -> Result<()> {
         let gone = self.journal.uplinks.iter().find(|uplink| !host::devices::is_there(&uplink.nic.name));
         match gone {
-            Some(uplink) => Err(Error::failed("go on", format!("{} is gone", uplink.nic.name), "is it plugged in?")),
+            Some(uplink) => {
+                Err(Error::failed("go on", format!("{} is gone", uplink.nic.name), "is it plugged in?"))
+            }
             None => Ok(()),
         }
     }

@@ -11,8 +11,10 @@ use super::*;
 use crate::uplink::turn::Way;
 
 const CONFIGURED: &str = "\
-    link add nic type dummy\nlink add bridge type dummy\nlink add other type dummy\n\
-    link set lo up\nlink set nic up\nlink set bridge addrgenmode none\nlink set bridge up\nlink set other up\n\
+    link add nic type veth peer name nic.1\nlink add bridge type veth peer name bridge.1\n\
+    link add other type veth peer name other.1\nlink set bridge addrgenmode none\n\
+    link set lo up\nlink set nic.1 up\nlink set bridge.1 up\nlink set other.1 up\n\
+    link set nic up\nlink set bridge up\nlink set other up\n\
     addr add 10.0.0.2/24 brd + dev nic\naddr add 10.0.0.3/24 dev nic\naddr add 10.0.0.4/24 dev nic label nic:4\n\
     addr add 10.9.0.2/32 dev nic\naddr add 10.8.0.2/24 dev nic noprefixroute\n\
     addr add 10.7.0.2/24 dev nic metric 77\naddr add 10.6.0.1 peer 10.6.0.2/32 dev nic\n\
@@ -114,8 +116,9 @@ fn half_done_and_done_again() {
             for _ in 0..2 {
                 let here = Move { from: nic.clone(), to: nic.clone() };
                 let back = Way::new(socket, bridge, nic).wanting(moved(&was, &here));
-                let refused =
-                    [back.prepare(), back.mouth(), back.untwin(), back.old_off()].map(Result::unwrap).concat();
+                let refused = [back.prepare(), back.mouth(), back.untwin(), back.old_off()]
+                    .map(Result::unwrap)
+                    .concat();
                 assert_eq!(refused, Vec::<String>::new(), "after {parts}");
             }
             assert_eq!(carried(socket, nic), before, "after {parts}");
