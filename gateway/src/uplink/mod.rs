@@ -20,6 +20,13 @@
 //! | [`observe`] | what is on the node, as far as people have to know |
 //! | [`plan`] | what would be done, and what stands against it: pure |
 //! | [`managers`] | the host's network managers and DHCP clients, and how they are handed over |
+//! | [`transaction`] | `nics-to-bridge` and `bridge-to-nics`: the loop over the steps |
+//! | [`steps`], [`fault`] | the steps as data; where tests let things go wrong |
+//! | [`turn`] | ears and mouth, from one device to another |
+//! | [`undo`] | back to the NIC from the journal and what is found |
+//! | [`settle`] | half states, and what is done about them |
+//! | [`verify`] | the proof before the turn, and the check after it |
+//! | [`settings`] | sysctls, offloads, root qdisc |
 //! | [`rows`] | what a device carries, as the kernel's own rows |
 //! | [`moves`] | what to say to the kernel so that another device carries it: pure |
 //! | [`journal`] | what has to be put back, on the disk before anything is touched; the lock |

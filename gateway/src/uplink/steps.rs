@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::options::{Datapath, Direction};
+use super::options::Datapath;
 
 /// One step, for all uplinks of a run. The names stand in logs, fault points and the operator's page.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -79,10 +79,26 @@ pub fn forwards(datapath: Datapath) -> &'static [Step] {
 }
 
 /// Management goes to the NIC.
-pub const TO_NIC: [Homeward; 4] = [Homeward::Addresses, Homeward::Routes, Homeward::Ears, Homeward::OldOff];
+#[must_use]
+pub fn to_nic(datapath: Datapath) -> &'static [Homeward] {
+    use Homeward::{Addresses, Ears, OldOff, Routes};
+    match datapath {
+        Datapath::Netdev => &[Addresses, Routes, Ears, OldOff],
+        // The kernel's bridge gets the NIC's frames until the port is taken off; until then it answers for the addresses
+        // (IPv6 neighbours ask the device that hears them).
+        Datapath::System => &[Addresses, Routes],
+    }
+}
 
 /// What was built goes away.
-pub const CLEAR: [Homeward; 3] = [Homeward::Down, Homeward::Ovsdb, Homeward::Guard];
+#[must_use]
+pub fn clear(datapath: Datapath) -> &'static [Homeward] {
+    use Homeward::{Down, Guard, OldOff, Ovsdb};
+    match datapath {
+        Datapath::Netdev => &[Down, Ovsdb, Guard],
+        Datapath::System => &[Ovsdb, OldOff, Down, Guard],
+    }
+}
 
 impl Step {
     /// Its name.
@@ -133,14 +149,5 @@ impl fmt::Display for Step {
 impl fmt::Display for Homeward {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.name())
-    }
-}
-
-/// Where management is to be after a run, for what is said to people.
-#[must_use]
-pub fn target(direction: Direction) -> &'static str {
-    match direction {
-        Direction::There => "the bridge",
-        Direction::Back => "the NIC",
     }
 }

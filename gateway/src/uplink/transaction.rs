@@ -45,14 +45,14 @@ const LOOK: Duration = Duration::from_millis(1);
 const SILENCE: Duration = Duration::from_secs(1);
 
 /// What a run came to.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize)]
 pub struct Report {
     /// What was done, for people.
     pub lines: Vec<String>,
     /// What did not come out as wanted, and is not worth turning back for.
     pub warnings: Vec<String>,
-    /// Every step with when it was done.
-    pub steps: Vec<(&'static str, Duration)>,
+    /// Every step with when it was done, in microseconds from the start.
+    pub steps: Vec<(&'static str, u64)>,
 }
 
 /// What a run works with.
@@ -172,7 +172,7 @@ impl<'o> Run<'o> {
     /// A step is done.
     fn done(&mut self, name: &'static str) -> Result<()> {
         let so_far = self.started.elapsed();
-        self.report.steps.push((name, so_far));
+        self.report.steps.push((name, u64::try_from(so_far.as_micros()).unwrap_or(u64::MAX)));
         if so_far > SILENCE {
             tell(format!("{:>6} ms  {name}", so_far.as_millis()));
         }

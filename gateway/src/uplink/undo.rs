@@ -17,7 +17,7 @@ use super::moves;
 use super::options::{Datapath, Direction};
 use super::rows::{DeviceRows, Network};
 use super::settings;
-use super::steps::{CLEAR, Homeward, TO_NIC};
+use super::steps::{Homeward, clear, to_nic};
 use super::switch::{Held, Removed, Switch};
 use super::turn::{self, Way};
 
@@ -46,8 +46,9 @@ pub fn run(lock: &Lock, journal: &mut Journal) -> Undone {
     let mut undone = Undone::default();
     match Home::of(journal) {
         Ok(mut home) => {
-            home.all(&TO_NIC, &mut undone.troubles);
-            home.all(&CLEAR, &mut undone.troubles);
+            let datapath = home.datapath();
+            home.all(to_nic(datapath), &mut undone.troubles);
+            home.all(clear(datapath), &mut undone.troubles);
             undone.pending = home.pending;
         }
         Err(error) => undone.troubles.push(error.to_string()),
@@ -94,6 +95,11 @@ impl<'a> Home<'a> {
         Ok(Self { socket, journal, pending: false, replay })
     }
 
+    /// What carries the bridges' frames: one for all.
+    pub fn datapath(&self) -> Datapath {
+        self.journal.uplinks.first().map_or(Datapath::Netdev, |uplink| uplink.datapath)
+    }
+
     /// Does steps, each for all uplinks; what fails is noted.
     pub fn all(&mut self, steps: &[Homeward], troubles: &mut Vec<String>) {
         for &step in steps {
@@ -123,7 +129,14 @@ impl<'a> Home<'a> {
         let bridge = network.link(&uplink.bridge).map(link::Link::device);
         let ears = Ears::new(&uplink.nic.name, &uplink.bridge);
         let way = || nic().map(|nic| self.way(uplink, &nic, bridge.as_ref()));
+        let caught = uplink.datapath == Datapath::System
+            && network.link(&uplink.nic.name).is_some_and(|link| link.master().is_some());
         match step {
+            // The kernel still gives every frame to the bridge: deaf and without addresses it would cut the node off.
+            Homeward::OldOff | Homeward::Down if caught => Ok(vec![format!(
+                "{} is still a port of the kernel's datapath; {} keeps its addresses until ovs-vswitchd has let it go",
+                uplink.nic.name, uplink.bridge
+            )]),
             Homeward::Addresses => way()?.prepare(),
             Homeward::Routes => way()?.mouth(),
             Homeward::Ears if bridge.is_some() && ears.observe()?.is_some() => {
@@ -207,14 +220,40 @@ impl<'a> Home<'a> {
         {
             self.vanish(&uplink.bridge)?;
         }
-        Ok(())
+        if self.journal.uplinks.iter().all(|uplink| self.is_let_go(uplink, deadline)) {
+            return Ok(());
+        }
+        Err(Error::failed(
+            "take the NIC off the kernel's datapath",
+            "ovs-vswitchd does not do it",
+            "does it run? `ovn-k8s-util settle` finishes this when it does",
+        ))
     }
 }
 
 impl Home<'_> {
+    /// Waits until the kernel's datapath has let the NIC go. (The userspace one is only a listener.)
+    fn is_let_go(&self, uplink: &Uplink, deadline: Instant) -> bool {
+        if uplink.datapath == Datapath::Netdev || uplink.held.port {
+            return true;
+        }
+        loop {
+            let links = self.socket.dump(Kind::Link, Family::V4).unwrap_or_default();
+            let mut links = links.iter().filter_map(link::Link::of);
+            if links.find(|link| link.name() == uplink.nic.name).is_none_or(|link| link.master().is_none()) {
+                return true;
+            }
+            if Instant::now() >= deadline {
+                return false;
+            }
+            std::thread::sleep(LOOK);
+        }
+    }
+
     /// Waits until ovs-vswitchd has taken the device of a bridge away that is no longer in its database. When nobody
     /// does, nobody ever will: one that starts later does not know it. (With the bridge still in the database a living
     /// ovs-vswitchd would be driven mad by this.)
+    /// What the kernel's datapath holds goes only by ovs-vswitchd.
     fn vanish(&self, bridge: &str) -> Result<()> {
         let end = Instant::now() + VANISH;
         loop {

@@ -44,6 +44,7 @@ fn refuse(line: &str) -> ExitCode {
 }
 
 fn run(args: &UtilArgs) -> Result<()> {
+    let mut form = Form::Table;
     let report = match &args.command {
         Command::NicsToBridge(there) => {
             let options = there.options()?;
@@ -52,6 +53,7 @@ fn run(args: &UtilArgs) -> Result<()> {
                 return show(&plan, &options);
             }
             allow(&plan, &options)?;
+            form = options.form;
             transaction::nics_to_bridge(&plan, &options)?
         }
         Command::BridgeToNics(back) => {
@@ -62,6 +64,7 @@ fn run(args: &UtilArgs) -> Result<()> {
                 return show(&plan, &options);
             }
             allow(&plan, &options)?;
+            form = options.form;
             transaction::bridge_to_nics(&plan, &options)?
         }
         Command::Settle(place) => settle::settle(&place.options()?)?,
@@ -70,6 +73,14 @@ fn run(args: &UtilArgs) -> Result<()> {
             Report { lines: vec!["confirmed; the run has committed".to_owned()], ..Report::default() }
         }
     };
+    if form == Form::Json {
+        // Warnings and times are in it.
+        let text = serde_json::to_string_pretty(&report).map_err(|error| {
+            Error::failed("write the report as JSON", error.to_string(), "--output=table does without")
+        })?;
+        say(&(text + "\n"));
+        return Ok(());
+    }
     for warning in &report.warnings {
         tell(format!("{PROGRAM}: {warning}"));
     }

@@ -10,7 +10,7 @@ use super::*;
 use crate::uplink::journal::Taken;
 use crate::uplink::moves;
 use crate::uplink::plan::Plan;
-use crate::uplink::steps::{CLEAR, TO_NIC};
+use crate::uplink::steps::{clear, to_nic};
 use crate::uplink::turn;
 use crate::uplink::undo::Home;
 use crate::uplink::verify;
@@ -27,6 +27,10 @@ pub fn bridge_to_nics(planned: &Plan, options: &Options) -> Result<Report> {
     if run.journal.uplinks.is_empty() {
         return Ok(run.report);
     }
+    let datapath = run.journal.uplinks.first().map(|uplink| uplink.datapath);
+    if run.journal.uplinks.iter().any(|uplink| Some(uplink.datapath) != datapath) {
+        return Err(Error::refused("the bridges are of different datapaths", "give the NICs back one by one"));
+    }
     let answering: Vec<Vec<IpAddr>> = run.journal.uplinks.iter().map(answering).collect();
     if let Err(error) = run.arm().and_then(|()| run.done("journal")) {
         return Err(run.given_up(error));
@@ -34,7 +38,8 @@ pub fn bridge_to_nics(planned: &Plan, options: &Options) -> Result<Report> {
     let journal = run.journal.clone();
     let mut home = Home::of(&journal)?;
     let mut troubles = Vec::new();
-    home.all(&TO_NIC, &mut troubles);
+    let datapath = home.datapath();
+    home.all(to_nic(datapath), &mut troubles);
     if let Err(error) =
         verified(&run, &answering).and_then(|()| run.done("verify")).and_then(|()| run.confirmed())
     {
@@ -43,7 +48,7 @@ pub fn bridge_to_nics(planned: &Plan, options: &Options) -> Result<Report> {
         }
         return Err(turned_back(run, error));
     }
-    home.all(&CLEAR, &mut troubles);
+    home.all(clear(datapath), &mut troubles);
     run.report.warnings.append(&mut troubles);
     let took = |run: &Run<'_>| run.started.elapsed().as_millis();
     if home.pending {
