@@ -14,12 +14,11 @@ use super::error::{Error, Result};
 use super::journal::{Folder, Journal, Taken, Uplink};
 use super::options::{Datapath, Direction, Options};
 use super::rows::Network;
-use super::steps::TO_NIC;
 use super::tell::tell;
 use super::transaction::{self, LOCK, Report};
 use super::undo::Home;
 use super::util::PROGRAM;
-use super::{observe, plan, turn, undo, verify};
+use super::{observe, plan, steps, turn, undo, verify};
 
 /// How long a next hop may take to answer through a bridge that is thought to be well.
 const ANSWER: Duration = Duration::from_secs(1);
@@ -165,7 +164,8 @@ fn again(taken: &Taken, options: &Options, report: &mut Report) -> Result<()> {
     let line =
         format!("{} had no address any more: {} has its own of before", uplink.bridge, uplink.nic.name);
     let journal = Journal::begin(Direction::Back, &options.db, vec![uplink])?;
-    Home::of(&journal)?.all(&TO_NIC, &mut report.warnings);
+    let mut home = Home::of(&journal)?;
+    home.all(steps::to_nic(home.datapath()), &mut report.warnings);
     report.lines.push(line);
     Ok(())
 }

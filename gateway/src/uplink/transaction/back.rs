@@ -29,7 +29,10 @@ pub fn bridge_to_nics(planned: &Plan, options: &Options) -> Result<Report> {
     }
     let datapath = run.journal.uplinks.first().map(|uplink| uplink.datapath);
     if run.journal.uplinks.iter().any(|uplink| Some(uplink.datapath) != datapath) {
-        return Err(Error::refused("the bridges are of different datapaths", "give the NICs back one by one"));
+        return Err(Error::refused(
+            "the bridges are of different datapaths",
+            "give the NICs back one by one",
+        ));
     }
     let answering: Vec<Vec<IpAddr>> = run.journal.uplinks.iter().map(answering).collect();
     if let Err(error) = run.arm().and_then(|()| run.done("journal")) {
