@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use host::ears::Ears;
 use host::interface_sysctls;
@@ -22,6 +22,9 @@ use crate::uplink::{bounded, plan};
 /// How long the helper may take to answer.
 const PATIENCE: Duration = Duration::from_secs(3);
 
+/// How long ovs-vswitchd may take for a change that was just made.
+const CATCHING_UP: Duration = Duration::from_secs(1);
+
 /// Looks at these devices, or at what there is to look at.
 pub(super) fn gather(devices: &[String], state_dir: &Path, db: &Remote) -> Result<Seen> {
     let folder = Folder::below(state_dir);
@@ -35,6 +38,11 @@ pub(super) fn gather(devices: &[String], state_dir: &Path, db: &Remote) -> Resul
     };
     let names: Vec<_> = wanted.iter().flat_map(|(nic, bridge)| [nic.clone(), bridge.clone()]).collect();
     let mut observed = observe::look_at(&names, db, Path::new("/"))?;
+    let deadline = Instant::now() + CATCHING_UP;
+    while is_behind(&observed) && Instant::now() < deadline {
+        std::thread::sleep(CATCHING_UP / 10);
+        observed = observe::look_at(&names, db, Path::new("/"))?;
+    }
     observed.unknown.extend(unknown);
     observed.unknown.dedup();
     let uplinks = wanted.into_iter().map(|(nic, bridge)| uplink(&observed, &taken, nic, bridge)).collect();
@@ -58,6 +66,11 @@ pub(super) fn gather(devices: &[String], state_dir: &Path, db: &Remote) -> Resul
         options: Some(options),
         observed,
     })
+}
+
+fn is_behind(observed: &Observed) -> bool {
+    let switch = &observed.switch;
+    switch.answers && switch.vswitchd != Some(false) && !switch.up_to_date
 }
 
 /// Bridges on record, each with its NIC.
