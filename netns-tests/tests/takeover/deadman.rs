@@ -92,9 +92,9 @@ fn its_control_group_is_killed() -> Result<()> {
 fn after_commit_nobody_undoes() -> Result<()> {
     let bench = Bench::set_up(Site::usual()?)?;
     let site = &bench.site;
-    site.run("nics-to-bridge --verify-timeout=1 eth0")?.expect_ok()?;
+    site.run("nics-to-bridge --verify-timeout=6 eth0")?.expect_ok()?;
     bench.is_on_the_bridge()?;
-    std::thread::sleep(Duration::from_millis(1500));
+    std::thread::sleep(Duration::from_millis(6500));
     bench.is_on_the_bridge()?;
     site.run(BACK)?.expect_ok()?;
     bench.is_as_before()?;
