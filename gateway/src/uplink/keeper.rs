@@ -35,8 +35,11 @@ use nix::sys::eventfd::{EfdFlags, EventFd};
 use super::error::{Error, Result};
 use super::journal::Folder;
 
+mod line;
 pub mod mind;
+mod news;
 mod process;
+mod rescue;
 mod scene;
 mod told;
 mod way;

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use host::ears::{Ears, Listening};
 use host::rtnl::Socket;
 use host::rtnl::link::Link;
+use ovs::ovsdb::Remote;
 
 use super::error::{Error, Result};
 use super::journal::{Folder, Journal, Taken, Uplink};
@@ -146,9 +147,13 @@ fn uplink(taken: &Taken, options: &Options, report: &mut Report) -> Result<()> {
             report.warnings.extend(again.warnings);
         }
         Half::Nowhere if taken.is_of_this_boot()? => again(taken, options, report)?,
-        Half::Nowhere => report.warnings.push(format!(
-            "neither {nic} nor {bridge} has an address: start what configures {nic}, then run this again"
-        )),
+        // The unit at boot tries again: a lease may take its time.
+        Half::Nowhere => {
+            return Err(Error::refused(
+                format!("neither {nic} nor {bridge} has an address"),
+                format!("start what configures {nic}, then run this again"),
+            ));
+        }
         Half::NoNic => {
             report.warnings.push(format!("{nic} is gone: {bridge} leads nowhere until it is back"))
         }
@@ -160,14 +165,20 @@ fn uplink(taken: &Taken, options: &Options, report: &mut Report) -> Result<()> {
 /// still keep the NIC deaf.
 fn again(taken: &Taken, options: &Options, report: &mut Report) -> Result<()> {
     let _lock = Folder::below(&options.state_dir).lock(LOCK)?;
-    let uplink = Uplink { bridge_rows: None, ..taken.uplink.clone() };
-    let line =
-        format!("{} had no address any more: {} has its own of before", uplink.bridge, uplink.nic.name);
-    let journal = Journal::begin(Direction::Back, &options.db, vec![uplink])?;
-    let mut home = Home::of(&journal)?;
-    home.all(steps::to_nic(home.datapath()), &mut report.warnings);
-    report.lines.push(line);
+    let (nic, bridge) = (&taken.uplink.nic.name, &taken.uplink.bridge);
+    report.warnings.extend(home(taken, &options.db)?);
+    report.lines.push(format!("{bridge} had no address any more: {nic} has its own of before"));
     Ok(())
+}
+
+/// The NIC has what it had before the takeover. The caller holds the lock.
+pub(super) fn home(taken: &Taken, db: &Remote) -> Result<Vec<String>> {
+    let uplink = Uplink { bridge_rows: None, ..taken.uplink.clone() };
+    let journal = Journal::begin(Direction::Back, db, vec![uplink])?;
+    let mut refused = Vec::new();
+    let mut home = Home::of(&journal)?;
+    home.all(steps::to_nic(home.datapath()), &mut refused);
+    Ok(refused)
 }
 
 /// Management to the NIC while the switch is dead, as the keeper does where it runs.

@@ -145,6 +145,18 @@ fn what_others_undo_is_done_again() -> Result<()> {
     survival.ends_well()
 }
 
+/// The bridge's device goes with all its addresses, and the guard would keep the NIC deaf.
+#[test]
+fn the_bridge_is_deleted() -> Result<()> {
+    let survival = Survival::set_up(&[])?;
+    let site = &survival.site;
+    site.program("ovs-vsctl").line("--timeout=30 del-br breth0").run()?;
+    site.wait_until_reachable().context("without the bridge").with_context(|| helper_log(site))?;
+    let rules = site.program("nft").line("list ruleset").run()?;
+    ensure!(!rules.contains("table netdev"), "{rules}");
+    Ok(())
+}
+
 /// The helper dies with management on the NIC: its successor brings it back onto the bridge.
 #[test]
 fn switch_and_helper_die() -> Result<()> {

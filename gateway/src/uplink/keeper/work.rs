@@ -1,26 +1,24 @@
 //! The keeper's thread: looks, asks, turns, waits.
 
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use host::ears::{Ears, Listening};
-use host::neighbour_probe::{Prober, Question};
-use host::pulse::{Doctor, Pulse};
+use host::neighbour_probe::Question;
+use host::pulse::Doctor;
 use host::rtnl::{Device, Kind, Socket};
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::sys::socket::{
-    AddressFamily, MsgFlags, NetlinkAddr, SockFlag, SockProtocol, SockType, bind, recv, socket,
-};
 use ovs::vlog::repeat::Repeat;
 
+use super::line::Line;
 use super::mind::{Mind, Order, Place, Process, Reason, Seen, State};
+use super::news::{drain, kernel_news, readable};
 use super::process::Vswitchd;
 use super::told::{At, Management};
 use super::way::Way;
 use super::{Duty, News, Shared, scene};
-use crate::uplink::error::{Error, Result};
+use crate::uplink::error::Result;
 use crate::uplink::journal;
 use crate::uplink::rows::Network;
 use crate::uplink::turn;
@@ -47,24 +45,14 @@ const HOPS: Duration = Duration::from_secs(10);
 /// Per-interface sysctls are looked at this often.
 const SYSCTLS: Duration = Duration::from_secs(60);
 
-/// One of the two ways.
-#[derive(Debug, Default)]
-struct Line {
-    way: Way,
-    asker: Option<(u32, Prober)>,
-    pulse: Option<Pulse>,
-    /// Questions since the last look.
-    asked: u64,
-}
-
 /// The thread's belongings.
 pub(super) struct Work {
-    duty: Duty,
+    pub(super) duty: Duty,
     shared: Arc<Shared>,
     news: News,
     started: Instant,
-    doctor: Doctor,
-    rows: Socket,
+    pub(super) doctor: Doctor,
+    pub(super) rows: Socket,
     ears: Ears,
     kernel_news: OwnedFd,
     switch: Vswitchd,
@@ -84,6 +72,10 @@ pub(super) struct Work {
     /// Routes lead over the NIC beside those over the bridge.
     stray_routes: bool,
     hurry: u8,
+    /// The bridge's device that carried management.
+    pub(super) carried: Option<u32>,
+    /// Since when it is gone.
+    pub(super) lost: Option<Duration>,
     /// When trouble was first noticed.
     trouble: Option<Duration>,
     told: Management,
@@ -117,6 +109,8 @@ impl Work {
             stirred: false,
             stray_routes: false,
             hurry: 0,
+            carried: None,
+            lost: None,
             trouble: None,
             told,
             failed: Repeat::new("management cannot be kept"),
@@ -130,7 +124,7 @@ impl Work {
         }
         while !self.shared.stop.load(Ordering::Relaxed) {
             let before = self.mind.state;
-            match self.look() {
+            match self.rescue().and_then(|()| self.look()) {
                 Ok(seen) => {
                     let (mind, order) = self.mind.next(&seen);
                     self.mind = mind;
@@ -155,8 +149,13 @@ impl Work {
         }
     }
 
-    fn now(&self) -> Duration {
+    pub(super) fn now(&self) -> Duration {
         self.started.elapsed()
+    }
+
+    /// What was changed is looked at again with the next look.
+    pub(super) fn look_soon(&mut self) {
+        (self.dirty, self.last_scene) = (true, None);
     }
 
     /// Everything there is to see.
@@ -252,6 +251,9 @@ impl Work {
         }
         let changed = place != self.place;
         self.place = place;
+        if place == Place::Bridge {
+            self.carried = Some(bridge.index);
+        }
         if changed || due(self.last_hops, HOPS) {
             self.look_for_hops(now)?;
         }
@@ -334,7 +336,7 @@ impl Work {
     }
 
     /// The right to change this uplink; `false`: a takeover of this bridge is under way, and has its own undo.
-    fn lock(&self) -> Result<(journal::Lock, bool)> {
+    pub(super) fn lock(&self) -> Result<(journal::Lock, bool)> {
         let lock = self.duty.folder.lock_or_go_on(Duration::ZERO);
         let ours = |journal: &journal::Journal| {
             journal.state == journal::State::Open
@@ -348,7 +350,7 @@ impl Work {
     fn act(&mut self, order: Order, seen: &Seen) -> bool {
         let before = self.place;
         let done = self.turn(order);
-        (self.dirty, self.last_scene) = (true, None);
+        self.look_soon();
         match (done, order) {
             (Ok(None), _) | (_, Order::Stay) => false,
             (Ok(Some(turned)), Order::ToNic(why)) => {
@@ -558,6 +560,7 @@ impl Work {
     fn pause(&self) -> Duration {
         let pause = match self.mind.state {
             _ if self.hurry > 0 => HURRY,
+            _ if self.is_losing() => LOOK,
             State::Idle if self.shared.keep.load(Ordering::Relaxed) => IDLE,
             State::Idle => IDLE * 10,
             State::OnBridge => LOOK,
@@ -568,83 +571,4 @@ impl Work {
         // News that came right after a look are looked at soon.
         if self.dirty { pause.min(NEWS) } else { pause }
     }
-}
-
-impl Line {
-    /// Takes note of the answers that have come.
-    fn hear(&mut self, now: Duration, questions: &[Question]) {
-        let Some((_, asker)) = &self.asker else { return };
-        // An error is as good as no answer: who asks in vain finds out.
-        while let Ok(Some(heard)) = asker.hear() {
-            if questions.iter().any(|question| question.is_answered_by(&heard)) {
-                self.way.answered(now);
-            }
-        }
-    }
-
-    /// Takes note of the device's counters; how many frames it received and sent since the last look.
-    fn feel(&mut self, pulse: Option<Pulse>) -> (u64, u64) {
-        let before = std::mem::replace(&mut self.pulse, pulse);
-        match (before, pulse) {
-            (Some(before), Some(now)) if before.index == now.index => {
-                (now.received.saturating_sub(before.received), now.sent.saturating_sub(before.sent))
-            }
-            _ => {
-                self.asker = None;
-                (0, 0)
-            }
-        }
-    }
-
-    /// Asks all; one answer is enough.
-    fn ask(&mut self, now: Duration, questions: &[Question]) {
-        let Some(pulse) = self.pulse else { return };
-        if self.asker.as_ref().is_none_or(|(index, _)| *index != pulse.index) {
-            self.asker = Prober::open(pulse.index, pulse.mac).ok().map(|asker| (pulse.index, asker));
-        }
-        let Some((_, asker)) = &self.asker else { return };
-        for question in questions {
-            // One that cannot be sent stays unanswered.
-            let _ = asker.send(question);
-            self.asked += 1;
-        }
-        self.way.asked(now);
-    }
-}
-
-/// A socket that becomes readable when devices or addresses change.
-fn kernel_news() -> Result<OwnedFd> {
-    const GROUPS: i32 = libc_groups::LINK | libc_groups::IPV4_ADDRESS | libc_groups::IPV6_ADDRESS;
-    let failed = |errno: nix::errno::Errno| Error::from(host::Error::NetlinkSocket { source: errno.into() });
-    let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
-    let socket = socket(AddressFamily::Netlink, SockType::Raw, flags, SockProtocol::NetlinkRoute);
-    let socket = socket.map_err(failed)?;
-    bind(socket.as_raw_fd(), &NetlinkAddr::new(0, GROUPS as u32)).map_err(failed)?;
-    Ok(socket)
-}
-
-/// linux/rtnetlink.h: RTMGRP_*.
-mod libc_groups {
-    pub const LINK: i32 = 0x1;
-    pub const IPV4_ADDRESS: i32 = 0x10;
-    pub const IPV6_ADDRESS: i32 = 0x100;
-}
-
-fn drain(socket: &OwnedFd) {
-    let mut buffer = [0; 8192];
-    // An overflow (ENOBUFS) is news as well, and once.
-    while let Ok(1..) | Err(nix::errno::Errno::ENOBUFS) =
-        recv(socket.as_raw_fd(), &mut buffer, MsgFlags::MSG_DONTWAIT)
-    {}
-}
-
-/// Which of them became readable within the time.
-fn readable(fds: &[BorrowedFd<'_>], within: Duration) -> Vec<usize> {
-    let mut polled: Vec<PollFd<'_>> = fds.iter().map(|fd| PollFd::new(*fd, PollFlags::POLLIN)).collect();
-    let timeout = PollTimeout::try_from(within).unwrap_or(PollTimeout::MAX);
-    if poll(&mut polled, timeout).is_err() {
-        return Vec::new();
-    }
-    let ready = |fd: &PollFd<'_>| fd.revents().is_some_and(|events| !events.is_empty());
-    polled.iter().enumerate().filter(|(_, fd)| ready(fd)).map(|(at, _)| at).collect()
 }

@@ -1,0 +1,63 @@
+//! A bridge that goes with all it carries (`ovs-vsctl del-br`, `ovs-appctl exit --cleanup`): its addresses are gone with
+//! its device, and the guard keeps the NIC deaf. The NIC gets back what it had before the takeover.
+
+use std::time::Duration;
+
+use host::rtnl::Kind;
+use ovs::ovsdb::Remote;
+use ovs::paths::Paths;
+
+use super::scene;
+use super::work::Work;
+use crate::uplink::error::Result;
+use crate::uplink::settle;
+
+/// So long a bridge may be without its device: it may be about to be given back.
+const GRACE: Duration = Duration::from_millis(200);
+
+impl Work {
+    /// Whether the device that carried management is gone and the grace is running.
+    pub(super) fn is_losing(&self) -> bool {
+        self.lost.is_some()
+    }
+
+    /// Gives the NIC its own again when the bridge's device, which carried management, is gone or another one.
+    pub(super) fn rescue(&mut self) -> Result<()> {
+        let Some(carried) = self.carried else { return Ok(()) };
+        if self.doctor.feel(&self.duty.bridge)?.is_some_and(|pulse| pulse.index == carried) {
+            self.lost = None;
+            return Ok(());
+        }
+        let now = self.now();
+        if now.saturating_sub(*self.lost.get_or_insert(now)) < GRACE {
+            return Ok(());
+        }
+        let (_lock, free) = self.lock()?;
+        if !free {
+            return Ok(());
+        }
+        (self.carried, self.lost) = (None, None);
+        // Under the lock: a NIC that was given back has no record any more.
+        let taken = self.duty.folder.taken(&self.duty.bridge)?;
+        let Some(taken) = taken.filter(|taken| taken.is_of_this_boot().unwrap_or(false)) else {
+            return Ok(());
+        };
+        let addresses = self.rows.dump_all(Kind::Address)?;
+        for name in [&self.duty.bridge, &self.duty.nic] {
+            if self.doctor.feel(name)?.is_some_and(|pulse| scene::carries(&addresses, pulse.index)) {
+                return Ok(());
+            }
+        }
+        let refused = settle::home(&taken, &Remote::unix(Paths::from_env().db_sock()))?;
+        tracing::warn!(
+            "the device of {} is gone with its addresses: {} has those of before the takeover",
+            self.duty.bridge,
+            self.duty.nic
+        );
+        for line in refused {
+            tracing::warn!("refused by the kernel while the NIC got its addresses back: {line}");
+        }
+        self.look_soon();
+        Ok(())
+    }
+}
