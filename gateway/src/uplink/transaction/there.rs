@@ -256,7 +256,8 @@ fn commit(run: &mut Run<'_>) -> Result<()> {
         // A client that was handed over before is not found on the NIC again, and still has to go back one day.
         let managers = &mut taken.uplink.managers;
         let found = managers.clone();
-        let known = |one: &serde_json::Value| found.iter().any(|new| new.get("manager") == one.get("manager"));
+        let known =
+            |one: &serde_json::Value| found.iter().any(|new| new.get("manager") == one.get("manager"));
         if same_boot || found.is_empty() {
             managers.extend(earlier.uplink.managers.into_iter().filter(|one| !known(one)));
         }
