@@ -138,11 +138,11 @@ impl Site {
     /// The built binary under one of its names.
     pub fn called(&self, name: &str) -> Result<PathBuf> {
         let link = self.dir().join(name);
-        if !link.exists() {
-            std::os::unix::fs::symlink(binary()?, &link)
-                .with_context(|| format!("linking {}", link.display()))?;
+        match std::os::unix::fs::symlink(binary()?, &link) {
+            // Another thread, or an earlier call, made it.
+            Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => Ok(link),
+            made => made.map(|()| link.clone()).with_context(|| format!("linking {}", link.display())),
         }
-        Ok(link)
     }
 }
 
