@@ -196,8 +196,9 @@ fn its_terminal_is_closed() {
     let slave = ptsname_r(&master).unwrap();
     let slave = File::options().read(true).write(true).custom_flags(flags).open(slave).unwrap();
     let mut work = Work::start_by("hold", NEVER, |program| {
-        let mut command = Command::new("setsid");
-        command.arg("--ctty").arg(program);
+        // Whoever started the tests may ignore the signal (nohup), and that is inherited.
+        let mut command = Command::new("env");
+        command.args(["--default-signal=HUP", "setsid", "--ctty"]).arg(program);
         let end = || Stdio::from(slave.try_clone().unwrap());
         command.stdin(end()).stdout(end()).stderr(end());
         command

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use host::rtnl::qdisc::Qdisc;
-use host::rtnl::{Device, Family, Kind, Request, Row, Socket};
+use host::rtnl::{Device, Family, Kind, Move, Request, Row, Socket};
 use host::{ethtool, interface_sysctls};
 
 use super::error::Result;
@@ -109,7 +109,10 @@ fn restore_qdisc(socket: &Socket, nic: &Device, was: &DeviceRows) -> Result<()> 
     let now = root_qdisc(socket, nic)?;
     let same = |row: &Row| Qdisc::of(row).map(|qdisc| qdisc.essence());
     if now.as_ref().and_then(same) != same(row) {
-        socket.apply(&Request::replace(row.clone()))?;
+        // The NIC may have gone and come back under another number.
+        let onto = Move { from: was.device.clone(), to: nic.clone() };
+        let row = Qdisc::of(row).map_or_else(|| row.clone(), |qdisc| qdisc.on(&onto));
+        socket.apply(&Request::replace(row))?;
     }
     Ok(())
 }

@@ -159,11 +159,36 @@ impl<'o> Run<'o> {
         Ok(())
     }
 
+    /// A bridge whose switch has died carries nothing, and nobody but us may turn management away from it while we wait:
+    /// it is not waited for to the end.
+    fn has_switch(&self) -> Result<()> {
+        if self.journal.direction == Direction::Back {
+            return Ok(());
+        }
+        let links = self.socket.dump(Kind::Link, host::rtnl::Family::V4)?;
+        let links: Vec<Link> = links.iter().filter_map(Link::of).collect();
+        let carries = |uplink: &Uplink| {
+            uplink.datapath != Datapath::Netdev
+                || links.iter().any(|link| link.name() == uplink.bridge && link.has_carrier())
+        };
+        match self.journal.uplinks.iter().find(|uplink| !carries(uplink)) {
+            Some(uplink) => Err(Error::failed(
+                "wait for a confirmation",
+                format!("{} carries nothing any more", uplink.bridge),
+                "did ovs-vswitchd end? its log says why",
+            )),
+            None => Ok(()),
+        }
+    }
+
     /// Waits for the operator's word, where it is wanted.
     fn confirmed(&mut self) -> Result<()> {
         if let Some(limit) = self.options.confirm {
             let since = Instant::now();
-            confirm::wait(self.lock.folder(), &self.journal.run, limit, || self.is_watched())?;
+            confirm::wait(self.lock.folder(), &self.journal.run, limit, || {
+                self.is_watched()?;
+                self.has_switch()
+            })?;
             self.deadline += since.elapsed();
         }
         Ok(())

@@ -5,7 +5,7 @@ use std::{path::Path, time::Duration};
 use anyhow::{Context, Result, ensure};
 use netns_tests::{
     lab::process::wait_until,
-    takeover::{Site, product::outcome},
+    takeover::{Site, product::outcome, switch::Daemon},
 };
 use nix::{
     sys::signal::{Signal, kill, killpg},
@@ -167,6 +167,21 @@ fn confirmation() -> Result<()> {
     wait_until("the run to end", || Ok(!held.is_alive()?))?;
     bench.is_on_the_bridge()?;
     site.run(BACK)?.expect_ok()?;
+    bench.is_as_before()?;
+    bench.finish()
+}
+
+/// Nobody but the run itself may turn management while it waits: it does not wait on for a switch that has died.
+#[test]
+fn the_switch_dies_while_a_word_is_waited_for() -> Result<()> {
+    let bench = Bench::set_up(Site::usual()?)?;
+    let site = &bench.site;
+    let log = site.dir().join("confirm.out");
+    let mut held = site.util("nics-to-bridge --confirm=3600 eth0")?.hold(&log, &site.register())?;
+    wait_until("the run to wait", || Ok(std::fs::read_to_string(&log)?.contains("it works")))?;
+    site.kill(Daemon::Switch)?;
+    wait_until("the run to end", || Ok(!held.is_alive()?))?;
+    site.restart_daemons()?;
     bench.is_as_before()?;
     bench.finish()
 }
