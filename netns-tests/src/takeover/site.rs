@@ -61,6 +61,7 @@ impl Site {
         let switch = Switch::start(identity.dir(), identity.register(), &node)?;
         let site = Self { switch, node, router, administrator, options, identity };
         site.wire()?;
+        site.wait_for_link_local_addresses()?;
         site.vsctl(&format!(
             "--no-wait -- init -- set Open_vSwitch . external_ids:system-id=node1 \
              external_ids:ovn-bridge-datapath-type={}",
@@ -136,6 +137,16 @@ impl Site {
             self.node.finish_checksums("eth1")?;
         }
         Ok(())
+    }
+
+    /// The kernel makes them when it hears of the carrier, and that may be after the first frames: later than that they
+    /// would be a change of the node's state that nobody made.
+    fn wait_for_link_local_addresses(&self) -> Result<()> {
+        let nics = if self.options.second { 2 } else { 1 };
+        wait_until("the NICs' link-local addresses", || {
+            let all = self.program("ip").line("-6 -o addr show scope link -tentative").run()?;
+            Ok(all.lines().count() == nics)
+        })
     }
 
     /// The node's namespace.
