@@ -8,6 +8,7 @@ mod doctor;
 mod faults;
 mod halves;
 mod lab;
+mod meanwhile;
 mod proxy;
 mod refused;
 mod stranded;

@@ -13,14 +13,15 @@ use nix::sys::signal::Signal;
 
 use crate::bench::{BACK, THERE, is_on_the_bridge};
 
-struct Survival {
-    before: State,
-    helper: Option<netns_tests::takeover::helper::Helper>,
-    site: Site,
+/// A node on its bridge with a helper that keeps it alive.
+pub struct Survival {
+    pub before: State,
+    pub helper: Option<netns_tests::takeover::helper::Helper>,
+    pub site: Site,
 }
 
 impl Survival {
-    fn set_up(more: &[&str]) -> Result<Self> {
+    pub fn set_up(more: &[&str]) -> Result<Self> {
         let site = Site::usual()?;
         let before = State::of(&site)?;
         site.run(THERE)?.expect_ok()?;
@@ -30,7 +31,7 @@ impl Survival {
     }
 
     /// Everything is on the bridge again, and the way back to the NIC is open.
-    fn ends_well(self) -> Result<()> {
+    pub fn ends_well(self) -> Result<()> {
         let outcome = (|| {
             self.site.wait_until_reachable()?;
             is_on_the_bridge(&self.site, &self.before)
@@ -45,7 +46,7 @@ impl Survival {
     }
 }
 
-fn helper_log(site: &Site) -> String {
+pub fn helper_log(site: &Site) -> String {
     let path = site.dir().join("ovn-k8s-gateway-helper.log");
     let text = std::fs::read_to_string(path).unwrap_or_default();
     let out = std::fs::read_to_string(site.dir().join("helper.out")).unwrap_or_default();
