@@ -29,13 +29,22 @@ impl Site {
                 "-- add-br br-int -- set bridge br-int datapath_type={datapath} fail-mode=secure"
             ))?;
         }
-        let program = self.helper(more)?;
-        let mut held = program.hold(&self.dir().join("helper.out"), &self.register())?;
+        let mut helper = self.launch_helper(more, "")?;
+        self.wait_until_ready().with_context(|| format!("{:?}", helper.held.expect_alive()))?;
+        Ok(helper)
+    }
+
+    /// Waits until a helper says that it is ready.
+    pub fn wait_until_ready(&self) -> Result<()> {
         wait_until("the helper to be ready", || {
-            held.expect_alive()?;
             Ok(self.helper_page("/readyz").is_ok_and(|page| page.starts_with("HTTP/1.1 200")))
-        })?;
-        Ok(Helper { held })
+        })
+    }
+
+    /// Starts the helper with faults on the way (e.g. `to-nic-mouth:kill`), and does not wait for it.
+    pub fn launch_helper(&self, more: &[&str], faults: &str) -> Result<Helper> {
+        let program = self.helper(more)?.env("OVN_K8S_FAULT", faults);
+        Ok(Helper { held: program.hold(&self.dir().join("helper.out"), &self.register())? })
     }
 
     /// Takes away what a helper that has ended left: without a way to the pods the NIC may leave the bridge.
@@ -86,6 +95,11 @@ impl Helper {
     /// Ends it at once.
     pub fn kill(self) -> Result<()> {
         self.held.kill()
+    }
+
+    /// Waits until it has ended by itself.
+    pub fn wait_until_ended(mut self) -> Result<()> {
+        wait_until("the helper to end", || Ok(!self.held.is_alive()?))
     }
 
     /// Asks it to end, and waits for that.

@@ -6,6 +6,7 @@ mod crash;
 mod deadman;
 mod doctor;
 mod faults;
+mod halfway;
 mod halves;
 mod lab;
 mod meanwhile;

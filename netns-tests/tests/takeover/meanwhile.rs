@@ -16,7 +16,7 @@ use crate::bench::{THERE, is_on_the_bridge};
 use crate::survival::{Survival, helper_log};
 
 /// Everything the NIC had is on it again, and nothing is on the bridge, if there is one.
-fn is_on_the_nic(site: &Site, before: &State) -> Result<()> {
+pub fn is_on_the_nic(site: &Site, before: &State) -> Result<()> {
     wait_until("everything to be on the NIC", || {
         let now = State::of(site)?;
         now.about(NIC, MOVED).expect(&before.about(NIC, MOVED)).context("what the NIC has")?;

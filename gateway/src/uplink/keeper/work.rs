@@ -19,6 +19,7 @@ use super::told::{At, Management};
 use super::way::Way;
 use super::{Duty, News, Shared, scene};
 use crate::uplink::error::Result;
+use crate::uplink::fault;
 use crate::uplink::journal;
 use crate::uplink::rows::Network;
 use crate::uplink::turn;
@@ -393,20 +394,26 @@ impl Work {
         };
         let start = Instant::now();
         let mut refused = way.prepare()?;
+        part(order, "prepare")?;
         let prepared = start.elapsed();
         // The new rules of the ears hold at once, but the kernel returns only when nobody uses the old ones any more,
         // some ten milliseconds later. So on the way to the NIC, where every one counts, the mouth is first; on the way
         // back, where both ways carry, the order is that of a takeover.
         if matches!(order, Order::ToNic(_)) {
             refused.extend(way.mouth()?);
+            part(order, "mouth")?;
             self.ears.set(ears)?;
+            part(order, "ears")?;
         } else {
             self.ears.set(ears)?;
+            part(order, "ears")?;
             refused.extend(way.mouth()?);
+            part(order, "mouth")?;
         }
         let turned = self.now();
         let turning = start.elapsed();
         refused.extend(way.old_off()?);
+        part(order, "old-off")?;
         tracing::debug!(
             "turned: ready after {prepared:?}, ears and mouth after {turning:?}, all after {:?}",
             start.elapsed()
@@ -571,4 +578,10 @@ impl Work {
         // News that came right after a look are looked at soon.
         if self.dirty { pause.min(NEWS) } else { pause }
     }
+}
+
+/// A part of a turn is done: `to-nic-mouth`, `to-bridge-ears` and their like are fault points.
+fn part(order: Order, name: &str) -> Result<()> {
+    let way = if matches!(order, Order::ToNic(_)) { "to-nic" } else { "to-bridge" };
+    fault::after(&format!("{way}-{name}"))
 }
