@@ -22,6 +22,8 @@ pub struct BridgeView {
     pub present: bool,
     /// It runs on OVS's userspace datapath (`netdev`).
     pub userspace: bool,
+    /// It carries the mark of a takeover.
+    pub taken: bool,
     /// The MAC of its own device, which host and gateway router share.
     pub mac: Option<Mac>,
     /// The NIC's port number; unset while it is no port of the bridge, or vswitchd has not made it.
@@ -81,6 +83,8 @@ impl BridgeView {
         if let Some(row) = Bridge::named(snapshot, bridge) {
             view.present = true;
             view.userspace = row.datapath_type == "netdev";
+            let (key, value) = crate::uplink::switch::OWNER;
+            view.taken = row.external_ids.get(key).is_some_and(|owner| owner == value);
             for interface in row.interfaces(snapshot) {
                 if interface.name == bridge {
                     view.mac = interface.mac_in_use.map(Mac);

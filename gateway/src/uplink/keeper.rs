@@ -75,6 +75,7 @@ pub struct Keeper {
 struct Shared {
     keep: AtomicBool,
     flows_in: AtomicBool,
+    marked: AtomicBool,
     stop: AtomicBool,
     wake: EventFd,
     management: Mutex<Management>,
@@ -97,6 +98,7 @@ impl Keeper {
         let shared = Arc::new(Shared {
             keep: AtomicBool::new(false),
             flows_in: AtomicBool::new(false),
+            marked: AtomicBool::new(false),
             stop: AtomicBool::new(false),
             wake,
             management: Mutex::new(management),
@@ -110,6 +112,13 @@ impl Keeper {
     /// Whether the bridge is there, of the userspace datapath, with the NIC as its port: as the database says.
     pub fn keep(&self, keep: bool) {
         if self.shared.keep.swap(keep, Ordering::Relaxed) != keep {
+            self.shared.wake();
+        }
+    }
+
+    /// Whether the bridge carries a takeover's mark, as the database says: its record may be lost.
+    pub fn marked(&self, is_marked: bool) {
+        if self.shared.marked.swap(is_marked, Ordering::Relaxed) != is_marked {
             self.shared.wake();
         }
     }

@@ -10,13 +10,13 @@ use super::error::Result;
 use super::options::Datapath;
 use super::rows::DeviceRows;
 
+/// By which a bridge's device that was taken over in this boot is told from one that was not.
+pub const MARK: (&str, &str) = ("ipv6/conf/addr_gen_mode", "1");
+
 /// What the bridge needs whatever the NIC has: no link-local address of its own making, and neighbours that outlive
 /// ovs-vswitchd (its device loses its carrier with it).
-const OF_A_BRIDGE: [(&str, &str); 3] = [
-    ("ipv6/conf/addr_gen_mode", "1"),
-    ("ipv4/conf/arp_evict_nocarrier", "0"),
-    ("ipv6/conf/ndisc_evict_nocarrier", "0"),
-];
+const OF_A_BRIDGE: [(&str, &str); 3] =
+    [MARK, ("ipv4/conf/arp_evict_nocarrier", "0"), ("ipv6/conf/ndisc_evict_nocarrier", "0")];
 
 /// Looks at a device's settings and puts them to its rows.
 pub fn observe(socket: &Socket, rows: &mut DeviceRows) -> Result<()> {

@@ -1,6 +1,6 @@
 //! Management outlives the switch: vswitchd killed, stopped, away with its helper; and back onto the bridge.
 
-use std::{thread, time::Duration};
+use std::{fs, thread, time::Duration};
 
 use anyhow::{Context, Result, ensure};
 use netns_tests::lab::process::wait_until;
@@ -144,6 +144,35 @@ fn what_others_undo_is_done_again() -> Result<()> {
     println!("{report}");
     ensure!(report.dead().is_empty(), "{report}");
     survival.ends_well()
+}
+
+/// The guard is flushed while management is on the NIC, and nothing but the mark in the database says that the bridge is
+/// ours.
+#[test]
+fn a_guard_is_lost_without_a_record() -> Result<()> {
+    for also_helper in [false, true] {
+        let mut survival = Survival::set_up(&[])?;
+        let site = &survival.site;
+        fs::remove_file(site.state_dir().join("uplink/taken-breth0.json"))?;
+        site.kill(Daemon::Switch)?;
+        site.wait_until_reachable()?;
+        if also_helper && let Some(helper) = survival.helper.take() {
+            helper.kill()?;
+        }
+        site.program("nft").line("flush ruleset").run()?;
+        if also_helper {
+            survival.helper = Some(site.launch_helper(&[], "")?);
+        }
+        wait_until("the guard to stand again", || {
+            let rules = site.program("nft").line("list table netdev ovn_k8s_breth0").run()?;
+            Ok(rules.contains("drop"))
+        })
+        .with_context(|| helper_log(site))?;
+        site.wait_until_reachable()?;
+        site.restart_daemons()?;
+        is_on_the_bridge(site, &survival.before).with_context(|| helper_log(site))?;
+    }
+    Ok(())
 }
 
 /// The bridge's device goes with all its addresses, and the guard would keep the NIC deaf.

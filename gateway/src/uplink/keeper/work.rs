@@ -22,7 +22,7 @@ use crate::uplink::error::Result;
 use crate::uplink::fault;
 use crate::uplink::journal;
 use crate::uplink::rows::Network;
-use crate::uplink::turn;
+use crate::uplink::{settings, turn};
 
 /// Between two looks while management is on the bridge.
 const LOOK: Duration = Duration::from_millis(50);
@@ -192,11 +192,7 @@ impl Work {
             return Ok(self.seen(now, process, false));
         }
         self.look_at_scene(now)?;
-        let up = bridge_pulse.is_some_and(|pulse| pulse.up);
-        let kept = match self.place {
-            Place::Nic => up && self.is_ours(),
-            _ => true,
-        };
+        let kept = self.place != Place::Nic || self.is_ours();
         Ok(self.seen(now, process, kept))
     }
 
@@ -287,15 +283,28 @@ impl Work {
     }
 
     /// Whether management on the NIC is a failover (ours or a predecessor's), not a NIC that nobody took over or that
-    /// was given back: then there is neither guard nor record.
+    /// was given back: then the bridge is down, or there is neither guard nor record.
     fn is_ours(&self) -> bool {
-        self.listening == Some(Listening::Nic) || self.is_taken()
+        let up = self.bridge.pulse.is_some_and(|pulse| pulse.up);
+        up && (self.listening == Some(Listening::Nic) || self.is_taken())
     }
 
     /// Whether this NIC was taken onto the bridge in this boot, by us.
     fn is_taken(&self) -> bool {
-        let taken = self.duty.folder.taken(&self.duty.bridge);
-        taken.is_ok_and(|taken| taken.is_some_and(|taken| taken.is_of_this_boot().unwrap_or(false)))
+        match self.duty.folder.taken(&self.duty.bridge) {
+            Ok(Some(taken)) => taken.is_of_this_boot().unwrap_or(false),
+            // The record is lost: the mark in the database tells whose the bridge is, a setting that a takeover makes
+            // tells that it was in this boot.
+            Ok(None) | Err(_) => self.shared.marked.load(Ordering::Relaxed) && self.is_set_by_takeover(),
+        }
+    }
+
+    fn is_set_by_takeover(&self) -> bool {
+        let (key, value) = settings::MARK;
+        let parts: Vec<&str> = key.split('/').collect();
+        let [family, kind, name] = parts.as_slice() else { return false };
+        let key = host::sysctl::Key::below_net(&[family, kind, &self.duty.bridge, name]);
+        key.is_some_and(|key| host::sysctl::read(&key).is_ok_and(|found| found.trim() == value))
     }
 
     /// A frame is heard once: the guard stands, and is turned to where management is.
