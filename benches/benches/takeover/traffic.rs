@@ -155,6 +155,7 @@ pub fn measure(sequences: &[Sequence], runs: usize) -> Result<()> {
 
 fn one(sequence: Sequence, row: &mut Row) -> Result<()> {
     let site = Site::usual()?;
+    site.add_integration_bridge()?;
     sequence.prepare(&site)?;
     site.wait_until_reachable()?;
     std::thread::sleep(Duration::from_millis(300));
