@@ -225,6 +225,13 @@ pub fn packet_sockets(device: u32) -> Result<Vec<PacketSocket>> {
     Ok(found)
 }
 
+/// Whether a process holds a packet socket that is bound to the device. `None` when /proc does not tell.
+pub fn hears(pid: u32, device: u32) -> Result<Option<bool>> {
+    let Some(held) = holders::held_by(pid) else { return Ok(None) };
+    let bound = tables::packet(&table("packet")?);
+    Ok(Some(bound.iter().any(|socket| socket.device == Some(device) && held.contains(&socket.inode))))
+}
+
 /// The sockets of the eXpress Data Path that are bound to the device. None where the kernel cannot list them.
 pub fn xdp_sockets(device: u32) -> Result<Vec<XdpSocket>> {
     let mut found = diag::dump_xdp()?;

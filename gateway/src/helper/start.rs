@@ -262,6 +262,7 @@ async fn assemble(
             bridge: settings.bridge.clone(),
             nic: settings.interface.clone(),
             pidfile: paths.pidfile("ovs-vswitchd", ""),
+            db: told.local.first().cloned().unwrap_or_else(|| Remote::unix(paths.db_sock())),
             folder: Folder::below(&settings.state_dir),
             may_leave: settings.failover,
         },

@@ -2,7 +2,8 @@
 //! bridge carries nothing, and come back when it does.
 //!
 //! A thread of its own, without runtime: it goes on when the rest of the helper waits for a vswitchd that stands still,
-//! and never asks a database or a control socket anything.
+//! and never asks a database or a control socket anything. (A NIC that was made anew has to be attached to the switch
+//! again: a further thread does that, for two seconds at most.)
 //!
 //! ```text
 //!   pidfd of vswitchd, its threads --.
@@ -31,10 +32,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
 use nix::sys::eventfd::{EfdFlags, EventFd};
+use ovs::ovsdb::Remote;
 
 use super::error::{Error, Result};
 use super::journal::Folder;
 
+mod attachment;
 mod line;
 pub mod mind;
 mod news;
@@ -57,6 +60,8 @@ pub struct Duty {
     pub nic: String,
     /// The pidfile of ovs-vswitchd.
     pub pidfile: PathBuf,
+    /// The switch's database, for a port that has to be attached again.
+    pub db: Remote,
     /// Where takeovers are written down.
     pub folder: Folder,
     /// Management may leave the bridge.

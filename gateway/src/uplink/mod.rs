@@ -25,6 +25,7 @@
 //! | [`turn`] | ears and mouth, from one device to another |
 //! | [`undo`] | back to the NIC from the journal and what is found |
 //! | [`settle`] | half states, and what is done about them |
+//! | [`attach`] | a NIC that was made anew, attached to its bridge again |
 //! | [`verify`] | the proof before the turn, and the check after it |
 //! | [`settings`] | sysctls, offloads, root qdisc |
 //! | [`rows`] | what a device carries, as the kernel's own rows |
@@ -44,6 +45,7 @@
 //! `external_ids:ovn-k8s-owner=uplink`, rules are in a table of their own); it changes nothing before the journal is on
 //! the disk; it runs no program in undo; it never leaves a node with its management on neither device.
 
+pub mod attach;
 pub mod bounded;
 pub mod confirm;
 pub mod deadman;

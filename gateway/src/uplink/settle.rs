@@ -19,7 +19,7 @@ use super::tell::tell;
 use super::transaction::{self, LOCK, Report};
 use super::undo::Home;
 use super::util::PROGRAM;
-use super::{observe, plan, steps, turn, undo, verify};
+use super::{attach, observe, plan, steps, turn, undo, verify};
 
 /// How long a next hop may take to answer through a bridge that is thought to be well.
 const ANSWER: Duration = Duration::from_secs(1);
@@ -129,6 +129,16 @@ fn journal(folder: &Folder, options: &Options, report: &mut Report) -> Result<()
 }
 
 fn uplink(taken: &Taken, options: &Options, report: &mut Report) -> Result<()> {
+    let attached = attached(taken, options, report)?;
+    half(taken, options, report)?;
+    if attached {
+        let _lock = Folder::below(&options.state_dir).lock(LOCK)?;
+        attach::tidy(taken)?;
+    }
+    Ok(())
+}
+
+fn half(taken: &Taken, options: &Options, report: &mut Report) -> Result<()> {
     let (nic, bridge) = (&taken.uplink.nic.name, &taken.uplink.bridge);
     let ears = Ears::new(nic, bridge);
     match classify(&look(taken, &ears)?) {
@@ -159,6 +169,20 @@ fn uplink(taken: &Taken, options: &Options, report: &mut Report) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// A NIC that was made anew is attached to its bridge again; what becomes of the addresses is seen after it. Whether it
+/// was.
+fn attached(taken: &Taken, options: &Options, report: &mut Report) -> Result<bool> {
+    let (nic, bridge) = (&taken.uplink.nic.name, &taken.uplink.bridge);
+    let lock = Folder::below(&options.state_dir).lock(LOCK)?;
+    let attached = attach::mend(&lock, taken, &options.db);
+    match &attached {
+        Ok(true) => report.lines.push(format!("{nic} was made anew: attached to {bridge} again")),
+        Ok(false) => {}
+        Err(error) => report.warnings.push(format!("{nic} was made anew, and {error}")),
+    }
+    Ok(attached.unwrap_or_default())
 }
 
 /// What the NIC had before it was taken over, on the NIC: the bridge was removed with all it carried, and the guard may
@@ -192,6 +216,10 @@ fn to_nic(taken: &Taken, ears: &Ears, options: &Options, report: &mut Report) ->
     let network = Network::observe(&socket)?;
     let device = |name: &str| network.link(name).map(Link::device);
     let (nic, bridge) = (&taken.uplink.nic.name, &taken.uplink.bridge);
+    if let Some(link) = network.link(nic).filter(|link| !link.is_up()) {
+        // What is put on a device that is down loses its routes.
+        socket.apply(&host::rtnl::link::set_up(link.index()))?;
+    }
     let (Some(on_nic), Some(on_bridge)) = (device(nic), device(bridge)) else { return Ok(()) };
     let context = turn::Context { socket: &socket, nic: on_nic, bridge: on_bridge, ears: Some(ears) };
     report.warnings.extend(turn::to_nic(&context)?);

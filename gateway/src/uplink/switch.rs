@@ -18,6 +18,7 @@ use serde::{Deserialize, Serialize};
 use super::error::{Error, Result};
 use super::options::Datapath;
 
+mod reopen;
 mod seen;
 #[cfg(test)]
 mod tests;

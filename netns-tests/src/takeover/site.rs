@@ -149,6 +149,29 @@ impl Site {
         })
     }
 
+    /// Takes the NIC away, as its driver does when it is unloaded.
+    pub fn unplug(&self) -> Result<()> {
+        self.node.ip("link del eth0\n")
+    }
+
+    /// Puts it in again: the same name and MAC address, another device, which is down.
+    pub fn plug(&self) -> Result<()> {
+        let (node, router) = (self.node.name(), self.router.name());
+        Program::new("ip")
+            .args(["-batch", "-"])
+            .input(format!(
+                "link add eth0 netns {node} address {mac} type veth peer name node netns {router}\n",
+                mac = nic::MAC,
+            ))
+            .run()?;
+        self.router.ip("link set node master fabric up\n")?;
+        if self.options.datapath == Datapath::Userspace {
+            self.router.finish_checksums("node")?;
+            self.node.finish_checksums("eth0")?;
+        }
+        Ok(())
+    }
+
     /// The node's namespace.
     pub fn node(&self) -> &Namespace {
         &self.node

@@ -1,5 +1,6 @@
 //! The uplink takeover from outside: the built binary, real traffic, faults at every step.
 
+mod anew;
 mod bench;
 mod carried;
 mod crash;

@@ -86,6 +86,8 @@ pub struct Seen {
     pub bridge: Way,
     /// The way over the NIC.
     pub nic: Way,
+    /// The NIC is set up: what is put on one that is down loses its routes.
+    pub nic_up: bool,
     /// There is a next hop to ask.
     pub can_ask: bool,
     /// Our flows are in the switch, as far as is known.
@@ -227,7 +229,7 @@ impl Mind {
     fn on_bridge(&mut self, seen: &Seen) -> Order {
         self.state = State::OnBridge;
         match cause(seen) {
-            Some(why) if seen.may_leave => Order::ToNic(why),
+            Some(why) if may_leave(seen) => Order::ToNic(why),
             _ => {
                 // Whatever was ordered has come out, or is not wanted any more.
                 self.tried = None;
@@ -261,7 +263,7 @@ impl Mind {
     fn on_both(&mut self, seen: &Seen) -> Order {
         let half = self.half.map_or(Duration::ZERO, |since| seen.now.saturating_sub(since));
         match (cause(seen), self.state) {
-            (Some(why), _) if seen.may_leave => Order::ToNic(why),
+            (Some(why), _) if may_leave(seen) => Order::ToNic(why),
             (_, State::OnBridge) => Order::ToBridge,
             _ if carries(seen) && (!seen.can_ask || seen.bridge.is_proved(seen.now)) => Order::ToBridge,
             (_, State::Idle) => {
@@ -269,7 +271,7 @@ impl Mind {
                 self.state = State::OnNic { since: seen.now, why: Reason::Found };
                 Order::Stay
             }
-            _ if half >= HALF => Order::ToNic(self.why_left()),
+            _ if half >= HALF && seen.nic_up => Order::ToNic(self.why_left()),
             _ => Order::Stay,
         }
     }
@@ -313,6 +315,10 @@ fn cause(seen: &Seen) -> Option<Reason> {
             silent.then_some(Reason::Silent)
         }
     }
+}
+
+fn may_leave(seen: &Seen) -> bool {
+    seen.may_leave && seen.nic_up
 }
 
 /// The bridge begins to carry.

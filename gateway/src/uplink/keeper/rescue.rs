@@ -4,8 +4,6 @@
 use std::time::Duration;
 
 use host::rtnl::Kind;
-use ovs::ovsdb::Remote;
-use ovs::paths::Paths;
 
 use super::scene;
 use super::work::Work;
@@ -48,7 +46,7 @@ impl Work {
                 return Ok(());
             }
         }
-        let refused = settle::home(&taken, &Remote::unix(Paths::from_env().db_sock()))?;
+        let refused = settle::home(&taken, &self.duty.db)?;
         tracing::warn!(
             "the device of {} is gone with its addresses: {} has those of before the takeover",
             self.duty.bridge,

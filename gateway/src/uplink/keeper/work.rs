@@ -11,6 +11,7 @@ use host::pulse::Doctor;
 use host::rtnl::{Device, Kind, Socket};
 use ovs::vlog::repeat::Repeat;
 
+use super::attachment::Attachment;
 use super::line::Line;
 use super::mind::{Mind, Order, Place, Process, Reason, Seen, State};
 use super::news::{drain, kernel_news, readable};
@@ -56,12 +57,12 @@ pub(super) struct Work {
     pub(super) rows: Socket,
     ears: Ears,
     kernel_news: OwnedFd,
-    switch: Vswitchd,
+    pub(super) switch: Vswitchd,
     mind: Mind,
-    bridge: Line,
-    nic: Line,
+    pub(super) bridge: Line,
+    pub(super) nic: Line,
     questions: Vec<Question>,
-    place: Place,
+    pub(super) place: Place,
     listening: Option<Listening>,
     last_look: Option<Duration>,
     last_scene: Option<Duration>,
@@ -77,6 +78,7 @@ pub(super) struct Work {
     pub(super) carried: Option<u32>,
     /// Since when it is gone.
     pub(super) lost: Option<Duration>,
+    pub(super) attachment: Attachment,
     /// When trouble was first noticed.
     trouble: Option<Duration>,
     told: Management,
@@ -112,6 +114,7 @@ impl Work {
             hurry: 0,
             carried: None,
             lost: None,
+            attachment: Attachment::default(),
             trouble: None,
             told,
             failed: Repeat::new("management cannot be kept"),
@@ -189,9 +192,11 @@ impl Work {
         if !there {
             self.place = Place::Nowhere;
             self.last_scene = None;
+            self.attachment.forget();
             return Ok(self.seen(now, process, false));
         }
         self.look_at_scene(now)?;
+        self.look_at_attachment(now, process)?;
         let kept = self.place != Place::Nic || self.is_ours();
         Ok(self.seen(now, process, kept))
     }
@@ -203,6 +208,7 @@ impl Work {
             place: self.place,
             bridge: self.bridge.way,
             nic: self.nic.way,
+            nic_up: self.nic.pulse.is_some_and(|pulse| pulse.up),
             can_ask: !self.questions.is_empty(),
             flows_in: self.shared.flows_in.load(Ordering::Relaxed),
             kept,
@@ -290,7 +296,7 @@ impl Work {
     }
 
     /// Whether this NIC was taken onto the bridge in this boot, by us.
-    fn is_taken(&self) -> bool {
+    pub(super) fn is_taken(&self) -> bool {
         match self.duty.folder.taken(&self.duty.bridge) {
             Ok(Some(taken)) => taken.is_of_this_boot().unwrap_or(false),
             // The record is lost: the mark in the database tells whose the bridge is, a setting that a takeover makes
@@ -381,7 +387,7 @@ impl Work {
     }
 
     /// Turns ears and mouth. `None`: not now; else when frames went the new way.
-    fn turn(&mut self, order: Order) -> Result<Option<Duration>> {
+    pub(super) fn turn(&mut self, order: Order) -> Result<Option<Duration>> {
         let (Some(bridge), Some(nic)) = (self.bridge.pulse, self.nic.pulse) else { return Ok(None) };
         let (_lock, free) = self.lock()?;
         if !free {

@@ -8,8 +8,18 @@ use crate::uplink::error::{Error, Result};
 use crate::uplink::options::Datapath;
 
 /// The columns that are read of an interface.
-pub(super) const INTERFACE_COLUMNS: [&str; 9] =
-    ["_uuid", "name", "type", "options", "ofport", "error", "mac_in_use", "mtu_request", "external_ids"];
+pub(super) const INTERFACE_COLUMNS: [&str; 10] = [
+    "_uuid",
+    "name",
+    "type",
+    "options",
+    "ofport",
+    "ofport_request",
+    "error",
+    "mac_in_use",
+    "mtu_request",
+    "external_ids",
+];
 
 /// The switch as a plan sees it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -81,6 +91,8 @@ pub struct PortSeen {
     pub iface_id: Option<String>,
     /// Its number, once ovs-vswitchd has given it one.
     pub ofport: Option<i64>,
+    /// The number that somebody wants it to have.
+    pub ofport_request: Option<i64>,
     /// What ovs-vswitchd says is wrong with it.
     pub error: Option<String>,
     /// `other_config:transient`: removed when the switch starts.
@@ -267,6 +279,7 @@ impl PortSeen {
             peer: key(interface, "options", "peer"),
             iface_id: key(interface, "external_ids", "iface-id"),
             ofport: row.ofport,
+            ofport_request: interface.get("ofport_request").and_then(Datum::as_integer),
             error: row.error,
             is_transient: key(port, "other_config", "transient").as_deref() == Some("true"),
             mtu_request: interface.get("mtu_request").and_then(Datum::as_integer),

@@ -30,6 +30,7 @@ struct World {
     bridge: Way,
     nic: Way,
     can_ask: bool,
+    nic_up: bool,
     may_leave: bool,
     /// When, which order, and what was the case.
     orders: Vec<(Duration, Order, Truth)>,
@@ -45,6 +46,7 @@ impl World {
             bridge: Way::default(),
             nic: Way::default(),
             can_ask: true,
+            nic_up: true,
             may_leave: true,
             orders: Vec::new(),
         }
@@ -57,6 +59,7 @@ impl World {
             place: self.place,
             bridge: self.bridge,
             nic: self.nic,
+            nic_up: self.nic_up,
             can_ask: self.can_ask,
             flows_in: self.truth.flows_in,
             kept: true,
@@ -157,6 +160,16 @@ fn a_cut_wire_is_no_reason_to_leave() {
     let mut world = World::new();
     world.run(ms(500)).with(Truth { hop: false, ..WELL }).run(ms(60_000));
     assert!(world.orders.is_empty(), "{:?}", world.orders);
+}
+
+#[test]
+fn a_nic_that_is_down_takes_nothing() {
+    let mut world = World { nic_up: false, ..World::new() };
+    world.run(ms(500)).with(Truth { process: Process::Gone, ..WELL }).run(ms(5000));
+    assert!(world.orders.is_empty(), "{:?}", world.orders);
+    world.nic_up = true;
+    world.run(STEP);
+    assert_eq!(world.place, Place::Nic);
 }
 
 #[test]
