@@ -22,6 +22,7 @@
 //! | [`priority`] | nothing | a thread before those of all others |
 //! | [`boot`] | which boot this is | nothing |
 //! | [`memory`] | nothing | gives free memory back to the kernel |
+//! | [`plain`] | regular files, and nothing else that lies in their place | nothing |
 //! | [`pidfd`] | the end of a process | ends it; keeps descriptors from what is started |
 //! | [`netns`] | nothing | runs a closure inside a namespace |
 //!
@@ -45,6 +46,7 @@ pub mod netlink;
 pub mod netns;
 pub mod nft;
 pub mod pidfd;
+pub mod plain;
 pub mod ports;
 pub mod priority;
 pub mod process;

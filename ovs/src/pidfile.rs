@@ -111,8 +111,9 @@ impl Drop for Pidfile {
 /// The id a pidfile of **another** process holds, for finding its control socket. It may be stale.
 pub fn read_pid(path: &Path) -> io::Result<u32> {
     let mut text = String::new();
-    // A hostile or broken file cannot make us read for ever.
-    File::open(path)?.take(64).read_to_string(&mut text)?;
+    // A hostile or broken file cannot make us wait, or read for ever.
+    let file = OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(path)?;
+    file.take(64).read_to_string(&mut text)?;
     text.trim().parse().map_err(|_| {
         io::Error::new(
             io::ErrorKind::InvalidData,

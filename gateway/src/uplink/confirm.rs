@@ -3,11 +3,13 @@
 //! The one who waits leaves a file with its run's name beside the journal; who says yes leaves another one with the same
 //! name. A word that is older than the waiting, or meant for another run, is none.
 
-use std::io::{BufRead, IsTerminal};
+use std::fs::File;
+use std::io::{BufRead, IsTerminal, Write};
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use host::plain;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::unistd::{getpgrp, tcgetpgrp};
 
@@ -122,13 +124,17 @@ fn confirmed(folder: &Folder) -> PathBuf {
 }
 
 fn read(path: &Path) -> Option<String> {
-    std::fs::read_to_string(path).ok()
+    plain::read_text(path).ok()
 }
 
 /// Whole or not there.
 fn put(path: &Path, run: &str) -> Result<()> {
     let beside = path.with_extension("new");
-    let written = std::fs::write(&beside, run).and_then(|()| std::fs::rename(&beside, path));
+    remove(&beside);
+    let mut options = File::options();
+    let made = plain::open(options.write(true).create(true).truncate(true), &beside);
+    let written = made.and_then(|mut file| file.write_all(run.as_bytes()));
+    let written = written.and_then(|()| std::fs::rename(&beside, path));
     written.map_err(Error::io(format!("write {}", path.display()), REMEDY))
 }
 
@@ -186,6 +192,18 @@ mod tests {
         assert!(said.contains("nobody confirmed"), "{said}");
         put(&waiting(folder), "another").unwrap();
         assert!(give(folder).is_err());
+    }
+
+    #[test]
+    fn whatever_lies_in_a_words_place_is_no_word() {
+        let (_dir, lock, journal) = begun();
+        let folder = lock.folder();
+        for name in ["waiting", "waiting.new", "confirmed", "confirmed.new"] {
+            nix::unistd::mkfifo(&folder.path().join(name), nix::sys::stat::Mode::S_IRWXU).unwrap();
+        }
+        assert!(give(folder).unwrap_err().to_string().contains("no run waits"));
+        let said = wait(folder, &journal.run, LOOK, || Ok(())).unwrap_err().to_string();
+        assert!(said.contains("nobody confirmed"), "{said}");
     }
 
     #[test]

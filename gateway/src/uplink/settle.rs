@@ -104,15 +104,22 @@ pub fn settle(options: &Options) -> Result<Report> {
 /// An unfinished journal is undone, whoever wrote it.
 fn journal(folder: &Folder, options: &Options, report: &mut Report) -> Result<()> {
     let lock = folder.lock(LOCK)?;
-    let found = match folder.journal() {
-        Ok(found) => found,
-        Err(error @ Error::JournalBroken { .. }) => {
-            if let Some(aside) = lock.put_aside()? {
+    let mut aside = |error: Error| match &error {
+        Error::JournalBroken { path, .. } => {
+            if let Some(aside) = lock.put_aside(path)? {
                 report.warnings.push(format!("{error}: now {}", aside.display()));
             }
-            return Ok(());
+            Ok(())
         }
-        Err(error) => return Err(error),
+        _ => Err(error),
+    };
+    for error in folder.all_taken()?.into_iter().filter_map(Result::err) {
+        // One of another version is said where it is used.
+        drop(aside(error));
+    }
+    let found = match folder.journal() {
+        Ok(found) => found,
+        Err(error) => return aside(error),
     };
     let Some(mut journal) = found.filter(|journal| journal.state.is_unfinished()) else { return Ok(()) };
     let mut undone = undo::run(&lock, &mut journal);

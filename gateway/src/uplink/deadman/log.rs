@@ -7,6 +7,8 @@ use std::os::unix::net::UnixDatagram;
 use std::path::Path;
 use std::time::SystemTime;
 
+use host::plain;
+
 use super::PROGRAM;
 
 /// From here on the file begins anew.
@@ -28,7 +30,7 @@ impl Log {
         if long {
             drop(std::fs::remove_file(&path));
         }
-        let file = OpenOptions::new().append(true).create(true).mode(0o600).open(path).ok();
+        let file = plain::open(OpenOptions::new().append(true).create(true).mode(0o600), &path).ok();
         Self { file, run: run.to_owned() }
     }
 

@@ -6,6 +6,7 @@ use std::os::fd::AsFd;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
+use host::plain;
 use nix::fcntl::{FallocateFlags, fallocate};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -15,6 +16,8 @@ use crate::uplink::error::{Error, Result};
 
 /// How much longer a journal may get by a change of its state.
 const SPARE: usize = 64;
+/// Longer than the journal of any node.
+const LIMIT: u64 = 256 << 20;
 
 /// Reads a file of ours; `None` when it is not there.
 pub(super) fn read<T: DeserializeOwned>(path: &Path) -> Result<Option<T>> {
@@ -22,14 +25,15 @@ pub(super) fn read<T: DeserializeOwned>(path: &Path) -> Result<Option<T>> {
     struct Head {
         version: u32,
     }
-    let bytes = match std::fs::read(path) {
+    let broken = |what: String| Error::JournalBroken { path: path.to_owned(), what };
+    let bytes = match plain::read(path, LIMIT) {
         Ok(bytes) => bytes,
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+        Err(error) if plain::is_odd(&error) => return Err(broken(error.to_string())),
         Err(error) => return Err(failed("read", path)(error)),
     };
-    let broken = |error: serde_json::Error| Error::JournalBroken {
-        path: path.to_owned(),
-        what: if bytes.is_empty() { "it is empty".to_owned() } else { error.to_string() },
+    let broken = |error: serde_json::Error| {
+        broken(if bytes.is_empty() { "it is empty".to_owned() } else { error.to_string() })
     };
     // The version first: what another one holds elsewhere need not make sense to us.
     let head: Head = serde_json::from_slice(&bytes).map_err(broken)?;
@@ -84,6 +88,7 @@ pub(super) fn failed(what: &'static str, path: &Path) -> impl Fn(io::Error) -> E
             ErrorKind::ReadOnlyFilesystem | ErrorKind::PermissionDenied => {
                 "run as root, and name a folder that can be written by --state-dir"
             }
+            ErrorKind::InvalidData => "remove what lies there, or name another folder by --state-dir",
             _ => "--state-dir names the folder; it must be a local one that can be written",
         };
         Error::Io { attempted: format!("{what} {}", path.display()), source, remedy }
@@ -124,8 +129,24 @@ fn reserve(path: &Path, size: usize) -> io::Result<()> {
     }
 }
 
+/// Opens what is written before it gets its name. That name is ours: what else lies there is removed.
 fn open(path: &Path) -> io::Result<File> {
-    OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(path)
+    let open = || plain::open(OpenOptions::new().write(true).create(true).truncate(false).mode(0o600), path);
+    match open() {
+        Err(error) if plain::is_odd(&error) => {
+            let named = |_| io::Error::new(error.kind(), format!("{}: {error}", path.display()));
+            std::fs::remove_file(path).map_err(named)?;
+            open()
+        }
+        opened => opened,
+    }
+}
+
+/// The lock's own file, for who takes it.
+pub(super) fn open_lock(path: &Path) -> Result<File> {
+    let mut options = OpenOptions::new();
+    let options = options.read(true).write(true).create(true).truncate(false).mode(0o600);
+    plain::open(options, path).map_err(failed("open", path))
 }
 
 /// rename(2) is kept over a loss of power only when the folder is synced, too.

@@ -1,10 +1,12 @@
 //! One at a time: who changes an uplink holds the folder's lock.
 
-use std::fs::{DirBuilder, File, OpenOptions};
-use std::io::{ErrorKind, Read, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::fs::{DirBuilder, File};
+use std::io::{ErrorKind, Write};
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use host::plain;
 use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
 
@@ -42,9 +44,7 @@ impl Folder {
         let failed = files::failed("make the folder", self.path());
         DirBuilder::new().recursive(true).mode(0o700).create(self.path()).map_err(failed)?;
         let path = self.lock_path();
-        let mut options = OpenOptions::new();
-        let options = options.read(true).write(true).create(true).truncate(false).mode(0o600);
-        let mut file = options.open(&path).map_err(files::failed("open", &path))?;
+        let mut file = files::open_lock(&path)?;
         let end = Instant::now() + patience;
         loop {
             match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
@@ -66,9 +66,7 @@ impl Folder {
 
     /// Who says to hold the lock.
     fn holder(&self) -> Option<u32> {
-        let mut text = String::new();
-        File::open(self.lock_path()).ok()?.take(32).read_to_string(&mut text).ok()?;
-        text.trim().parse().ok()
+        plain::read_text(&self.lock_path()).ok()?.trim().parse().ok()
     }
 }
 
@@ -114,14 +112,24 @@ impl Lock {
         files::remove(&self.folder.taken_path(bridge))
     }
 
-    /// Puts a journal aside that cannot be read, under a name that says so, and gives that name.
-    pub fn put_aside(&self) -> Result<Option<std::path::PathBuf>> {
-        let path = self.folder.journal_path();
-        let aside = path.with_extension("json.unreadable");
-        match std::fs::rename(&path, &aside) {
-            Ok(()) => Ok(Some(aside)),
-            Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(files::failed("put aside", &path)(error)),
+    /// Puts a file of ours aside that cannot be read, under a name that says so, and gives that name.
+    pub fn put_aside(&self, path: &Path) -> Result<Option<PathBuf>> {
+        let mut aside = path.as_os_str().to_owned();
+        aside.push(".unreadable");
+        // A folder cannot take the place of a file, nor a file that of a folder.
+        let more = (2..10).map(|number| {
+            let mut name = aside.clone();
+            name.push(format!(".{number}"));
+            name
+        });
+        let mut last = ErrorKind::AlreadyExists.into();
+        for name in std::iter::once(aside.clone()).chain(more).map(PathBuf::from) {
+            match std::fs::rename(path, &name) {
+                Ok(()) => return Ok(Some(name)),
+                Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+                Err(error) => last = error,
+            }
         }
+        Err(files::failed("put aside", path)(last))
     }
 }

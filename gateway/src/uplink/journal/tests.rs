@@ -7,6 +7,8 @@ use std::time::Duration;
 
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
+use nix::sys::stat::Mode;
+use nix::unistd::mkfifo;
 use ovs::ovsdb::Remote;
 use tempfile::TempDir;
 
@@ -107,9 +109,9 @@ fn cut_at_every_length_it_is_broken_and_never_believed() {
     let said = folder.journal().unwrap_err().to_string();
     assert!(said.contains("journal.json") && said.contains("ovn-k8s-util settle"), "{said}");
     // Put aside, a new one can begin.
-    assert!(lock.put_aside().unwrap().unwrap().ends_with("journal.json.unreadable"));
+    assert!(lock.put_aside(&path).unwrap().unwrap().ends_with("journal.json.unreadable"));
     assert_eq!(folder.journal().unwrap(), None);
-    assert_eq!(lock.put_aside().unwrap(), None);
+    assert_eq!(lock.put_aside(&path).unwrap(), None);
 }
 
 #[test]
@@ -243,4 +245,48 @@ fn a_state_dir_that_is_a_file_is_refused() {
     let file = tempfile::NamedTempFile::new().unwrap();
     let said = Folder::below(file.path()).lock(NOW).unwrap_err().to_string();
     assert!(said.contains("--state-dir"), "{said}");
+}
+
+#[test]
+fn whatever_lies_in_a_files_place_is_told_and_put_aside() {
+    let (_dir, folder) = folder();
+    let lock = folder.lock(NOW).unwrap();
+    let taken = folder.path().join("taken-breth0.json");
+    type Put = fn(&Path);
+    let put: [(&str, Put); 4] = [
+        ("a fifo", |path| mkfifo(path, Mode::S_IRWXU).unwrap()),
+        ("a folder", |path| fs::create_dir_all(path.join("more")).unwrap()),
+        ("a device", |path| std::os::unix::fs::symlink("/dev/zero", path).unwrap()),
+        ("longer than", |path| fs::File::create(path).unwrap().set_len(1 << 40).unwrap()),
+    ];
+    for (what, put) in put {
+        put(&folder.journal_path());
+        put(&taken);
+        let said = folder.journal().unwrap_err().to_string();
+        assert!(said.contains(what) && said.contains("ovn-k8s-util settle"), "{said}");
+        assert!(folder.taken("breth0").unwrap_err().to_string().contains(what));
+        let [one] = &folder.all_taken().unwrap()[..] else { panic!("{what}") };
+        assert!(matches!(one, Err(Error::JournalBroken { .. })), "{one:?}");
+        for path in [&folder.journal_path(), &taken] {
+            assert!(lock.put_aside(path).unwrap().is_some(), "{what}");
+        }
+    }
+    // In the place of what is written before it gets its name.
+    mkfifo(&folder.path().join("journal.json.new"), Mode::S_IRWXU).unwrap();
+    lock.begin(&journal()).unwrap();
+    assert_eq!(folder.journal().unwrap().unwrap().state, State::Open);
+}
+
+#[test]
+fn a_lock_that_is_no_file_is_told() {
+    let (_dir, folder) = folder();
+    fs::create_dir_all(folder.path()).unwrap();
+    let path = folder.lock_path();
+    mkfifo(&path, Mode::S_IRWXU).unwrap();
+    let said = folder.lock(PATIENCE).unwrap_err().to_string();
+    assert!(said.contains("a fifo") && said.contains("remove what lies there"), "{said}");
+    assert!(!folder.lock_or_go_on(PATIENCE).is_held());
+    fs::remove_file(&path).unwrap();
+    std::os::unix::fs::symlink("/dev/zero", &path).unwrap();
+    assert!(folder.lock(PATIENCE).unwrap_err().to_string().contains("a device"));
 }

@@ -1,12 +1,13 @@
 //! The thin rim: does what a handover says, and goes on when something of it fails.
 
 use std::fs;
-use std::io::ErrorKind;
+use std::io::{ErrorKind, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use host::pidfd;
+use host::plain;
 use host::rtnl::address::Address;
 use host::rtnl::{Device, Kind, Move, Request, Socket};
 use serde_json::Value;
@@ -108,9 +109,10 @@ impl<'r> Rim<'r> {
 
     fn write(&mut self, path: &Path, content: &str, executable: bool) -> Result<(), String> {
         let path = self.below(path);
-        match fs::read_to_string(&path) {
+        match plain::read_text(&path) {
             Ok(there) if there == content => return Ok(()),
             Ok(there) if !is_ours(&there) => return Err("there is such a file that is not ours".to_owned()),
+            Err(error) if plain::is_odd(&error) => return Err(said(error)),
             _ => {}
         }
         let folder = path.parent().unwrap_or(Path::new("/"));
@@ -118,7 +120,8 @@ impl<'r> Rim<'r> {
         // Whole or not at all; hidden, so that nobody reads it for a configuration before it has its name.
         let name = path.file_name().unwrap_or_default().to_string_lossy();
         let draft = folder.join(format!(".{name}.ovn-k8s"));
-        fs::write(&draft, content).map_err(said)?;
+        let drafted = plain::open(fs::File::options().write(true).create(true).truncate(true), &draft);
+        drafted.and_then(|mut file| file.write_all(content.as_bytes())).map_err(said)?;
         let mode = if executable { 0o755 } else { 0o644 };
         fs::set_permissions(&draft, fs::Permissions::from_mode(mode)).map_err(said)?;
         fs::rename(&draft, &path).map_err(said)?;
@@ -128,7 +131,7 @@ impl<'r> Rim<'r> {
 
     fn remove(&mut self, path: &Path) -> Result<(), String> {
         let path = self.below(path);
-        match fs::read_to_string(&path) {
+        match plain::read_text(&path) {
             Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
             Err(error) => Err(said(error)),
             Ok(there) if !is_ours(&there) => Err("there is such a file that is not ours".to_owned()),
@@ -151,7 +154,7 @@ impl<'r> Rim<'r> {
 
     fn kill_by_file(&self, path: &Path, program: &str) -> Result<(), String> {
         let path = self.below(path);
-        let Some(pid) = fs::read_to_string(&path).ok().and_then(|text| text.trim().parse().ok()) else {
+        let Some(pid) = plain::read_text(&path).ok().and_then(|text| text.trim().parse().ok()) else {
             return Ok(());
         };
         let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
@@ -165,13 +168,14 @@ impl<'r> Rim<'r> {
     }
 
     fn copy(&self, from: &Path, to: &Path, old: &str, new: &str) -> Result<(), String> {
-        let text = match fs::read_to_string(self.below(from)) {
+        let text = match plain::read_text(&self.below(from)) {
             // The client that would have written it never came to run.
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
             outcome => outcome.map_err(said)?,
         };
         let text = text.replace(&format!("interface \"{old}\""), &format!("interface \"{new}\""));
-        fs::write(self.below(to), text).map_err(said)
+        let copy = plain::open(fs::File::options().write(true).create(true).truncate(true), &self.below(to));
+        copy.and_then(|mut file| file.write_all(text.as_bytes())).map_err(said)
     }
 }
 

@@ -3,6 +3,8 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use host::plain;
+
 use super::{Client, Details, Found, Manager, dhclient, udhcpc};
 
 /// DHCP clients that are known and cannot be handed over.
@@ -94,7 +96,7 @@ fn netplan(root: &Path, nic: &str) -> Option<Found> {
     for file in
         files.into_iter().filter(|path| path.extension().is_some_and(|it| it == "yaml" || it == "yml"))
     {
-        let content = fs::read_to_string(&file).unwrap_or_default();
+        let content = plain::read_text(&file).unwrap_or_default();
         let names = content.lines().any(|line| {
             let word = line.trim().trim_end_matches(':').trim_matches(['"', '\'']);
             line.trim_end().ends_with(':') && word == nic
@@ -175,12 +177,12 @@ fn clients(root: &Path) -> Vec<Client> {
 
 /// The name of a process's parent.
 fn parent(root: &Path, folder: &Path) -> Option<String> {
-    let stat = fs::read_to_string(folder.join("stat")).ok()?;
+    let stat = plain::read_text(&folder.join("stat")).ok()?;
     // proc_pid_stat(5): the name in parentheses may hold anything; behind it state and parent.
     let pid = stat.rsplit_once(')')?.1.split_whitespace().nth(1)?.to_owned();
     Some(read(root, &format!("proc/{pid}/comm"))?.trim().to_owned())
 }
 
 fn read(root: &Path, path: &str) -> Option<String> {
-    fs::read_to_string(root.join(path.trim_start_matches('/'))).ok()
+    plain::read_text(&root.join(path.trim_start_matches('/'))).ok()
 }

@@ -54,7 +54,7 @@ pub(super) fn look(root: &Path) -> (Vec<FirewallRule>, Vec<String>) {
     for (tables, program) in
         [("ip_tables_names", "iptables-legacy-save"), ("ip6_tables_names", "ip6tables-legacy-save")]
     {
-        let names = std::fs::read_to_string(root.join("proc/net").join(tables)).unwrap_or_default();
+        let names = host::plain::read_text(&root.join("proc/net").join(tables)).unwrap_or_default();
         if names.trim().is_empty() {
             continue;
         }
@@ -80,7 +80,7 @@ fn zones(root: &Path) -> Vec<FirewallRule> {
     for file in std::fs::read_dir(root.join("etc/firewalld/zones")).into_iter().flatten().flatten() {
         let name = file.file_name().to_string_lossy().into_owned();
         let Some(zone) = name.strip_suffix(".xml") else { continue };
-        let text = std::fs::read_to_string(file.path()).unwrap_or_default();
+        let text = host::plain::read_text(&file.path()).unwrap_or_default();
         for part in text.split("<interface").skip(1) {
             let Some(device) = part.split(['"', '\'']).nth(1) else { continue };
             rules.push(FirewallRule {

@@ -115,7 +115,7 @@ fn as_plain(seen: &Seen) -> Switch {
 /// Whether vswitchd runs, by the pidfile beside the database's socket; `None` where there is no telling.
 fn vswitchd(db: &Remote) -> Option<bool> {
     let Remote::Unix(socket) = db else { return None };
-    let pid = std::fs::read_to_string(socket.with_file_name("ovs-vswitchd.pid")).ok()?;
+    let pid = host::plain::read_text(&socket.with_file_name("ovs-vswitchd.pid")).ok()?;
     let name = std::fs::read_to_string(format!("/proc/{}/comm", pid.trim().parse::<u32>().ok()?));
     Some(name.is_ok_and(|name| name.trim() == "ovs-vswitchd"))
 }

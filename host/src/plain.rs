@@ -1,0 +1,124 @@
+//! Files by their paths, where anything may lie: read whole, never waited for, never without end.
+//!
+//! A fifo that nobody writes stops who opens it, a device may never end (or do something when it is opened), a folder is
+//! no file. All of them are told apart before anything is opened, and once more afterwards. What is no file as it was
+//! expected is an error of kind [`ErrorKind::InvalidData`], told in words.
+
+use std::fs::{File, FileType, OpenOptions};
+use std::io::{self, ErrorKind, Read};
+use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
+use std::path::Path;
+
+/// More than any configuration, lease or list of ours has.
+pub const TEXT: u64 = 16 << 20;
+
+/// A file's content, of no more than `limit` bytes.
+pub fn read(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
+    let file = open(OpenOptions::new().read(true), path)?;
+    let too_long = || odd(format!("it is longer than {limit} bytes"));
+    // A file of the kernel's own (proc(5)) says that it is empty.
+    let length = file.metadata()?.len();
+    if length > limit {
+        return Err(too_long());
+    }
+    let mut content = Vec::with_capacity(usize::try_from(length).unwrap_or_default());
+    file.take(limit.saturating_add(1)).read_to_end(&mut content)?;
+    if u64::try_from(content.len()).is_ok_and(|length| length > limit) {
+        Err(too_long())
+    } else {
+        Ok(content)
+    }
+}
+
+/// A text, of no more than [`TEXT`] bytes.
+pub fn read_text(path: &Path) -> io::Result<String> {
+    String::from_utf8(read(path, TEXT)?).map_err(|_| odd("it is no text".to_owned()))
+}
+
+/// Opens a regular file, or makes one where the options say so.
+pub fn open(options: &mut OpenOptions, path: &Path) -> io::Result<File> {
+    match std::fs::metadata(path) {
+        Ok(found) => regular(found.file_type())?,
+        // A link that leads nowhere, or a name that is free: what the opening makes of it.
+        Err(error) if error.kind() == ErrorKind::NotFound => {}
+        Err(error) => return Err(error),
+    }
+    // Somebody may have put another thing there meanwhile.
+    let file = options.custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY).open(path)?;
+    regular(file.metadata()?.file_type())?;
+    Ok(file)
+}
+
+/// Whether an error says that there is something, and no file as it was expected.
+#[must_use]
+pub fn is_odd(error: &io::Error) -> bool {
+    error.kind() == ErrorKind::InvalidData
+}
+
+fn regular(kind: FileType) -> io::Result<()> {
+    let what = if kind.is_file() {
+        return Ok(());
+    } else if kind.is_dir() {
+        "a folder"
+    } else if kind.is_fifo() {
+        "a fifo"
+    } else if kind.is_socket() {
+        "a socket"
+    } else {
+        "a device"
+    };
+    Err(odd(format!("it is {what}, not a regular file")))
+}
+
+fn odd(what: String) -> io::Error {
+    io::Error::new(ErrorKind::InvalidData, what)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use nix::sys::stat::Mode;
+    use nix::unistd::mkfifo;
+
+    use super::*;
+
+    #[test]
+    fn whatever_lies_there_nobody_waits_for_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let at = |name: &str| dir.path().join(name);
+        mkfifo(&at("fifo"), Mode::S_IRWXU).unwrap();
+        let _socket = std::os::unix::net::UnixListener::bind(at("socket")).unwrap();
+        std::os::unix::fs::symlink("/dev/zero", at("endless")).unwrap();
+        fs::create_dir(at("folder")).unwrap();
+        fs::write(at("long"), "12345").unwrap();
+        fs::write(at("file"), "1234").unwrap();
+        fs::write(at("bytes"), [0xff]).unwrap();
+        for (name, word) in [
+            ("fifo", "a fifo"),
+            ("socket", "a socket"),
+            ("endless", "a device"),
+            ("folder", "a folder"),
+            ("long", "longer than 4"),
+        ] {
+            let error = read(&at(name), 4).unwrap_err();
+            assert!(is_odd(&error) && error.to_string().contains(word), "{name}: {error}");
+        }
+        for name in ["fifo", "endless", "folder"] {
+            let made = open(OpenOptions::new().write(true).create(true), &at(name));
+            assert!(is_odd(&made.unwrap_err()), "{name}");
+        }
+        assert_eq!(read(&at("file"), 4).unwrap(), b"1234");
+        assert!(is_odd(&read_text(&at("bytes")).unwrap_err()));
+        assert_eq!(read(&at("none"), 4).unwrap_err().kind(), ErrorKind::NotFound);
+        // The kernel's own files have no length.
+        assert!(read_text(Path::new("/proc/self/stat")).unwrap().contains('('));
+    }
+
+    #[test]
+    fn a_file_that_is_sparse_is_not_read() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        file.as_file().set_len(1 << 40).unwrap();
+        assert!(is_odd(&read_text(file.path()).unwrap_err()));
+    }
+}
