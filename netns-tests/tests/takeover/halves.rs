@@ -10,7 +10,7 @@ use netns_tests::takeover::{
 use crate::bench::{BACK, Bench, THERE, is_on_the_bridge};
 
 /// The bridge with the NIC as its port, as the database brings it back.
-fn bridge_in_the_database(site: &Site, port: bool) -> Result<()> {
+pub fn bridge_in_the_database(site: &Site, port: bool) -> Result<()> {
     let mut words = format!(
         "-- add-br {BRIDGE} -- set bridge {BRIDGE} datapath_type=netdev fail-mode=standalone \
          external_ids:bridge-id={BRIDGE} other_config:hwaddr=\"{MAC}\""

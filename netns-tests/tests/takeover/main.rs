@@ -16,3 +16,4 @@ mod refused;
 mod stranded;
 mod survival;
 mod traffic;
+mod waiting;

@@ -1,0 +1,121 @@
+//! A run that waits for the operator's word, beside a helper that keeps management alive: only the run turns anything.
+
+use std::{fs, thread, time::Duration};
+
+use anyhow::{Context, Result, ensure};
+use netns_tests::lab::process::{Held, wait_until};
+use netns_tests::takeover::{Load, Meter, Site, State, meter::Kind, product::outcome, switch::Daemon};
+
+use crate::bench::{THERE, is_on_the_bridge};
+use crate::halves::bridge_in_the_database;
+use crate::meanwhile::is_on_the_nic;
+use crate::survival::{Survival, helper_log};
+
+/// Starts a run and returns when it waits for a word.
+fn waits(site: &Site, line: &str) -> Result<Held> {
+    let log = site.dir().join("confirm.out");
+    let held = site.util(line)?.hold(&log, &site.register())?;
+    wait_until("the run to wait", || Ok(fs::read_to_string(&log)?.contains("it works")))
+        .with_context(|| fs::read_to_string(&log).unwrap_or_default())?;
+    Ok(held)
+}
+
+fn ends(mut held: Held) -> Result<()> {
+    wait_until("the run to end", || Ok(!held.is_alive()?))
+}
+
+/// What the helper says of management.
+fn management(site: &Site) -> Result<String> {
+    let text = site
+        .program("ovs-appctl")
+        .args(["-t", &format!("{}/ovn-k8s-gateway-helper.{}.ctl", site.dir().display(), helper_id(site)?)])
+        .arg("status")
+        .run()?;
+    let line = text.lines().find(|line| line.trim_start().starts_with("management")).unwrap_or_default();
+    Ok(line.to_owned())
+}
+
+fn helper_id(site: &Site) -> Result<u32> {
+    let text = fs::read_to_string(site.dir().join("ovn-k8s-gateway-helper.pid"))?;
+    Ok(text.trim().parse()?)
+}
+
+/// On the way there the switch dies: the run gives up at once, and the helper keeps its hands off before and after.
+#[test]
+fn the_switch_dies_on_the_way_there() -> Result<()> {
+    let site = Site::usual()?;
+    bridge_in_the_database(&site, true)?;
+    let before = State::of(&site)?;
+    let helper = site.start_helper(&["-vuplink:file:dbg"])?;
+    let log = || helper_log(&site);
+    let meter = Meter::start(&site, &Load::of(Kind::Tcp).slowed(2))?;
+    let held = waits(&site, "nics-to-bridge --confirm=3600 eth0")?;
+    is_on_the_bridge(&site, &before)?;
+    thread::sleep(Duration::from_millis(1200));
+    is_on_the_bridge(&site, &before).context("while it waits")?;
+    site.kill(Daemon::Switch)?;
+    site.wait_until_reachable().context("with the switch dead").with_context(log)?;
+    ends(held)?;
+    is_on_the_nic(&site, &before).with_context(log)?;
+    ensure!(site.journal_state()? != "open");
+    let said = fs::read_to_string(site.dir().join("ovn-k8s-gateway-helper.log"))?;
+    ensure!(!said.contains("management is on the NIC"), "the helper turned it: {said}");
+    site.restart_daemons()?;
+    thread::sleep(Duration::from_millis(1500));
+    is_on_the_nic(&site, &before).context("with the switch back").with_context(log)?;
+    let says = management(&site)?;
+    ensure!(says.contains("not looked after"), "{says}");
+    site.wait_until_reachable()?;
+    meter.wait_until_all_move()?;
+    // And once more, with a word.
+    let held = waits(&site, "nics-to-bridge --confirm=3600 eth0")?;
+    wait_until("`confirm` to be taken", || Ok(outcome(site.util("confirm")?)?.ok))?;
+    ends(held)?;
+    is_on_the_bridge(&site, &before).with_context(log)?;
+    wait_until("the helper to look after it", || Ok(management(&site)?.contains("on breth0")))?;
+    site.kill(Daemon::Switch)?;
+    site.wait_until_reachable().context("kept").with_context(log)?;
+    site.restart_daemons()?;
+    is_on_the_bridge(&site, &before).with_context(log)?;
+    meter.wait_until_all_move()?;
+    let report = meter.stop()?;
+    ensure!(report.dead().is_empty(), "{report}");
+    helper.terminate()
+}
+
+/// On the way back management waits on the NIC, and the helper does not take it onto the bridge; nobody says yes, and the
+/// switch has died meanwhile: it stays on the NIC, and the helper brings it back when there is a switch.
+#[test]
+fn the_switch_dies_on_the_way_back() -> Result<()> {
+    let survival = Survival::set_up(&["-vuplink:file:dbg"])?;
+    let site = &survival.site;
+    let log = || helper_log(site);
+    let meter = Meter::start(site, &Load::of(Kind::Tcp).slowed(2))?;
+    let held = waits(site, "bridge-to-nics --force --confirm=4 breth0")?;
+    is_on_the_nic(site, &survival.before).with_context(log)?;
+    thread::sleep(Duration::from_millis(1000));
+    is_on_the_nic(site, &survival.before).context("while it waits").with_context(log)?;
+    site.kill(Daemon::Switch)?;
+    ends(held)?;
+    is_on_the_nic(site, &survival.before).context("nobody said yes").with_context(log)?;
+    site.wait_until_reachable().with_context(log)?;
+    site.restart_daemons()?;
+    is_on_the_bridge(site, &survival.before).with_context(log)?;
+    meter.wait_until_all_move()?;
+    let report = meter.stop()?;
+    ensure!(report.dead().is_empty(), "{report}");
+    survival.ends_well()
+}
+
+/// The same with the switch alive: nobody says yes, and the run itself puts it back.
+#[test]
+fn nobody_says_yes_on_the_way_back() -> Result<()> {
+    let survival = Survival::set_up(&["-vuplink:file:dbg"])?;
+    let site = &survival.site;
+    let log = || helper_log(site);
+    let held = waits(site, "bridge-to-nics --force --confirm=2 breth0")?;
+    ends(held)?;
+    is_on_the_bridge(site, &survival.before).with_context(log)?;
+    site.run(THERE)?.expect_ok()?;
+    survival.ends_well()
+}
