@@ -2,13 +2,15 @@
 //!
 //! ```text
 //!   kernel, switch, firewall, managers (observe) --+
-//!   guard, journal, taken bridges, sysctls --------+--> Seen (a value) --> checks (pure) --> Findings --> table, JSON
-//!   the helper's own status, processes ------------+
+//!   guards, journal, records, files, sysctls ------+
+//!   each bridge's flows and ports (OpenFlow) ------+--> Seen (a value) --> checks (pure) --> Findings --> table, JSON
+//!   the helper's own status, daemons --------------+
+//!   ovn-controller, OVN's databases ---------------+
 //! ```
 //!
 //! A NIC or bridge that is named, or was taken over, is looked at as an uplink; a NIC that was not is told what
-//! `nics-to-bridge` would refuse or warn about. Everything asked may be dead: each is asked for a bounded time, and what
-//! does not answer is a finding of its own.
+//! `nics-to-bridge` would refuse or warn about. Everything asked may be dead: each is asked beside the others and for a
+//! bounded time, and what does not answer is a finding of its own.
 //!
 //! Changes nothing, and needs nothing to run but the kernel.
 
@@ -23,11 +25,13 @@ use ovs::ovsdb::Remote;
 use ovs::paths::Paths;
 
 use crate::helper::flags::Stop;
-use crate::uplink::observe::Observed;
 
 mod checks;
 mod finding;
 mod gather;
+mod seen;
+
+use seen::{Seen, UplinkSeen};
 
 pub use finding::{Finding, Report, Severity};
 
@@ -84,7 +88,11 @@ fn look(args: &DoctorArgs) -> Result<Report, String> {
         }
     };
     let seen = gather::gather(&args.devices, &args.state_dir, &db).map_err(|error| error.to_string())?;
-    Ok(Report::of(seen.uplinks.iter().map(|uplink| uplink.said()).collect(), checks::all(&seen)))
+    Ok(report(&seen))
+}
+
+fn report(seen: &Seen) -> Report {
+    Report::of(seen.uplinks.iter().map(UplinkSeen::said).collect(), checks::all(seen))
 }
 
 fn print(text: &str, code: ExitCode) -> ExitCode {
@@ -96,78 +104,6 @@ fn print(text: &str, code: ExitCode) -> ExitCode {
 fn refuse(line: &str) -> ExitCode {
     eprintln!("ovn-k8s doctor: {line}");
     ExitCode::FAILURE
-}
-
-/// Everything that the checks go by.
-#[derive(Clone, Debug, Default)]
-struct Seen {
-    /// Devices, switch, firewall, managers.
-    observed: Observed,
-    /// What is looked at.
-    uplinks: Vec<UplinkSeen>,
-    /// The takeover's journal.
-    journal: JournalSeen,
-    /// The helper; `None` when it does not run.
-    helper: Option<HelperSeen>,
-    /// Other programs that serve NodePorts, each with how it is known.
-    others: Vec<String>,
-    /// The options that a takeover would have, for what it would refuse.
-    options: Option<crate::uplink::options::Options>,
-}
-
-/// A NIC and its bridge.
-#[derive(Clone, Debug, Default)]
-struct UplinkSeen {
-    nic: String,
-    bridge: String,
-    /// It is in use: the switch has the bridge with the NIC, or a takeover is on record.
-    taken: bool,
-    guard: Option<GuardSeen>,
-    /// The bridge's own sysctls.
-    sysctls: host::interface_sysctls::Settings,
-    /// `net.ipv4.conf.all.rp_filter`.
-    rp_filter_all: Option<String>,
-}
-
-/// The guard table.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct GuardSeen {
-    listening: Option<host::ears::Listening>,
-    whole: bool,
-}
-
-/// The takeover's journal.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-enum JournalSeen {
-    /// None, or closed.
-    #[default]
-    Closed,
-    /// A run is under way, or died.
-    Open {
-        /// Somebody is at work.
-        busy: bool,
-    },
-    /// The bridge's rows are still in the database.
-    Pending,
-    /// It cannot be read.
-    Broken(String),
-}
-
-/// The running helper.
-#[derive(Clone, Debug, PartialEq)]
-struct HelperSeen {
-    /// What it says of itself, or why it says nothing.
-    status: Result<Box<crate::helper::status::Status>, String>,
-}
-
-impl UplinkSeen {
-    fn said(&self) -> String {
-        if self.taken {
-            format!("{} on {}", self.nic, self.bridge)
-        } else {
-            format!("{} (not taken over)", self.nic)
-        }
-    }
 }
 
 #[cfg(test)]

@@ -70,6 +70,21 @@ pub struct Chain {
     pub dropped: u64,
 }
 
+/// A guard as it was found, whichever bridge it is for.
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Found {
+    /// Name of the table.
+    pub table: String,
+    /// The device of the NIC's chain; that chain goes with its device.
+    pub nic: Option<String>,
+    /// The device of the bridge's chain; likewise.
+    pub bridge: Option<String>,
+    /// What comes in by the NIC is dropped.
+    pub deaf_at_nic: bool,
+    /// What comes in by the bridge is dropped.
+    pub deaf_at_bridge: bool,
+}
+
 /// `bridge` alone is a word of nft's language: what `nft list ruleset` prints could not be loaded again.
 const NIC: &str = "at_nic";
 const BRIDGE: &str = "at_bridge";
@@ -151,6 +166,27 @@ impl Ears {
         let tables = tables(&channel)?;
         let ours = tables.into_iter().filter(|table| table.comment.as_deref() == Some(MARK));
         Ok(ours.map(|table| table.name).collect())
+    }
+
+    /// All guards there are, with the devices that their chains hang on.
+    pub fn survey() -> Result<Vec<Found>> {
+        let channel = Channel::open(libc::NETLINK_NETFILTER)?;
+        let mut all = Vec::new();
+        for table in tables(&channel)?.into_iter().filter(|table| table.comment.as_deref() == Some(MARK)) {
+            let rules = rules(&channel, &table.name)?;
+            let drops = |chain: &str| rules.iter().any(|rule| rule.chain == chain && rule.drops);
+            let mut found =
+                Found { deaf_at_nic: drops(NIC), deaf_at_bridge: drops(BRIDGE), ..Found::default() };
+            for chain in chains(&channel, &table.name)? {
+                match chain.name.as_str() {
+                    NIC => found.nic = chain.devices.into_iter().next(),
+                    BRIDGE => found.bridge = chain.devices.into_iter().next(),
+                    _ => {}
+                }
+            }
+            all.push(Found { table: table.name, ..found });
+        }
+        Ok(all)
     }
 
     /// What turns the ears, given the chains there are. Of a chain that is there as it must be only the rules are

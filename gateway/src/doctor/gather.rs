@@ -1,4 +1,4 @@
-//! The gathering: everything the checks go by, each asked for a bounded time.
+//! The gathering: everything the checks go by, each asked for a bounded time, and beside the others where it can be.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -8,45 +8,127 @@ use host::ears::Ears;
 use host::interface_sysctls;
 use ovs::ovsdb::Remote;
 use ovs::paths::Paths;
-use ovs::unixctl::Client;
 
-use super::{GuardSeen, HelperSeen, JournalSeen, Seen, UplinkSeen};
-use crate::helper::flags::PROGRAM;
-use crate::helper::status::Status;
+use super::seen::{GuardSeen, JournalSeen, Seen, UplinkSeen};
 use crate::uplink::error::{Error, Result};
-use crate::uplink::journal::{Folder, State};
-use crate::uplink::observe::{self, Observed};
-use crate::uplink::options::{Form, Options};
-use crate::uplink::{bounded, plan};
+use crate::uplink::journal::{Folder, State, Taken};
+use crate::uplink::observe::{self, Switch};
+use crate::uplink::options::{Direction, Form, Options};
+use crate::uplink::plan;
 
-/// How long the helper may take to answer.
-const PATIENCE: Duration = Duration::from_secs(3);
+mod aside;
+mod daemons;
+mod leftovers;
+mod live;
+mod others;
+mod ovn;
+
+/// How long the switch's database may take. One that is well answers in a millisecond.
+const PATIENCE: Duration = Duration::from_secs(2);
 
 /// How long ovs-vswitchd may take for a change that was just made.
 const CATCHING_UP: Duration = Duration::from_secs(1);
 
+/// How long what is asked beside may take in all, the longest of its own limits included.
+const ASIDE: Duration = Duration::from_secs(8);
+
 /// Looks at these devices, or at what there is to look at.
 pub(super) fn gather(devices: &[String], state_dir: &Path, db: &Remote) -> Result<Seen> {
+    let own = Paths::from_env();
+    let paths = daemons::paths(db);
+    let others = aside::ask(others::look);
+    let switch_paths = paths.clone();
+    let daemons = aside::ask(move || daemons::switch(&switch_paths));
+
     let folder = Folder::below(state_dir);
-    let mut unknown = Vec::new();
-    let taken = taken(&folder, &mut unknown);
+    let (records, broken) = leftovers::records(&folder);
+    let switch = switch(db);
     let wanted = if devices.is_empty() {
-        let all = observe::look_at(&[], db, Path::new("/"))?;
-        found(&all, &taken)
+        found(&switch, &records)
     } else {
-        devices.iter().map(|device| pair(device)).collect()
+        let pairs: BTreeSet<_> = devices.iter().map(|device| pair(device)).collect();
+        pairs.into_iter().collect()
     };
+
+    let bridges: Vec<_> = wanted.iter().map(|(_, bridge)| bridge.clone()).collect();
+    let bridges: Vec<_> = bridges.into_iter().filter(|it| paths.bridge_mgmt(it).exists()).collect();
+    let (helper_paths, switch_paths) = (own.clone(), paths.clone());
+    let live = aside::ask(move || live::look(&helper_paths, &switch_paths, &bridges));
+    let settings = switch.external_ids.clone();
+    let (own_paths, switch_paths) = (own, paths);
+    let ovn = aside::ask(move || ovn::look(&own_paths, &switch_paths, settings));
+
     let names: Vec<_> = wanted.iter().flat_map(|(nic, bridge)| [nic.clone(), bridge.clone()]).collect();
-    let mut observed = observe::look_at(&names, db, Path::new("/"))?;
-    let deadline = Instant::now() + CATCHING_UP;
-    while is_behind(&observed) && Instant::now() < deadline {
-        std::thread::sleep(CATCHING_UP / 10);
-        observed = observe::look_at(&names, db, Path::new("/"))?;
-    }
+    let mut observed = observe::look_with(&names, switch, Path::new("/"))?;
+    let left = leftovers::look(Path::new("/"), &records, broken, &mut observed.unknown);
+    let uplinks = wanted.into_iter().map(|(nic, bridge)| uplink(&observed.switch, &records, nic, bridge));
+    let uplinks = uplinks.collect();
+    let journal = journal(&folder);
+
+    let deadline = Instant::now() + ASIDE;
+    let late = |what: &str| format!("{what}: no answer in {} s", ASIDE.as_secs());
+    let mut unknown = Vec::new();
+    let others = others.by(deadline).unwrap_or_else(|| {
+        unknown.push(late("who else serves NodePorts"));
+        Vec::new()
+    });
+    let daemons = daemons.by(deadline).unwrap_or_default();
+    let ovn = ovn.by(deadline).unwrap_or_else(|| {
+        unknown.push(late("OVN"));
+        Default::default()
+    });
+    let live = live.by(deadline).unwrap_or_else(|| {
+        unknown.push(late("the helper and the flows"));
+        Default::default()
+    });
     observed.unknown.extend(unknown);
     observed.unknown.dedup();
-    let uplinks = wanted.into_iter().map(|(nic, bridge)| uplink(&observed, &taken, nic, bridge)).collect();
-    let options = Options {
+    let mut seen = Seen {
+        uplinks,
+        daemons,
+        flows: live.tables,
+        journal,
+        left,
+        helper: live.helper,
+        ovn,
+        others,
+        options: Some(options(state_dir, db)),
+        unprivileged: !nix::unistd::geteuid().is_root(),
+        observed,
+    };
+    forget_what_needs_root(&mut seen);
+    Ok(seen)
+}
+
+/// Whoever may not ask cannot tell a daemon that does not answer from one that does.
+fn forget_what_needs_root(seen: &mut Seen) {
+    if !seen.unprivileged {
+        return;
+    }
+    seen.daemons.vswitchd = seen.daemons.vswitchd.take().filter(|answers| answers.said.is_ok());
+    seen.flows.retain(|_, table| table.is_ok());
+    seen.ovn.controller = seen.ovn.controller.take().filter(|answers| answers.said.is_ok());
+    seen.helper = seen.helper.take().filter(|helper| helper.status.is_ok());
+    seen.left.broken_records.clear();
+    if matches!(seen.journal, JournalSeen::Broken(_)) {
+        seen.journal = JournalSeen::Closed;
+    }
+}
+
+/// The switch; a change that was just made is waited for.
+fn switch(db: &Remote) -> Switch {
+    let mut switch = observe::look_at_switch(db, PATIENCE);
+    let deadline = Instant::now() + CATCHING_UP;
+    let is_behind = |switch: &Switch| switch.answers && switch.vswitchd != Some(false) && !switch.up_to_date;
+    while is_behind(&switch) && Instant::now() < deadline {
+        std::thread::sleep(CATCHING_UP / 10);
+        switch = observe::look_at_switch(db, PATIENCE);
+    }
+    switch
+}
+
+fn options(state_dir: &Path, db: &Remote) -> Options {
+    Options {
         dry_run: true,
         form: Form::Table,
         force: false,
@@ -57,39 +139,14 @@ pub(super) fn gather(devices: &[String], state_dir: &Path, db: &Remote) -> Resul
         confirm: None,
         state_dir: state_dir.to_owned(),
         db: db.clone(),
-    };
-    Ok(Seen {
-        uplinks,
-        journal: journal(&folder),
-        helper: helper(),
-        others: others(),
-        options: Some(options),
-        observed,
-    })
-}
-
-fn is_behind(observed: &Observed) -> bool {
-    let switch = &observed.switch;
-    switch.answers && switch.vswitchd != Some(false) && !switch.up_to_date
-}
-
-/// Bridges on record, each with its NIC.
-fn taken(folder: &Folder, unknown: &mut Vec<String>) -> Vec<(String, String)> {
-    let all = folder.all_taken().unwrap_or_else(|error| vec![Err(error)]);
-    let read = all.into_iter().filter_map(|one| match one {
-        Ok(taken) => Some((taken.uplink.nic.name, taken.uplink.bridge)),
-        Err(error) => {
-            unknown.push(error.to_string());
-            None
-        }
-    });
-    read.collect()
+    }
 }
 
 /// What there is: what was taken over, else the NICs that the default routes name.
-fn found(all: &Observed, taken: &[(String, String)]) -> Vec<(String, String)> {
-    let mut pairs: BTreeSet<_> = taken.iter().cloned().collect();
-    for bridge in all.switch.bridges.iter().filter(|bridge| bridge.ours || bridge.original) {
+fn found(switch: &Switch, records: &[Taken]) -> Vec<(String, String)> {
+    let on_record = records.iter().map(|it| (it.uplink.nic.name.clone(), it.uplink.bridge.clone()));
+    let mut pairs: BTreeSet<_> = on_record.collect();
+    for bridge in switch.bridges.iter().filter(|bridge| bridge.ours || bridge.original) {
         let port = bridge.ports.iter().find(|port| port.kind.is_empty());
         let nic =
             port.map(|port| port.name.clone()).or_else(|| plan::nic_of(&bridge.name).map(str::to_owned));
@@ -118,13 +175,15 @@ fn pair(device: &str) -> (String, String) {
     }
 }
 
-fn uplink(observed: &Observed, taken: &[(String, String)], nic: String, bridge: String) -> UplinkSeen {
-    let on_record = taken.iter().any(|(_, other)| *other == bridge);
-    let in_switch = observed.switch.bridge_of(&nic).is_some_and(|found| found.name == bridge)
-        || observed.switch.bridge(&bridge).is_some_and(|found| found.ours);
+fn uplink(switch: &Switch, records: &[Taken], nic: String, bridge: String) -> UplinkSeen {
+    let record = records.iter().find(|taken| taken.uplink.bridge == bridge);
+    let in_switch = switch.bridge_of(&nic).is_some_and(|found| found.name == bridge)
+        || switch.bridge(&bridge).is_some_and(|found| found.ours);
     let guard = Ears::new(&nic, &bridge).observe().ok().flatten();
+    let of_this_boot = record.filter(|taken| taken.is_of_this_boot().unwrap_or(false));
     UplinkSeen {
-        taken: on_record || in_switch,
+        taken: record.is_some() || in_switch,
+        index_then: of_this_boot.map(|taken| taken.uplink.nic.index),
         guard: guard
             .filter(|state| state.marked)
             .map(|state| GuardSeen { listening: state.listening(), whole: state.is_whole() }),
@@ -138,59 +197,14 @@ fn uplink(observed: &Observed, taken: &[(String, String)], nic: String, bridge: 
 fn journal(folder: &Folder) -> JournalSeen {
     match folder.journal() {
         Ok(Some(journal)) => match journal.state {
-            State::Open => {
-                JournalSeen::Open { busy: matches!(folder.lock(Duration::ZERO), Err(Error::Busy { .. })) }
-            }
+            State::Open => JournalSeen::Open {
+                busy: matches!(folder.lock(Duration::ZERO), Err(Error::Busy { .. })),
+                back: journal.direction == Direction::Back,
+            },
             State::UndoneOvsdbPending => JournalSeen::Pending,
             State::Committed | State::Undone => JournalSeen::Closed,
         },
         Ok(None) => JournalSeen::Closed,
         Err(error) => JournalSeen::Broken(error.to_string()),
     }
-}
-
-/// The helper, when it runs, with what it says of itself.
-fn helper() -> Option<HelperSeen> {
-    let socket = Client::find(PROGRAM, &Paths::from_env()).ok()?;
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    let status = runtime.map_err(|error| error.to_string()).and_then(|runtime| {
-        let answer = async {
-            let client = Client::connect(&socket).await?;
-            client.with_patience(PATIENCE).call("status", &["json"]).await
-        };
-        let answer = runtime.block_on(async { tokio::time::timeout(PATIENCE, answer).await });
-        let text = answer.map_err(|_| format!("no answer in {} s", PATIENCE.as_secs()))?;
-        let text = text.map_err(|error| error.to_string())?;
-        serde_json::from_str::<Status>(&text)
-            .map(Box::new)
-            .map_err(|error| format!("its status is of another version ({error})"))
-    });
-    Some(HelperSeen { status })
-}
-
-/// kube-proxy, by its rules (all of its modes) and by its process.
-fn others() -> Vec<String> {
-    let mut found = Vec::new();
-    let words = |line: &str| line.split(' ').map(str::to_owned).collect::<Vec<_>>();
-    let nft = bounded::run(&words("nft -t list ruleset"), PATIENCE).map(|answer| answer.output);
-    let legacy = std::fs::read_to_string("/proc/net/ip_tables_names").unwrap_or_default();
-    let mut texts = vec![nft.unwrap_or_default()];
-    if !legacy.trim().is_empty() {
-        let text = bounded::run(&words("iptables-legacy-save -t nat"), PATIENCE);
-        texts.extend(text.map(|answer| answer.output));
-    }
-    if texts.iter().any(|text| text.contains("KUBE-NODEPORTS")) {
-        found.push("chains of kube-proxy (KUBE-NODEPORTS) are in iptables".to_owned());
-    }
-    if texts.iter().any(|text| text.contains("table ip kube-proxy") || text.contains("table ip6 kube-proxy"))
-    {
-        found.push("kube-proxy's nftables table (kube-proxy) is there".to_owned());
-    }
-    if host::devices::is_there("kube-ipvs0") {
-        found.push("kube-proxy's IPVS device (kube-ipvs0) is there".to_owned());
-    }
-    for process in host::process::find(|process| process.program() == "kube-proxy") {
-        found.push(format!("kube-proxy runs (pid {})", process.pid));
-    }
-    found
 }

@@ -3,13 +3,18 @@ use std::time::Duration;
 
 use host::ears::Listening;
 
+use super::seen::{Answers, DatabaseSeen, FileSeen, GuardSeen, HelperSeen, JournalSeen, TableSeen};
 use super::*;
 use crate::helper::restore;
 use crate::helper::status::{SourceStatus, Status};
 use crate::uplink::keeper::At;
 use crate::uplink::managers::{Details, Found, Manager};
-use crate::uplink::observe::{Address, Binding, Bound, Bridge, Link, Nic, Port, Route, Switch};
+use crate::uplink::observe::{Address, Binding, Bound, Bridge, Link, Nic, Observed, Port, Route, Switch};
 use crate::uplink::options::{Form, Options};
+
+mod flows;
+mod leftovers;
+mod ovn;
 
 fn options() -> Options {
     Options {
@@ -60,10 +65,17 @@ fn route(via: &str) -> Route {
     }
 }
 
+fn heard_by(program: &str) -> Bound {
+    let (what, program) = ("a packet socket (protocol 0x0003)".to_owned(), Some(program.to_owned()));
+    Bound { how: Binding::Packet, what, program, pid: Some(7) }
+}
+
 /// A node whose eth0 was taken onto breth0, and that is well.
 fn well() -> Seen {
-    let (eth0, mut breth0) = (device(2, "eth0", &[]), device(9, "breth0", &["10.0.0.5/24", "fd00::5/64"]));
+    let (mut eth0, mut breth0) =
+        (device(2, "eth0", &[]), device(9, "breth0", &["10.0.0.5/24", "fd00::5/64"]));
     breth0.routes = vec![route("10.0.0.1")];
+    eth0.bound = vec![heard_by("ovs-vswitchd")];
     let port = Port { name: "eth0".to_owned(), ofport: Some(1), ours: true, ..Port::default() };
     let bridge = Bridge {
         name: "breth0".to_owned(),
@@ -78,7 +90,8 @@ fn well() -> Seen {
         up_to_date: true,
         vswitchd: Some(true),
         datapath_type: "netdev".to_owned(),
-        bridges: vec![bridge],
+        bridges: vec![bridge, ovn::integration()],
+        external_ids: ovn::settings(),
         ..Switch::default()
     };
     let links = vec![eth0.link.clone(), breth0.link.clone()];
@@ -96,15 +109,19 @@ fn well() -> Seen {
                 .map(|(key, value)| (key.to_owned(), value.to_owned()))
                 .into(),
             rp_filter_all: Some("0".to_owned()),
+            index_then: Some(2),
         }],
-        helper: Some(HelperSeen { status: Ok(Box::new(status)) }),
+        daemons: seen::DaemonsSeen {
+            stopped_database: None,
+            vswitchd: Some(Answers { pid: 7, stopped: false, said: Ok("3.1.0".to_owned()) }),
+        },
+        flows: [("breth0".to_owned(), Ok(flows::learning_switch()))].into(),
+        left: seen::LeftSeen { on_record: ["breth0".to_owned()].into(), ..Default::default() },
+        helper: Some(HelperSeen { status: Ok(Box::new(status)), flows: None, repaired_meanwhile: 0 }),
+        ovn: ovn::well(),
         options: Some(options()),
         ..Seen::default()
     }
-}
-
-fn report(seen: &Seen) -> Report {
-    Report::of(seen.uplinks.iter().map(UplinkSeen::said).collect(), checks::all(seen))
 }
 
 /// The finding of this name is there, with why and what to do, and nothing else is worse than it.
@@ -155,6 +172,18 @@ fn the_switch_is_away() {
     assert!(why.contains("cached flows go on, but ARP runs out after about a minute"), "{why}");
     finds(&with(|seen| seen.observed.switch = Switch::default()), "switch-away", Severity::Error);
     finds(&with(|seen| seen.observed.switch.up_to_date = false), "switch-behind", Severity::Warning);
+    let silent = |stopped, said: Result<String, String>| {
+        with(|seen| seen.daemons.vswitchd = Some(Answers { pid: 7, stopped, said }))
+    };
+    let stopped = finds(&silent(true, Err("no answer in 2 s".into())), "switch-silent", Severity::Error);
+    assert!(stopped.remedy.contains("kill -CONT 7"), "{stopped:?}");
+    let late = finds(&silent(false, Err("no answer in 2 s".into())), "switch-silent", Severity::Error);
+    assert!(late.what.contains("no answer in 2 s"), "{late:?}");
+    let database = with(|seen| {
+        seen.observed.switch = Switch::default();
+        seen.daemons.stopped_database = Some(9);
+    });
+    assert!(finds(&database, "switch-away", Severity::Error).remedy.contains("kill -CONT 9"));
 }
 
 #[test]
@@ -199,6 +228,31 @@ fn bridge_and_port() {
 }
 
 #[test]
+fn a_nic_that_was_made_anew() {
+    let anew = with(|seen| {
+        seen.observed.nics[0].link.index = 12;
+        seen.observed.nics[0].bound = vec![heard_by("tcpdump")];
+    });
+    let found = finds(&anew, "port-dead", Severity::Error);
+    assert!(found.what.contains("number 2") && found.what.contains("12 now"), "{found:?}");
+    let again = with(|seen| seen.observed.nics[0].link.index = 12);
+    assert_eq!(report(&again).worst, Severity::Ok, "the switch hears it");
+    let mut unknown = anew.clone();
+    unknown.observed.unknown = vec!["the packet sockets of eth0: /proc".to_owned()];
+    assert_eq!(report(&unknown).worst, Severity::Note);
+    let mut kernel = anew;
+    kernel.observed.switch.bridges[0].datapath_type.clear();
+    finds(&kernel, "port-dead", Severity::Error);
+    kernel.observed.nics[0].link.master = Some(3);
+    assert_eq!(report(&kernel).worst, Severity::Ok);
+}
+
+#[test]
+fn without_the_rights() {
+    finds(&with(|seen| seen.unprivileged = true), "not-root", Severity::Warning);
+}
+
+#[test]
 fn the_two_devices() {
     finds(&with(|seen| seen.observed.nics[0].link.carrier = false), "link-down", Severity::Error);
     finds(&with(|seen| seen.observed.nics[1].link.up = false), "link-down", Severity::Error);
@@ -225,7 +279,7 @@ fn where_the_addresses_are() {
             seen.observed.nics[0].addresses = std::mem::take(&mut seen.observed.nics[1].addresses);
             seen.observed.nics[1].routes.clear();
             seen.uplinks[0].guard = Some(GuardSeen { listening: Some(Listening::Nic), whole: true });
-            if let Some(HelperSeen { status: Ok(status) }) = &mut seen.helper {
+            if let Some(HelperSeen { status: Ok(status), .. }) = &mut seen.helper {
                 status.management.at = helper_says;
             }
         })
@@ -258,6 +312,7 @@ fn the_guard() {
     // The kernel datapath needs none.
     let mut kernel = guard(None);
     kernel.observed.switch.bridges[0].datapath_type.clear();
+    kernel.observed.nics[0].link.master = Some(3);
     assert_eq!(report(&kernel).worst, Severity::Ok);
 }
 
@@ -300,14 +355,16 @@ fn leases_and_managers() {
     assert_eq!(report(&with(|seen| seen.observed.managers = vec![hook])).worst, Severity::Ok);
     let bound =
         Bound { how: Binding::Device, what: "udp :123".into(), program: Some("ntpd".into()), pid: Some(5) };
-    finds(&with(|seen| seen.observed.nics[0].bound = vec![bound]), "bound-socket", Severity::Warning);
+    finds(&with(|seen| seen.observed.nics[0].bound.push(bound)), "bound-socket", Severity::Warning);
 }
 
 #[test]
 fn the_journal() {
     let journal = |journal| with(|seen| seen.journal = journal);
-    finds(&journal(JournalSeen::Open { busy: true }), "journal-open", Severity::Note);
-    finds(&journal(JournalSeen::Open { busy: false }), "journal-open", Severity::Error);
+    finds(&journal(JournalSeen::Open { busy: true, back: false }), "journal-open", Severity::Note);
+    finds(&journal(JournalSeen::Open { busy: false, back: false }), "journal-open", Severity::Error);
+    let back = JournalSeen::Open { busy: false, back: true };
+    assert!(finds(&journal(back), "journal-open", Severity::Error).what.contains("way back"));
     finds(&journal(JournalSeen::Pending), "journal-pending", Severity::Warning);
     finds(&journal(JournalSeen::Broken("cut short".into())), "journal-broken", Severity::Error);
 }
@@ -316,22 +373,25 @@ fn the_journal() {
 fn the_helper() {
     finds(&with(|seen| seen.helper = None), "helper-away", Severity::Warning);
     let patched = with(|seen| {
+        seen.flows.clear();
         seen.helper = None;
         let patch = Port { name: "p".into(), kind: "patch".into(), ..Port::default() };
         seen.observed.switch.bridges[0].ports.push(patch);
     });
     finds(&patched, "helper-away", Severity::Error);
-    let silent = HelperSeen { status: Err("no answer in 3 s".into()) };
+    let silent = HelperSeen { status: Err("no answer in 3 s".into()), flows: None, repaired_meanwhile: 0 };
     finds(&with(|seen| seen.helper = Some(silent)), "helper-silent", Severity::Warning);
     let says = |change: fn(&mut Status)| {
         with(|seen| {
-            if let Some(HelperSeen { status: Ok(status) }) = &mut seen.helper {
+            if let Some(HelperSeen { status: Ok(status), .. }) = &mut seen.helper {
                 change(status);
             }
         })
     };
     finds(&says(|status| status.flows.connected = false), "flows", Severity::Error);
-    finds(&says(|status| status.flows.wanted = 7), "flows", Severity::Warning);
+    let mut unseen = says(|status| status.flows.wanted = 7);
+    unseen.flows.clear();
+    finds(&unseen, "flows", Severity::Warning);
     finds(&says(|status| status.flows.conflicts = vec!["a flow".into()]), "flows", Severity::Warning);
     finds(&says(|status| status.host.error = Some("nft says no".into())), "host-paths", Severity::Error);
     let source = |status: &mut Status| {
@@ -349,6 +409,7 @@ fn others_who_serve_node_ports() {
     finds(&with(kube_proxy), "node-ports", Severity::Warning);
     let mut alone = Seen::default();
     alone.observed.switch = well().observed.switch;
+    alone.ovn = ovn::well();
     kube_proxy(&mut alone);
     assert_eq!(report(&alone).worst, Severity::Note);
 }
@@ -357,7 +418,8 @@ fn others_who_serve_node_ports() {
 fn what_a_takeover_would_meet() {
     let fresh = |change: fn(&mut Seen)| {
         with(|seen| {
-            seen.observed.switch.bridges.clear();
+            seen.observed.switch.bridges.remove(0);
+            seen.left.on_record.clear();
             seen.observed.nics[0] = device(2, "eth0", &["10.0.0.5/24"]);
             seen.observed.nics[0].routes = vec![route("10.0.0.1")];
             seen.observed.nics.truncate(1);

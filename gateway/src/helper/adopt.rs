@@ -61,7 +61,8 @@ impl Foreign {
     }
 }
 
-fn is_bridges_own(flow: &Flow) -> bool {
+/// The flow that a bridge has of its own accord.
+pub(crate) fn is_bridges_own(flow: &Flow) -> bool {
     flow.key.table == 0
         && flow.key.priority == 0
         && flow.key.matches.iter().next().is_none()
@@ -69,7 +70,7 @@ fn is_bridges_own(flow: &Flow) -> bool {
 }
 
 /// The flows of the first gateway helper, in both of its generations (`docs/architecture.md`, "older flows").
-fn is_older_helpers(flow: &Flow, zone: u16) -> bool {
+pub(crate) fn is_older_helpers(flow: &Flow, zone: u16) -> bool {
     let matches: Vec<_> = flow.key.matches.iter().collect();
     let exact = |field: Field| flow.key.matches.get(field).map(|masked| masked.value);
     let only = |fields: &[Field]| matches.iter().map(|(field, _)| *field).eq(fields.iter().copied());

@@ -20,7 +20,7 @@ mod gather;
 mod kernel;
 mod sockets;
 
-pub use gather::{look, look_at};
+pub use gather::{look, look_at, look_at_switch, look_with};
 
 /// The node as it was found.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

@@ -1,16 +1,16 @@
 //! The helper, by what it says of itself, and others who serve the same ports.
 
-use super::super::HelperSeen;
-use super::{Finding, Seen};
+use super::super::seen::{HelperSeen, Seen};
+use super::Finding;
 use crate::helper::flags::PROGRAM;
 use crate::helper::status::Status;
 use crate::uplink::keeper::At;
 
 /// The helper.
 pub(super) fn check(seen: &Seen) -> Vec<Finding> {
-    let Some(HelperSeen { status }) = &seen.helper else { return vec![away(seen)] };
+    let Some(HelperSeen { status, .. }) = &seen.helper else { return vec![away(seen)] };
     match status {
-        Ok(status) => says(status),
+        Ok(status) => says(status, matches!(seen.flows.get(&status.bridge.name), Some(Ok(_)))),
         Err(why) => vec![Finding::warning(
             "helper-silent",
             PROGRAM,
@@ -24,12 +24,10 @@ pub(super) fn check(seen: &Seen) -> Vec<Finding> {
 fn away(seen: &Seen) -> Finding {
     let what = "does not run";
     let start = "start it (`systemctl start ovn-k8s-gateway-helper`), or see its log for why it ended";
-    let taken: Vec<_> = seen.uplinks.iter().filter(|uplink| uplink.taken).collect();
-    let patched = taken.iter().filter_map(|uplink| seen.observed.switch.bridge(&uplink.bridge));
-    if patched.into_iter().any(|bridge| bridge.ports.iter().any(|port| port.kind == "patch")) {
+    if seen.carries_pods() {
         let why = "a gateway router shares the uplink, and nobody follows Services, keeps the flows, or takes management to the NIC when the switch dies";
         Finding::error("helper-away", PROGRAM, what, why, start)
-    } else if !taken.is_empty() {
+    } else if seen.taken().next().is_some() {
         let why = "nobody takes management to the NIC when the switch dies";
         Finding::warning("helper-away", PROGRAM, what, why, start)
     } else {
@@ -43,7 +41,8 @@ fn away(seen: &Seen) -> Finding {
     }
 }
 
-fn says(status: &Status) -> Vec<Finding> {
+/// `looked`: the flows were seen, so that they need not be believed.
+fn says(status: &Status, looked: bool) -> Vec<Finding> {
     let mut findings = Vec::new();
     let bridge = status.bridge.name.as_str();
     if status.management.at == At::Nic {
@@ -64,7 +63,7 @@ fn says(status: &Status) -> Vec<Finding> {
             "changes of Services do not get there",
             "see to ovs-vswitchd, and whether the bridge is there",
         ));
-    } else if status.flows.installed < status.flows.wanted {
+    } else if !looked && status.flows.installed < status.flows.wanted {
         findings.push(Finding::warning(
             "flows",
             bridge,
@@ -120,7 +119,7 @@ fn says(status: &Status) -> Vec<Finding> {
 
 /// Others who serve NodePorts.
 pub(super) fn others(seen: &Seen) -> Vec<Finding> {
-    let gateway = seen.helper.is_some() || seen.uplinks.iter().any(|uplink| uplink.taken);
+    let gateway = seen.helper.is_some() || seen.taken().next().is_some();
     seen.others
         .iter()
         .map(|other| {

@@ -1,6 +1,7 @@
 //! The switch: its daemons, its database, and the key that makes it wait.
 
-use super::{Finding, Seen};
+use super::super::seen::{Answers, Seen};
+use super::Finding;
 use crate::helper::restore;
 
 /// Daemons and database.
@@ -10,9 +11,13 @@ pub(super) fn check(seen: &Seen) -> Vec<Finding> {
     if !switch.answers {
         let why = switch.said.clone().unwrap_or_default();
         let what = format!("its database does not answer: {why}");
-        let remedy =
-            "start ovsdb-server (`systemctl start openvswitch-switch`), or name its socket with --db";
-        return vec![if needed {
+        let remedy = match seen.daemons.stopped_database {
+            Some(pid) => format!("ovsdb-server was stopped by a signal or a debugger: `kill -CONT {pid}`"),
+            None if seen.unprivileged => "run this as root".to_owned(),
+            None => "start ovsdb-server (`systemctl start openvswitch-switch`), or name its socket with --db"
+                .to_owned(),
+        };
+        let mut findings = vec![if needed {
             Finding::error(
                 "switch-away",
                 name,
@@ -23,8 +28,13 @@ pub(super) fn check(seen: &Seen) -> Vec<Finding> {
         } else {
             Finding::warning("switch-away", name, what, "no NIC can be taken over", remedy)
         }];
+        findings.extend(seen.silent_switch().map(|answers| silent(answers, needed)));
+        return findings;
     }
+    let silent = seen.silent_switch().map(|answers| silent(answers, needed));
+    let is_silent = silent.is_some();
     let mut findings = vec![match switch.vswitchd {
+        Some(true) if is_silent => Finding::ok("switch", name, "ovsdb-server answers"),
         Some(true) => Finding::ok("switch", name, "ovsdb-server and ovs-vswitchd run"),
         None => Finding::note(
             "switch",
@@ -35,7 +45,8 @@ pub(super) fn check(seen: &Seen) -> Vec<Finding> {
         ),
         Some(false) => vswitchd_is_away(seen, needed),
     }];
-    if switch.vswitchd != Some(false) && !switch.up_to_date {
+    findings.extend(silent);
+    if switch.vswitchd != Some(false) && !is_silent && !switch.up_to_date {
         findings.push(Finding::warning(
             "switch-behind",
             name,
@@ -48,8 +59,31 @@ pub(super) fn check(seen: &Seen) -> Vec<Finding> {
     findings
 }
 
+/// It is there, and says nothing.
+fn silent(answers: &Answers, needed: bool) -> Finding {
+    let Answers { pid, stopped, said } = answers;
+    let why =
+        "on the userspace datapath nothing passes a bridge meanwhile; on the kernel's nothing new is handled";
+    let (what, remedy) = match said {
+        _ if *stopped => (
+            format!("was stopped by a signal or a debugger (pid {pid})"),
+            format!("`kill -CONT {pid}`; if nobody knows why, restart it"),
+        ),
+        said => (
+            format!("runs (pid {pid}) and does not answer: {}", said.as_ref().err().map_or("", String::as_str)),
+            "it may wait for ovsdb-server, or be stuck: ovs-vswitchd.log says more; restart it if it stays so"
+                .to_owned(),
+        ),
+    };
+    if needed {
+        Finding::error("switch-silent", "ovs-vswitchd", what, why, remedy)
+    } else {
+        Finding::warning("switch-silent", "ovs-vswitchd", what, why, remedy)
+    }
+}
+
 fn vswitchd_is_away(seen: &Seen, needed: bool) -> Finding {
-    const REMEDY: &str = "start it (`systemctl start openvswitch-switch`), its log says why it ended";
+    const REMEDY: &str = "start it (`systemctl start openvswitch-switch`), its log says why it ended; without a helper `ovn-k8s-util settle` puts management on the NIC meanwhile (userspace datapath)";
     let name = "ovs-vswitchd";
     if !needed {
         return Finding::warning("switch-away", name, "does not run", "no NIC can be taken over", REMEDY);

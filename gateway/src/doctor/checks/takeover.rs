@@ -1,7 +1,7 @@
 //! The takeover: one that did not come to its end, and one that has not begun.
 
-use super::super::{JournalSeen, UplinkSeen};
-use super::{Finding, Seen};
+use super::super::seen::{JournalSeen, Seen, UplinkSeen};
+use super::Finding;
 use crate::uplink::plan;
 
 /// The journal.
@@ -10,17 +10,21 @@ pub(super) fn journal(journal: &JournalSeen) -> Option<Finding> {
     const SETTLE: &str = "`ovn-k8s-util settle`";
     match journal {
         JournalSeen::Closed => None,
-        JournalSeen::Open { busy: true } => Some(Finding::note(
+        JournalSeen::Open { busy: true, back } => Some(Finding::note(
             "journal-open",
             ABOUT,
-            "a takeover is under way",
+            if *back { "a way back is under way" } else { "a takeover is under way" },
             "what is seen now changes",
             "wait",
         )),
-        JournalSeen::Open { busy: false } => Some(Finding::error(
+        JournalSeen::Open { busy: false, back } => Some(Finding::error(
             "journal-open",
             ABOUT,
-            "a takeover did not come to its end, and nobody is at work",
+            if *back {
+                "a way back (bridge-to-nics) did not come to its end, and nobody is at work"
+            } else {
+                "a takeover did not come to its end, and nobody is at work"
+            },
             "addresses and routes may be on either device, the guard may stand the wrong way",
             SETTLE,
         )),

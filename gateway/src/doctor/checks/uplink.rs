@@ -5,10 +5,10 @@ use std::net::IpAddr;
 
 use host::ears::Listening;
 
-use super::super::UplinkSeen;
-use super::{Finding, Seen};
+use super::super::seen::{Seen, UplinkSeen};
+use super::Finding;
 use crate::uplink::managers::Manager;
-use crate::uplink::observe::{Bridge, Nic};
+use crate::uplink::observe::{Binding, Bridge, Nic};
 use crate::uplink::plan;
 
 /// Less left of a lease than this and nobody known who renews it: it will be too late soon.
@@ -34,16 +34,24 @@ pub(super) fn check(seen: &Seen, uplink: &UplinkSeen) -> Vec<Finding> {
         }
     }
     let (Some(nic), Some(own)) = (observed.nic(&uplink.nic), observed.nic(&uplink.bridge)) else {
-        let gone = if observed.nic(&uplink.nic).is_none() { &uplink.nic } else { &uplink.bridge };
+        let (gone, remedy) = if observed.nic(&uplink.nic).is_none() {
+            (&uplink.nic, "see whether its driver has a problem (`dmesg`), or where it went (`ip -br link`)")
+        } else {
+            (
+                &uplink.bridge,
+                "`ovn-k8s-util settle` gives the NIC what it had; if ovs-vswitchd runs, its log says why it does not make it",
+            )
+        };
         findings.push(Finding::error(
             "device-missing",
             gone,
             "is not there as a network device",
             "management has nothing to go by",
-            "see whether its driver, or ovs-vswitchd, has a problem (`dmesg`, ovs-vswitchd.log)",
+            remedy,
         ));
         return findings;
     };
+    findings.extend(bridge.and_then(|bridge| dead_port(seen, uplink, bridge, nic)));
     findings.extend(links(uplink, nic, own));
     let carrier = carrier(nic, own);
     findings.extend(addresses(seen, uplink, nic, own));
@@ -105,6 +113,53 @@ fn in_the_switch(seen: &Seen, uplink: &UplinkSeen, bridge: &Bridge) -> Vec<Findi
         ));
     }
     findings
+}
+
+/// A NIC that was made anew (its driver was loaded again, its card came back): the switch still lists the port, says
+/// nothing of an error, and has the new number in its database; but its socket was on the old device.
+fn dead_port(seen: &Seen, uplink: &UplinkSeen, bridge: &Bridge, nic: &Nic) -> Option<Finding> {
+    let port = bridge.ports.iter().find(|port| port.name == uplink.nic)?;
+    let is_open =
+        port.kind.is_empty() && port.error.is_empty() && port.ofport.is_some_and(|number| number > 0);
+    let is_unknown = |what: &String| what.contains(&format!("packet sockets of {}", uplink.nic));
+    // Without root it cannot be seen whose a socket is.
+    if seen.observed.unknown.iter().any(is_unknown)
+        || !is_open
+        || seen.observed.switch.vswitchd != Some(true)
+        || seen.unprivileged
+    {
+        return None;
+    }
+    let is_heard = if bridge.datapath_type() == "netdev" {
+        let of_switch = |program: &Option<String>| program.as_deref().is_none_or(|it| it == "ovs-vswitchd");
+        nic.bound.iter().any(|bound| bound.how == Binding::Packet && of_switch(&bound.program))
+    } else {
+        // The kernel's datapath is the master of its ports.
+        nic.link.master.is_some()
+    };
+    if is_heard {
+        return None;
+    }
+    let anew = match uplink.index_then.filter(|then| *then != nic.link.index) {
+        Some(then) => {
+            format!(" (it had number {then} when it was taken over, and has {} now)", nic.link.index)
+        }
+        None => String::new(),
+    };
+    Some(Finding::error(
+        "port-dead",
+        &uplink.nic,
+        format!(
+            "is listed as a port of {}, and the switch hears nothing of it: the NIC was made anew{anew}",
+            uplink.bridge
+        ),
+        "nothing comes in or goes out by the bridge, though port and bridge look well",
+        format!(
+            "`ovn-k8s-util settle`; if it stays so, `ovs-vsctl del-port {bridge} {nic}` and then `ovn-k8s-util nics-to-bridge {nic}`",
+            bridge = uplink.bridge,
+            nic = uplink.nic
+        ),
+    ))
 }
 
 /// The two devices themselves.

@@ -24,7 +24,12 @@ pub fn look(names: &[String], options: &Options) -> Result<Observed> {
 
 /// The same, with files below another root. Devices, sockets and processes are those of this network namespace.
 pub fn look_at(names: &[String], db: &Remote, root: &Path) -> Result<Observed> {
-    let mut observed = Observed::default();
+    look_with(names, look_at_switch(db, PATIENCE), root)
+}
+
+/// The same with what the switch has said already.
+pub fn look_with(names: &[String], switch: Switch, root: &Path) -> Result<Observed> {
+    let mut observed = Observed { switch, ..Observed::default() };
     let pairs = pairs(names);
     let mut asked = names.to_vec();
     for (nic, bridge) in &pairs {
@@ -34,10 +39,6 @@ pub fn look_at(names: &[String], db: &Remote, root: &Path) -> Result<Observed> {
     (observed.links, observed.nics) = kernel::look(&asked, root)?;
     for nic in &mut observed.nics {
         observed.unknown.extend(sockets::look(nic));
-    }
-    match switch(db) {
-        Ok(switch) => observed.switch = switch,
-        Err(error) => observed.switch.said = Some(error.to_string()),
     }
     match kernel::foreign_guards(&pairs) {
         Ok(foreign) => observed.foreign_guards = foreign,
@@ -53,6 +54,11 @@ pub fn look_at(names: &[String], db: &Remote, root: &Path) -> Result<Observed> {
     Ok(observed)
 }
 
+/// The switch alone, asked for a bounded time.
+pub fn look_at_switch(db: &Remote, patience: Duration) -> Switch {
+    switch(db, patience).unwrap_or_else(|error| Switch { said: Some(error.to_string()), ..Switch::default() })
+}
+
 /// Each NIC with its bridge, whichever of the two was named.
 fn pairs(names: &[String]) -> BTreeMap<String, String> {
     let pair = |name: &String| match nic_of(name).filter(|nic| host::devices::is_there(nic)) {
@@ -62,12 +68,12 @@ fn pairs(names: &[String]) -> BTreeMap<String, String> {
     names.iter().map(pair).collect()
 }
 
-fn switch(db: &Remote) -> Result<Switch> {
-    let deadline = Instant::now() + PATIENCE;
-    let seen = switch::Switch::connect(db, PATIENCE)?.observe(deadline)?;
+fn switch(db: &Remote, patience: Duration) -> Result<Switch> {
+    let deadline = Instant::now() + patience;
+    let seen = switch::Switch::connect(db, patience)?.observe(deadline)?;
     let mut switch = Switch { answers: true, ..as_plain(&seen) };
     let failed = crate::uplink::Error::database("read the switch's settings");
-    let mut client = Client::connect(db, PATIENCE).map_err(failed)?;
+    let mut client = Client::connect(db, patience).map_err(failed)?;
     let failed = crate::uplink::Error::database("read the switch's settings");
     let rows = client
         .select("Open_vSwitch", &["external_ids", "other_config", "ovs_version"], deadline)
