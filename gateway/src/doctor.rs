@@ -41,7 +41,7 @@ Exit codes:
   1  warnings, or the command line is not understood
   2  errors: something does not work, or will not after the next restart";
 
-/// Looks for what is wrong with this node's uplink, switch and helper, and says why it matters and what to do.
+/// Looks for what is wrong with this node's uplink, flows, switch, helper and OVN, and says why it matters and what to do.
 #[derive(Clone, Debug, Parser)]
 #[command(name = "ovn-k8s doctor", bin_name = "ovn-k8s doctor", version, after_help = EXIT_CODES)]
 struct DoctorArgs {

@@ -51,7 +51,8 @@ impl Switch {
     pub(super) fn start(dir: &Path, register: Register, namespace: &Namespace) -> Result<Self> {
         let environment = ["RUNDIR", "LOGDIR", "DBDIR", "SYSCONFDIR"]
             .iter()
-            .map(|what| (format!("OVS_{what}"), dir.display().to_string()))
+            .flat_map(|what| [format!("OVS_{what}"), format!("OVN_{what}")])
+            .map(|variable| (variable, dir.display().to_string()))
             .collect();
         let switch = Self { held: Mutex::default(), dir: dir.to_owned(), environment, register };
         let file = dir.join("conf.db").display().to_string();

@@ -29,7 +29,7 @@ fn record(why: &str) -> Finding {
         "a takeover's record",
         why,
         "neither a boot, nor the way back, nor a failover knows what this bridge was made from",
-        "move the file away, and run `ovn-k8s-util nics-to-bridge` for its NIC again, which writes it anew",
+        "`ovn-k8s-util settle` puts one aside that is broken; then `ovn-k8s-util nics-to-bridge` for its NIC writes it anew",
     )
 }
 

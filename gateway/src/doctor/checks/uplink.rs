@@ -155,9 +155,8 @@ fn dead_port(seen: &Seen, uplink: &UplinkSeen, bridge: &Bridge, nic: &Nic) -> Op
         ),
         "nothing comes in or goes out by the bridge, though port and bridge look well",
         format!(
-            "`ovn-k8s-util settle`; if it stays so, `ovs-vsctl del-port {bridge} {nic}` and then `ovn-k8s-util nics-to-bridge {nic}`",
-            bridge = uplink.bridge,
-            nic = uplink.nic
+            "`ovn-k8s-util settle` attaches it again; one with another MAC address is another NIC: `ovn-k8s-util bridge-to-nics {}`, then `ovn-k8s-util nics-to-bridge {}`",
+            uplink.bridge, uplink.nic
         ),
     ))
 }

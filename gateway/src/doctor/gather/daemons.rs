@@ -40,18 +40,25 @@ pub(super) fn running(pidfile: &Path, program: &str) -> Option<u32> {
     is_called(pid, program).then_some(pid)
 }
 
-/// Names of processes end after 15 bytes.
+/// Names of processes end after 15 bytes. One that has ended and was not waited for is none any more.
 pub(super) fn is_called(pid: u32, program: &str) -> bool {
     let name = std::fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
     let name = name.trim_end();
-    !name.is_empty() && program.starts_with(name) && name.len() >= program.len().min(15)
+    !matches!(state(pid), Some('Z' | 'X'))
+        && !name.is_empty()
+        && program.starts_with(name)
+        && name.len() >= program.len().min(15)
 }
 
-/// Whether it was stopped (field 3 of `/proc/PID/stat`, proc(5)).
+/// Whether it was stopped by a signal or a debugger.
 pub(super) fn is_stopped(pid: u32) -> bool {
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-    let state = stat.rsplit_once(')').and_then(|(_, rest)| rest.split_whitespace().next());
-    matches!(state, Some("T" | "t"))
+    matches!(state(pid), Some('T' | 't'))
+}
+
+/// Field 3 of `/proc/PID/stat` (proc(5)), behind the name in brackets, which may hold anything.
+fn state(pid: u32) -> Option<char> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    stat.rsplit_once(')')?.1.trim_start().chars().next()
 }
 
 /// What a daemon says to a command.
@@ -105,6 +112,12 @@ mod tests {
         std::fs::write(&file, "0").unwrap();
         assert_eq!(running(&file, "ovs-vswitchd"), None);
         assert!(!is_stopped(own));
+        let mut child = std::process::Command::new("true").spawn().unwrap();
+        while state(child.id()) != Some('Z') {
+            std::thread::yield_now();
+        }
+        assert!(!is_called(child.id(), "true"), "it has ended");
+        child.wait().unwrap();
     }
 
     #[test]

@@ -58,7 +58,7 @@ fn files(root: &Path) -> Vec<FileSeen> {
 
 fn file(path: &PathBuf, before: &str, after: &str) -> Option<FileSeen> {
     let device = path.file_name()?.to_str()?.strip_prefix(before)?.strip_suffix(after)?.to_owned();
-    let content = std::fs::read_to_string(path).ok()?;
+    let content = host::plain::read_text(path).ok()?;
     if !content.lines().take(3).any(|line| line.contains(MARK)) {
         return None;
     }
