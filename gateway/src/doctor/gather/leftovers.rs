@@ -1,6 +1,6 @@
 //! What takeovers left on the node: records, guard tables, files for network managers.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use host::ears::Ears;
 
@@ -56,14 +56,14 @@ fn files(root: &Path) -> Vec<FileSeen> {
     found
 }
 
-fn file(path: &PathBuf, before: &str, after: &str) -> Option<FileSeen> {
+fn file(path: &Path, before: &str, after: &str) -> Option<FileSeen> {
     let device = path.file_name()?.to_str()?.strip_prefix(before)?.strip_suffix(after)?.to_owned();
     let content = host::plain::read_text(path).ok()?;
     if !content.lines().take(3).any(|line| line.contains(MARK)) {
         return None;
     }
     let keeps_away = KEEP_AWAY.iter().any(|words| content.contains(words));
-    Some(FileSeen { path: path.clone(), device, keeps_away })
+    Some(FileSeen { path: path.to_owned(), device, keeps_away })
 }
 
 #[cfg(test)]
