@@ -17,6 +17,7 @@
 //! | [`neighbour_probe`] | who answers on a device, past routes and guard | nothing |
 //! | [`echo`] | whether an address answers a ping | nothing |
 //! | [`ethtool`] | a device's offloads and driver | offloads |
+//! | [`sole`] | who has a name in this network namespace | takes it, until the process ends |
 //! | [`sockets`] | sockets by port or device, with their process; how far connections are | nothing |
 //! | [`process`] | processes, and whether they share our network | nothing |
 //! | [`priority`] | nothing | a thread before those of all others |
@@ -53,6 +54,7 @@ pub mod process;
 pub mod pulse;
 pub mod rtnl;
 pub mod sockets;
+pub mod sole;
 pub mod sysctl;
 mod wire;
 

@@ -154,6 +154,8 @@ mod tests {
     const PATIENCE: Duration = Duration::from_secs(30);
 
     fn begun() -> (tempfile::TempDir, Lock, Journal) {
+        // Tests run side by side, and there is one at work in a network namespace.
+        nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNET).unwrap();
         let dir = tempfile::tempdir().unwrap();
         let lock = Folder::below(dir.path()).lock(Duration::ZERO).unwrap();
         let journal = Journal::begin(Direction::There, &Remote::unix("/x"), Vec::new()).unwrap();

@@ -34,7 +34,7 @@ mod lock;
 #[cfg(test)]
 mod tests;
 
-pub use lock::Lock;
+pub use lock::{Lock, watching};
 
 /// The journal's format. Another one is not read.
 pub const VERSION: u32 = 1;

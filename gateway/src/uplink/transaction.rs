@@ -81,6 +81,7 @@ impl<'o> Run<'o> {
         let _ = host::pidfd::keep_descriptors();
         let lock = Folder::below(&options.state_dir).lock(LOCK)?;
         finish_earlier(&lock, options)?;
+        lock.nobody_watches(LOCK)?;
         let socket = Socket::open()?;
         let network = Network::observe(&socket)?;
         let reached = Switch::connect(&options.db, CONNECT).and_then(|mut switch| {

@@ -305,3 +305,25 @@ fn the_journals_folder_is_no_folder() -> Result<()> {
     let said = outcome(site.util_in(Path::new(&file), THERE)?)?;
     is_refused(&site, &said, &before, &[&file.display().to_string()])
 }
+
+/// Two runs with two folders meet: there is one at work in a network namespace, and its dead-man after it.
+#[test]
+fn another_state_dir_is_no_way_around_the_lock() -> Result<()> {
+    let bench = Bench::set_up(Site::usual()?)?;
+    let site = &bench.site;
+    let elsewhere = site.dir().join("elsewhere");
+    let halted = site.run_until_held(THERE, "ears", "")?;
+    for line in [THERE, "settle"] {
+        let second = outcome(site.util_in(&elsewhere, line)?)?;
+        ensure!(!second.ok && second.said.contains(&format!("pid {}", halted.id())), "{line}: {second:?}");
+    }
+    halted.kill()?;
+    // Now the dead-man has it, and then nobody.
+    bench.is_as_before()?;
+    site.wait_until_disarmed()?;
+    outcome(site.util_in(&elsewhere, THERE)?)?.expect_ok()?;
+    bench.is_on_the_bridge()?;
+    outcome(site.util_in(&elsewhere, BACK)?)?.expect_ok()?;
+    bench.is_as_before()?;
+    bench.finish()
+}

@@ -8,7 +8,7 @@ use host::pidfd::Process;
 use super::log::Log;
 use super::{Duty, away};
 use crate::uplink::error::{Error, Result};
-use crate::uplink::journal::{Folder, Journal, State};
+use crate::uplink::journal::{self, Folder, Journal, State};
 use crate::uplink::undo;
 
 /// How long one who was killed may take to end.
@@ -34,6 +34,7 @@ pub(super) fn watch(duty: &Duty) -> Result<()> {
             ));
         }
     };
+    let _watching = journal::watching();
     // One at work who is gone already cannot hear it, and that is seen at once.
     let _ = writeln!(std::io::stdout(), "armed {}", std::process::id());
     away::close_pipe();

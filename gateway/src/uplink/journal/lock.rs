@@ -1,4 +1,8 @@
-//! One at a time: who changes an uplink holds the folder's lock.
+//! One at a time: who changes an uplink holds the folder's lock, and the name of its network namespace.
+//!
+//! The folder's lock keeps those apart that share a journal. Two with two folders would still turn one network: they meet
+//! at a name that a namespace has once ([`host::sole`]). The dead-man has a name of its own while it watches, so that
+//! nobody begins between the death of the one at work and its undo.
 
 use std::fs::{DirBuilder, File};
 use std::io::{ErrorKind, Write};
@@ -7,6 +11,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use host::plain;
+use host::sole::{Claim, Name};
 use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
 
@@ -23,21 +28,50 @@ pub struct Lock {
     folder: Folder,
     /// flock(2) is of the open file: close-on-exec keeps it from the programs we start.
     held: Option<Flock<File>>,
+    alone: Alone,
 }
+
+/// Whether anybody else is at work in this network namespace, with whatever folder.
+#[derive(Debug)]
+enum Alone {
+    /// Nobody; as far as that can be told.
+    Yes(#[allow(dead_code, reason = "held until it is dropped")] Option<Name>),
+    /// Somebody, with another folder.
+    No,
+    /// Not looked at, because the folder's lock was not had.
+    Unknown,
+}
+
+/// Who changes an uplink.
+const AT_WORK: &str = "ovn-k8s-uplink";
+/// Who watches over one.
+const WATCHING: &str = "ovn-k8s-uplink-deadman";
 
 impl Folder {
     /// Takes the lock; waits for it no longer than `patience`. Makes the folder where it is not there.
     pub fn lock(&self, patience: Duration) -> Result<Lock> {
-        match self.try_lock(patience)? {
-            Some(held) => Ok(Lock { folder: self.clone(), held: Some(held) }),
-            None => Err(Error::Busy { pid: self.holder() }),
-        }
+        let end = Instant::now() + patience;
+        let Some(held) = self.try_lock(patience)? else { return Err(Error::Busy { pid: self.holder() }) };
+        let alone = match take(AT_WORK, end)? {
+            Claim::Held(pid) => return Err(Error::Busy { pid }),
+            Claim::Ours(name) => Some(name),
+            Claim::Void => None,
+        };
+        Ok(Lock { folder: self.clone(), held: Some(held), alone: Alone::Yes(alone) })
     }
 
     /// The same, but where the lock cannot be had, without it: for the one who has to undo, while somebody who does
     /// nothing any more still holds a copy of the descriptor, or the disk is not what it was.
     pub fn lock_or_go_on(&self, patience: Duration) -> Lock {
-        Lock { folder: self.clone(), held: self.try_lock(patience).unwrap_or_default() }
+        let end = Instant::now() + patience;
+        let held = self.try_lock(patience).unwrap_or_default();
+        let alone = match held.as_ref().map(|_| take(AT_WORK, end)) {
+            Some(Ok(Claim::Ours(name))) => Alone::Yes(Some(name)),
+            Some(Ok(Claim::Held(_))) => Alone::No,
+            Some(Ok(Claim::Void) | Err(_)) => Alone::Yes(None),
+            None => Alone::Unknown,
+        };
+        Lock { folder: self.clone(), held, alone }
     }
 
     fn try_lock(&self, patience: Duration) -> Result<Option<Flock<File>>> {
@@ -70,6 +104,26 @@ impl Folder {
     }
 }
 
+/// The name of one who watches over a run, until the value is dropped. Without it he watches as well.
+pub fn watching() -> Option<Name> {
+    match host::sole::take(WATCHING) {
+        Ok(Claim::Ours(name)) => Some(name),
+        _ => None,
+    }
+}
+
+fn take(name: &str, end: Instant) -> Result<Claim> {
+    loop {
+        let taken = host::sole::take(name);
+        match taken
+            .map_err(Error::io("see whether another takeover is at work", "raise the limit on open files"))?
+        {
+            Claim::Held(_) if Instant::now() < end => std::thread::sleep(RETRY),
+            taken => return Ok(taken),
+        }
+    }
+}
+
 impl Lock {
     /// The folder.
     pub fn folder(&self) -> &Folder {
@@ -78,7 +132,20 @@ impl Lock {
 
     /// Whether nobody else has it.
     pub fn is_held(&self) -> bool {
-        self.held.is_some()
+        self.held.is_some() && matches!(self.alone, Alone::Yes(_))
+    }
+
+    /// Whether somebody is at work on this network who has another folder.
+    pub fn is_held_elsewhere(&self) -> bool {
+        matches!(self.alone, Alone::No)
+    }
+
+    /// Waits until no dead-man watches any more: it may be about to undo what somebody left.
+    pub fn nobody_watches(&self, patience: Duration) -> Result<()> {
+        match take(WATCHING, Instant::now() + patience)? {
+            Claim::Held(pid) => Err(Error::Busy { pid }),
+            Claim::Ours(_) | Claim::Void => Ok(()),
+        }
     }
 
     /// Writes a journal, with room for closing it. When this returns, it outlives a loss of power.

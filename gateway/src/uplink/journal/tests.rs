@@ -41,7 +41,9 @@ fn journal() -> Journal {
     Journal::begin(Direction::There, &Remote::unix("/run/db.sock"), uplinks).unwrap()
 }
 
+/// A folder, and a network namespace of the test's own: there is one at work in each.
 fn folder() -> (TempDir, Folder) {
+    unshare(CloneFlags::CLONE_NEWNET).unwrap();
     let dir = tempfile::tempdir().unwrap();
     let folder = Folder::below(dir.path());
     (dir, folder)
@@ -170,7 +172,7 @@ fn a_program_that_is_started_does_not_inherit_the_lock() {
 fn on_a_small_disk(size: &str, work: impl FnOnce(&Folder) + Send) {
     let dir = tempfile::tempdir().unwrap();
     let run = || {
-        unshare(CloneFlags::CLONE_NEWNS).unwrap();
+        unshare(CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_NEWNET).unwrap();
         let none = None::<&str>;
         mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none).unwrap();
         let options = format!("size={size}");
@@ -289,4 +291,24 @@ fn a_lock_that_is_no_file_is_told() {
     fs::remove_file(&path).unwrap();
     std::os::unix::fs::symlink("/dev/zero", &path).unwrap();
     assert!(folder.lock(PATIENCE).unwrap_err().to_string().contains("a device"));
+}
+
+#[test]
+fn two_with_two_folders_are_refused_as_well() {
+    let (_dir, first) = folder();
+    let other = tempfile::tempdir().unwrap();
+    let second = Folder::below(other.path());
+    let held = first.lock(NOW).unwrap();
+    let said = second.lock(Duration::from_millis(20)).unwrap_err().to_string();
+    assert!(said.contains(&format!("pid {}", std::process::id())), "{said}");
+    // Who has to undo goes on; who only may, sees it.
+    let without = second.lock_or_go_on(NOW);
+    assert!(!without.is_held() && without.is_held_elsewhere());
+    drop((held, without));
+    let held = second.lock(NOW).unwrap();
+    held.nobody_watches(NOW).unwrap();
+    let watching = watching().unwrap();
+    assert!(matches!(held.nobody_watches(NOW), Err(Error::Busy { .. })));
+    drop(watching);
+    held.nobody_watches(NOW).unwrap();
 }

@@ -351,14 +351,17 @@ impl Work {
         }
     }
 
-    /// The right to change this uplink; `false`: a takeover of this bridge is under way, and has its own undo.
+    /// The right to change this uplink; `false`: a takeover of this bridge is under way, and has its own undo. Of one with
+    /// another folder it is not known what it takes over.
     pub(super) fn lock(&self) -> Result<(journal::Lock, bool)> {
         let lock = self.duty.folder.lock_or_go_on(Duration::ZERO);
         let ours = |journal: &journal::Journal| {
             journal.state == journal::State::Open
                 && journal.uplinks.iter().any(|uplink| uplink.bridge == self.duty.bridge)
         };
-        let free = lock.is_held() || !self.duty.folder.journal()?.is_some_and(|journal| ours(&journal));
+        let free = lock.is_held()
+            || !lock.is_held_elsewhere()
+                && !self.duty.folder.journal()?.is_some_and(|journal| ours(&journal));
         Ok((lock, free))
     }
 
