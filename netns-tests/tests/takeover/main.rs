@@ -1,6 +1,7 @@
 //! The uplink takeover from outside: the built binary, real traffic, faults at every step.
 
 mod anew;
+mod attack;
 mod bench;
 mod carried;
 mod crash;

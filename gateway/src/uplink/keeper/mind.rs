@@ -183,6 +183,11 @@ impl Mind {
         self.tried.is_none()
     }
 
+    /// Management is on the NIC already: what goes there now was added on the bridge meanwhile.
+    pub fn is_away(&self) -> bool {
+        matches!(self.state, State::OnNic { .. } | State::Proving { .. })
+    }
+
     /// How the ways are to be asked now.
     pub fn asking(&self, seen: &Seen, stirred: bool) -> Asking {
         const CLOSE: Duration = Duration::from_millis(50);
@@ -296,7 +301,7 @@ impl Mind {
             return (self, Order::Stay);
         }
         let first = !matches!((self.tried, order), (Some((Order::ToNic(_), _)), Order::ToNic(_)));
-        if matches!(order, Order::ToNic(_)) && first {
+        if matches!(order, Order::ToNic(_)) && first && !self.is_away() {
             self.departures.push(now);
         }
         self.tried = Some((order, now));

@@ -451,7 +451,10 @@ impl Work {
         };
         let gap = now.saturating_sub(since.or(self.trouble).unwrap_or(seen.now));
         self.trouble = None;
-        if before == Place::Nic {
+        if before == Place::Nic || self.mind.is_away() {
+            if before == Place::Both {
+                tracing::info!("what stood on {} is on {}, too", self.duty.bridge, self.duty.nic);
+            }
             return;
         }
         *self.told.failovers.entry(why).or_default() += 1;
