@@ -27,6 +27,7 @@ mod find;
 mod ifupdown;
 mod network_manager;
 mod networkd;
+mod supervisor;
 mod udhcpc;
 
 pub use apply::{Rim, from_journal};
@@ -99,6 +100,18 @@ pub struct Client {
     pub program: PathBuf,
     /// Its command line.
     pub arguments: Vec<String>,
+    /// Who starts it again when it ends.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub supervisor: Option<Supervisor>,
+}
+
+/// Who starts a DHCP client again when it ends.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Supervisor {
+    /// In words.
+    pub who: String,
+    /// What to do about it.
+    pub remedy: String,
 }
 
 /// What is done to hand a manager over.
@@ -192,11 +205,11 @@ pub enum Act {
     },
 }
 
-/// Why a manager is not handed over.
+/// Why a manager is not handed over, or not for good.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NotHandedOver {
-    /// It holds a lease.
-    pub is_client: bool,
+    /// The refusal's name.
+    pub name: &'static str,
     /// What is so, and why it matters.
     pub what: String,
     /// What to do.
@@ -235,23 +248,31 @@ pub fn there(
     device: &Nic,
     place: &Place,
 ) -> (Vec<Handover>, Vec<NotHandedOver>) {
-    let leased = device.addresses.iter().filter(|it| it.left.is_some() && it.net.addr().is_ipv4());
-    let leased = leased.map(|it| it.net).collect();
-    let announced =
-        device.addresses.iter().any(|it| it.left.is_some() && !it.temporary && it.net.addr().is_ipv6());
-    let asked = Asked { nic, bridge, leased, announced, place };
+    let ending = device.addresses.iter().filter(|it| it.left.is_some() && !it.temporary && !it.link_local);
+    let leased = ending.clone().filter(|it| it.net.addr().is_ipv4()).map(|it| it.net).collect();
+    let of_ipv6 = ending.filter(|it| it.net.addr().is_ipv6());
+    let announced = of_ipv6.clone().next().is_some();
+    let leased6 = of_ipv6.filter(|it| !it.by_router).map(|it| it.net).collect();
+    let asked = Asked { nic, bridge, leased, leased6, announced, place };
     let (mut handovers, mut not) = (Vec::new(), Vec::new());
     for found in found.iter().filter(|found| found.nic == nic) {
         match asked.handover(found) {
-            Ok(handover) => handovers.push(handover),
-            Err((why, remedy)) => not.push(NotHandedOver {
-                is_client: found.manager.is_client() || (why.contains("lease") && !asked.leased.is_empty()),
-                what: format!(
-                    "{} ({}) looks after it and cannot be handed over: {why}",
-                    found.manager, found.evidence
-                ),
-                remedy,
-            }),
+            Ok(handover) => {
+                not.extend(asked.supervised(found));
+                handovers.push(handover);
+            }
+            Err((why, remedy)) => {
+                let is_client =
+                    found.manager.is_client() || (why.contains("lease") && !asked.leased.is_empty());
+                not.push(NotHandedOver {
+                    name: if is_client { "dhcp-not-handed-over" } else { "manager-not-handed-over" },
+                    what: format!(
+                        "{} ({}) looks after it and cannot be handed over: {why}",
+                        found.manager, found.evidence
+                    ),
+                    remedy,
+                });
+            }
         }
     }
     (handovers, not)
@@ -263,6 +284,8 @@ struct Asked<'a> {
     bridge: &'a str,
     /// IPv4 addresses that end by themselves.
     leased: Vec<IpNet>,
+    /// The same of IPv6, without what routers announced.
+    leased6: Vec<IpNet>,
     /// It has an IPv6 address that ends by itself.
     announced: bool,
     place: &'a Place,
@@ -274,6 +297,11 @@ type Not = (String, String);
 impl Asked<'_> {
     fn handover(&self, found: &Found) -> Result<Handover, Not> {
         match (&found.details, found.manager) {
+            (Details::Opaque { why }, Manager::OtherClient) => {
+                let all: Vec<_> = self.leased.iter().chain(&self.leased6).copied().collect();
+                let stay = self.stay(&all);
+                Err((why.clone(), format!("have dhclient or udhcpc look after {}, or {stay}", self.nic)))
+            }
             (Details::Opaque { why }, manager) => Err((
                 why.clone(),
                 format!("have {manager} leave {} alone first, its addresses in place", self.nic),
@@ -288,6 +316,35 @@ impl Asked<'_> {
             // netplan only writes files for another one, which is found by itself.
             _ => Ok(self.with(found.manager)),
         }
+    }
+
+    /// A client that is handed over, and comes to life again behind our back.
+    fn supervised(&self, found: &Found) -> Option<NotHandedOver> {
+        let Details::Process(Client { supervisor: Some(supervisor), .. }) = &found.details else {
+            return None;
+        };
+        Some(NotHandedOver {
+            name: "dhcp-supervised",
+            what: format!(
+                "{} ({}) is started again by {}: beside the one on {}, another would put the address back on {}",
+                found.manager, found.evidence, supervisor.who, self.bridge, self.nic
+            ),
+            remedy: supervisor.remedy.clone(),
+        })
+    }
+
+    /// How a person makes addresses static that a client holds, without losing them.
+    fn stay(&self, addresses: &[IpNet]) -> String {
+        let nic = self.nic;
+        let mut said = String::from(
+            "make its address static: in the node's configuration for the next boot, and for now end the client with `kill -9` (so that it releases nothing)",
+        );
+        for address in addresses {
+            said += &format!(
+                " and `ip address change {address} dev {nic} valid_lft forever preferred_lft forever`"
+            );
+        }
+        said
     }
 
     /// A handover without anything to do.

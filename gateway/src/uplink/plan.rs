@@ -280,8 +280,7 @@ fn moves(plan: &mut Plan, observed: &Observed, found: &Nic, uplink: &UplinkPlan,
         &managers::Place::of(options),
     );
     for reason in not {
-        let name = if reason.is_client { "dhcp-not-handed-over" } else { "manager-not-handed-over" };
-        plan.warn_off(name, &uplink.nic, reason.what, reason.remedy);
+        plan.warn_off(reason.name, &uplink.nic, reason.what, reason.remedy);
     }
     leases::are_kept(plan, observed, found, uplink, &handovers);
     steps::there(plan, found, uplink, &handovers);

@@ -38,7 +38,9 @@ const IFLA_PROP_LIST: u16 = 52;
 const IFLA_ALT_IFNAME: u16 = 53;
 const IFLA_PERM_ADDRESS: u16 = 54;
 const IFLA_INFO_KIND: u16 = 1;
+const IFLA_INFO_DATA: u16 = 2;
 const IFLA_INFO_SLAVE_KIND: u16 = 4;
+const IFLA_VXLAN_LINK: u16 = 3;
 const IFLA_XDP_ATTACHED: u16 = 2;
 const IFLA_XDP_PROG_ID: u16 = 4;
 const XDP_ATTACHED_SKB: u8 = 2;
@@ -162,11 +164,22 @@ impl Link {
         self.row.number(IFLA_MASTER).filter(|index| *index != 0)
     }
 
-    /// Index of the device below it (VLAN, macvlan), when that is of this namespace.
+    /// Index of the device below it (VLAN, macvlan, tunnel), when that is of this namespace.
     #[must_use]
     pub fn lower(&self) -> Option<u32> {
-        let lower = self.row.number(IFLA_LINK).filter(|index| *index != 0 && *index != self.index())?;
+        let link = self.row.number(IFLA_LINK).or_else(|| self.below_vxlan());
+        let lower = link.filter(|index| *index != 0 && *index != self.index())?;
         self.row.attribute(IFLA_LINK_NETNSID).is_none().then_some(lower)
+    }
+
+    /// VXLAN alone tells it among its settings (drivers/net/vxlan: no `ndo_get_iflink`).
+    fn below_vxlan(&self) -> Option<u32> {
+        if self.kind().as_deref() != Some("vxlan") {
+            return None;
+        }
+        let settings = self.nested(IFLA_INFO_DATA)?;
+        let link = wire::attributes(settings).find(|(kind, _)| kind & NLA_TYPE_MASK == IFLA_VXLAN_LINK)?;
+        wire::number(link.1, 0)
     }
 
     /// What it is, when it is no hardware (`veth`, `bond`, `vlan`...).
@@ -242,9 +255,12 @@ impl Link {
     }
 
     fn info(&self, wanted: u16) -> Option<String> {
+        self.nested(wanted).map(wire::text)
+    }
+
+    fn nested(&self, wanted: u16) -> Option<&[u8]> {
         let info = self.row.attribute(IFLA_LINKINFO)?;
-        let found = wire::attributes(info).find(|(kind, _)| kind & NLA_TYPE_MASK == wanted)?;
-        Some(wire::text(found.1))
+        wire::attributes(info).find(|(kind, _)| kind & NLA_TYPE_MASK == wanted).map(|(_, value)| value)
     }
 }
 

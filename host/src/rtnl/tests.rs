@@ -483,6 +483,15 @@ fn rules_get_a_twin() {
 }
 
 #[test]
+fn what_stands_on_a_device() {
+    inside(&["link add vx0 type vxlan id 7 dev eth0 dstport 8472"], |socket, onto| {
+        let rows = socket.dump_all(Kind::Link).unwrap();
+        let above = rows.iter().filter_map(Link::of).find(|link| link.name() == "vx0").unwrap();
+        assert_eq!((above.kind().as_deref(), above.lower()), (Some("vxlan"), Some(onto.from.index)));
+    });
+}
+
+#[test]
 fn links_are_read_and_set() {
     inside(&["link property add dev eth0 altname uplink"], |socket, onto| {
         let link = || {

@@ -128,6 +128,11 @@ impl State {
         Self { facts: self.facts.iter().filter(|(_, about, _)| about != device).cloned().collect() }
     }
 
+    /// Without the facts that hold a word.
+    pub fn without_lines(&self, word: &str) -> Self {
+        Self { facts: self.facts.iter().filter(|(.., text)| !text.contains(word)).cloned().collect() }
+    }
+
     /// Whether there is a fact of a subject that holds all of these words.
     pub fn says(&self, subject: Subject, words: &[&str]) -> bool {
         self.facts.iter().any(|(about, device, text)| {

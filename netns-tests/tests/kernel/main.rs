@@ -2,6 +2,7 @@
 //! `openvswitch`; elsewhere its tests are ignored.
 
 mod alone;
+mod devices;
 mod restart;
 mod sctp;
 mod takeover;

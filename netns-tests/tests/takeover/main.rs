@@ -15,6 +15,7 @@ mod meanwhile;
 mod proxy;
 mod refused;
 mod stranded;
+mod supervised;
 mod survival;
 mod traffic;
 mod waiting;

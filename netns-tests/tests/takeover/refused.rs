@@ -15,6 +15,7 @@ use crate::bench::{THERE, is_refused};
 const REFUSED: &[(&str, &str, &[&str])] = &[
     ("a master", "link add br0 type bridge\nlink set br0 up\nlink set eth0 master br0\n", &["eth0", "br0"]),
     ("a macvlan on top", "link add mv0 link eth0 type macvlan\n", &["eth0", "mv0"]),
+    ("a VXLAN on top", "link add vx0 type vxlan id 7 dev eth0 dstport 8472\n", &["eth0", "vx0"]),
     (
         "a lease about to end",
         "addr add 172.18.0.99/24 dev eth0 valid_lft 40 preferred_lft 30\n",

@@ -80,9 +80,23 @@ impl Line {
     }
 }
 
+/// Whether a command line is one of dhclient that stays in the foreground.
+pub(super) fn stays(arguments: &[String]) -> bool {
+    let is_dhclient = arguments.first().is_some_and(|name| name.ends_with("dhclient"));
+    let mut words = arguments.iter().skip(1);
+    while let Some(word) = words.next().filter(|_| is_dhclient) {
+        if word == "-d" {
+            return true;
+        }
+        if WITH_VALUE.contains(&word.as_str()) {
+            words.next();
+        }
+    }
+    false
+}
+
 pub(super) fn handover(asked: &Asked<'_>, client: &Client) -> Result<Handover, Not> {
     let line = Line::read(&client.arguments);
-    let stop = format!("end it without release (`kill -9 {}`) and make the address static", client.pid);
     if line.devices.len() != 1 {
         return Err((
             "one process holds the leases of several devices".to_owned(),
@@ -92,7 +106,7 @@ pub(super) fn handover(asked: &Asked<'_>, client: &Client) -> Result<Handover, N
     if line.v6 {
         return Err((
             "on its start its script takes all static IPv6 addresses off the device".to_owned(),
-            stop,
+            asked.stay(&asked.leased6),
         ));
     }
     let (leases, pid) = (line.leases(), line.pid());
@@ -117,9 +131,12 @@ pub(super) fn handover(asked: &Asked<'_>, client: &Client) -> Result<Handover, N
         copy(&new_leases, &leases, asked.bridge, asked.nic),
     ];
     take_back.extend(asked.keep(asked.nic));
-    take_back.push(Act::Start {
-        command: line.command(client, &leases, &pid, asked.nic),
-        unless: Some(client.clone()),
-    });
+    // Whoever starts it again has done so.
+    if client.supervisor.is_none() {
+        take_back.push(Act::Start {
+            command: line.command(client, &leases, &pid, asked.nic),
+            unless: Some(client.clone()),
+        });
+    }
     Ok(Handover { complete, take_back, ..asked.with(Manager::Dhclient) })
 }

@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 
 use host::plain;
 
-use super::{Client, Details, Found, Manager, dhclient, udhcpc};
+use super::{Client, Details, Found, Manager, dhclient, supervisor, udhcpc};
+use crate::uplink::bounded::System;
 
 /// DHCP clients that are known and cannot be handed over.
 const OTHERS: [&str; 5] = ["dhcpcd", "dhcp6c", "odhcp6c", "wickedd-dhcp4", "wickedd-dhcp6"];
@@ -139,7 +140,7 @@ fn of_client(client: &Client, nic: &str) -> Option<Found> {
     let other = OTHERS.contains(&name.as_str());
     let devices: Vec<_> = client.arguments.iter().skip(1).filter(|word| !word.starts_with('-')).collect();
     let mine = devices.is_empty() || devices.iter().any(|device| device.as_str() == nic);
-    let why = "this client's leases are not known how to be taken along".to_owned();
+    let why = "it cannot be told to hold its lease on another device".to_owned();
     (other && mine).then(|| found(Manager::OtherClient, Details::Opaque { why }))
 }
 
@@ -167,20 +168,14 @@ fn clients(root: &Path) -> Vec<Client> {
         if here.is_some() && fs::read_link(folder.join("ns/net")).ok() != here {
             continue;
         }
-        if parent(root, &folder).is_some_and(|name| name == "NetworkManager") {
+        if supervisor::parent(root, &folder).is_some_and(|(_, name)| name == "NetworkManager") {
             continue;
         }
-        found.push(Client { pid, started: host::pidfd::start_time(pid).unwrap_or(0), program, arguments });
+        let started = host::pidfd::start_time(pid).unwrap_or(0);
+        let supervisor = supervisor::standing(root, pid, &arguments, &mut System).supervisor();
+        found.push(Client { pid, started, program, arguments, supervisor });
     }
     found
-}
-
-/// The name of a process's parent.
-fn parent(root: &Path, folder: &Path) -> Option<String> {
-    let stat = plain::read_text(&folder.join("stat")).ok()?;
-    // proc_pid_stat(5): the name in parentheses may hold anything; behind it state and parent.
-    let pid = stat.rsplit_once(')')?.1.split_whitespace().nth(1)?.to_owned();
-    Some(read(root, &format!("proc/{pid}/comm"))?.trim().to_owned())
 }
 
 fn read(root: &Path, path: &str) -> Option<String> {

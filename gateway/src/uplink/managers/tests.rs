@@ -32,7 +32,7 @@ fn nic(leased: &[&str]) -> Nic {
 
 fn client(line: &str) -> Client {
     let arguments = words(line);
-    Client { pid: 700, started: 1234, program: PathBuf::from(&arguments[0]), arguments }
+    Client { pid: 700, started: 1234, program: PathBuf::from(&arguments[0]), arguments, supervisor: None }
 }
 
 fn found(manager: Manager, details: Details) -> Found {
@@ -175,7 +175,9 @@ fn network_manager_leaves_both_alone() {
     assert_eq!(announced.complete.last(), Some(&Act::HearRouters { device: "breth0".to_owned() }));
     let not = one(Manager::NetworkManager, configured(""), &["10.0.0.9/24"]).unwrap_err();
     assert!(
-        not.is_client && not.what.contains("10.0.0.9/24") && not.remedy.contains("ipv4.method manual"),
+        not.name == "dhcp-not-handed-over"
+            && not.what.contains("10.0.0.9/24")
+            && not.remedy.contains("ipv4.method manual"),
         "{not:?}"
     );
 }
@@ -236,7 +238,7 @@ fn command_lines_of_dhclient() {
         [("dhclient eth0 eth1", "several"), ("dhclient", "several"), ("dhclient -6 eth0", "IPv6")]
     {
         let not = one(Manager::Dhclient, Details::Process(client(bad)), &[]).unwrap_err();
-        assert!(not.is_client && not.what.contains(said), "{bad}: {not:?}");
+        assert!(not.name == "dhcp-not-handed-over" && not.what.contains(said), "{bad}: {not:?}");
     }
     let plain = one(Manager::Dhclient, Details::Process(client("dhclient -d -nw eth0")), &[]).unwrap();
     let start = plain.complete.last().unwrap().to_string();
@@ -264,7 +266,7 @@ fn command_lines_of_udhcpc() {
         assert!(back.contains("-i eth0 -p /run/u.pid"), "{back}");
     }
     let not = one(Manager::Udhcpc, Details::Process(client("udhcpc -i eth0 -s /x")), &[]).unwrap_err();
-    assert!(not.is_client, "{not:?}");
+    assert!(not.name == "dhcp-not-handed-over", "{not:?}");
 }
 
 #[test]

@@ -81,6 +81,33 @@ fn short(long: &str) -> &str {
     }
 }
 
+/// Whether a command line is one of udhcpc that stays in the foreground. Short flags may stand together.
+pub(super) fn stays(arguments: &[String]) -> bool {
+    let Some(first) = arguments.iter().take(2).position(|word| word.ends_with("udhcpc")) else {
+        return false;
+    };
+    let mut words = arguments.iter().skip(first + 1);
+    while let Some(word) = words.next() {
+        if word == "--foreground" {
+            return true;
+        }
+        let Some(flags) = word.strip_prefix('-').filter(|flags| !flags.starts_with('-')) else { continue };
+        for (at, flag) in flags.char_indices() {
+            if flag == 'f' {
+                return true;
+            }
+            if WITH_VALUE.iter().any(|with| with.ends_with(flag)) {
+                // Its value is the rest of the word, or the next one.
+                if at + flag.len_utf8() == flags.len() {
+                    words.next();
+                }
+                break;
+            }
+        }
+    }
+    false
+}
+
 pub(super) fn handover(asked: &Asked<'_>, client: &Client) -> Result<Handover, Not> {
     let line = Line::read(&client.arguments);
     let Some(address) = asked.leased.first().map(|net| net.addr().to_string()).or_else(|| asked_for(client))
@@ -137,11 +164,14 @@ pub(super) fn handover(asked: &Asked<'_>, client: &Client) -> Result<Handover, N
         Act::Remove { path: asked.state_file(&format!("udhcpc-{}", asked.bridge)) },
     ];
     take_back.extend(asked.keep(asked.nic));
-    // The script for the NIC stays as long as this client does.
-    take_back.extend([
-        wrapper(asked.nic),
-        Act::Start { command: start(asked.nic, &nic_pid), unless: Some(client.clone()) },
-    ]);
+    // Whoever starts it again has done so.
+    if client.supervisor.is_none() {
+        // The script for the NIC stays as long as this client does.
+        take_back.extend([
+            wrapper(asked.nic),
+            Act::Start { command: start(asked.nic, &nic_pid), unless: Some(client.clone()) },
+        ]);
+    }
     Ok(Handover { complete, take_back, ..asked.with(Manager::Udhcpc) })
 }
 

@@ -135,7 +135,7 @@ fn stands_on(plan: &mut Plan, nic: &str, above: &Link, datapath: Datapath) {
         _ => plan.warn_off(
             "nic-is-lower-device",
             nic,
-            format!("{name} ({}) stands on it and would hear nothing any more", said(kind)),
+            format!("{name} ({}) stands on it and would be cut off", said(kind)),
             format!("take it away first (`ip link del {name}`) and make it on br{nic} afterwards"),
         ),
     }
