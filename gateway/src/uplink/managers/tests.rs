@@ -270,6 +270,44 @@ fn command_lines_of_udhcpc() {
 }
 
 #[test]
+fn a_client_that_is_started_again_is_handed_over_and_refused() {
+    let supervisor = Supervisor { who: "runsv (pid 650)".to_owned(), remedy: "`sv once`".to_owned() };
+    for (manager, line) in
+        [(Manager::Dhclient, "dhclient -d eth0"), (Manager::Udhcpc, "udhcpc -f -i eth0 -s /etc/my.script")]
+    {
+        let client = Client { supervisor: Some(supervisor.clone()), ..client(line) };
+        let place = place(Path::new("/var/lib/ovn-k8s"));
+        let found = [found(manager, Details::Process(client))];
+        let (handovers, not) = there(&found, "eth0", "breth0", &nic(&["10.0.0.9/24"]), &place);
+        assert_eq!(not.iter().map(|it| it.name).collect::<Vec<_>>(), ["dhcp-supervised"]);
+        assert!(not[0].what.contains("runsv (pid 650)") && not[0].remedy == "`sv once`", "{not:?}");
+        let starts = |acts: &[Act]| acts.iter().filter(|act| matches!(act, Act::Start { .. })).count();
+        // On the way back the supervisor has done it.
+        assert_eq!(
+            (starts(&handovers[0].complete), starts(&handovers[0].take_back)),
+            (1, 0),
+            "{handovers:?}"
+        );
+    }
+}
+
+#[test]
+fn what_cannot_be_handed_over_says_how_to_keep_the_address() {
+    let opaque = Details::Opaque { why: "it cannot".to_owned() };
+    let not = one(Manager::OtherClient, opaque, &["10.0.0.9/24", "fd00::9/128"]).unwrap_err();
+    let v6 =
+        one(Manager::Dhclient, Details::Process(client("dhclient -6 eth0")), &["fd00::9/128"]).unwrap_err();
+    let change = |address: &str| {
+        format!("`ip address change {address} dev eth0 valid_lft forever preferred_lft forever`")
+    };
+    assert!(
+        not.remedy.contains(&change("10.0.0.9/24")) && not.remedy.contains(&change("fd00::9/128")),
+        "{not:?}"
+    );
+    assert!(v6.remedy.contains(&change("fd00::9/128")) && v6.remedy.contains("kill -9"), "{v6:?}");
+}
+
+#[test]
 fn who_looks_after_what() {
     let root = tempfile::tempdir().unwrap();
     let root = root.path();
