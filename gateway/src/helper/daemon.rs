@@ -359,7 +359,7 @@ impl Helper {
         self.tell_due = None;
         let bridge = &self.facts.bridge;
         self.parts.keeper.marked(bridge.taken);
-        self.parts.keeper.keep(bridge.present && bridge.userspace && bridge.uplink_listed);
+        self.parts.keeper.keep(bridge.present && bridge.userspace, bridge.uplink_listed);
         self.parts.keeper.flows_in(self.switch.in_step());
         let status = report::status(self);
         self.parts.metrics.record(&status);

@@ -79,6 +79,7 @@ pub struct Keeper {
 #[derive(Debug)]
 struct Shared {
     keep: AtomicBool,
+    listed: AtomicBool,
     flows_in: AtomicBool,
     marked: AtomicBool,
     stop: AtomicBool,
@@ -102,6 +103,7 @@ impl Keeper {
         let management = Management { failover: duty.may_leave, ..Management::default() };
         let shared = Arc::new(Shared {
             keep: AtomicBool::new(false),
+            listed: AtomicBool::new(false),
             flows_in: AtomicBool::new(false),
             marked: AtomicBool::new(false),
             stop: AtomicBool::new(false),
@@ -114,9 +116,10 @@ impl Keeper {
         Ok(Self { shared, thread: Some(thread) })
     }
 
-    /// Whether the bridge is there, of the userspace datapath, with the NIC as its port: as the database says.
-    pub fn keep(&self, keep: bool) {
-        if self.shared.keep.swap(keep, Ordering::Relaxed) != keep {
+    /// Whether the bridge is there, of the userspace datapath, and whether the NIC is its port: as the database says.
+    pub fn keep(&self, bridge: bool, listed: bool) {
+        let before = self.shared.listed.swap(listed, Ordering::Relaxed);
+        if self.shared.keep.swap(bridge, Ordering::Relaxed) != bridge || before != listed {
             self.shared.wake();
         }
     }

@@ -14,6 +14,7 @@ use netns_tests::takeover::{
 use nix::sys::signal::Signal;
 
 use crate::bench::is_on_the_bridge;
+use crate::meanwhile::is_on_the_nic;
 use crate::survival::{Survival, helper_log};
 
 /// How often management has gone to the NIC.
@@ -181,5 +182,31 @@ fn the_nic_is_down_when_the_switch_dies() -> Result<()> {
         site.ip("link set eth0 up\n")?;
         site.wait_until_reachable().context("with the switch dead")?;
         site.restart_daemons()
+    })
+}
+
+/// Somebody takes the NIC off the bridge: its port is as good as a dead switch.
+#[test]
+fn the_port_is_deleted() -> Result<()> {
+    under_fire(|survival| {
+        let site = &survival.site;
+        site.vsctl("del-port breth0 eth0")?;
+        site.wait_until_reachable().context("without the port")?;
+        is_on_the_nic(site, &survival.before)?;
+        pause(1500);
+        is_on_the_nic(site, &survival.before)?;
+        site.vsctl("add-port breth0 eth0")?;
+        Ok(())
+    })
+}
+
+/// The same, and `settle` adds it.
+#[test]
+fn the_port_is_deleted_and_settled() -> Result<()> {
+    under_fire(|survival| {
+        let site = &survival.site;
+        site.vsctl("del-port breth0 eth0")?;
+        site.wait_until_reachable().context("without the port")?;
+        site.run("settle")?.expect_ok().map(drop)
     })
 }

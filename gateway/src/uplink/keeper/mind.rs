@@ -41,6 +41,8 @@ pub enum Process {
     Gone,
     /// It was stopped (SIGSTOP).
     Stopped,
+    /// It may do what it likes: the NIC is no port of the bridge any more.
+    Detached,
     /// It runs, or nothing says that it does not.
     Running,
 }
@@ -69,6 +71,8 @@ pub enum Reason {
     Stopped,
     /// vswitchd runs, but what is sent into the bridge does not come back, while the NIC is answered.
     Silent,
+    /// Somebody took the NIC's port off the bridge.
+    Detached,
     /// It was on the NIC already when it was first looked at.
     Found,
 }
@@ -314,6 +318,7 @@ fn cause(seen: &Seen) -> Option<Reason> {
     match seen.process {
         Process::Gone => Some(Reason::Ended),
         Process::Stopped => Some(Reason::Stopped),
+        Process::Detached => Some(Reason::Detached),
         // When the NIC is not answered either, the wire or the next hop is dead, and turning would mend nothing.
         Process::Running => {
             let silent = seen.bridge.is_silent(seen.now) && seen.nic.is_fresh(seen.now);
@@ -337,6 +342,7 @@ impl fmt::Display for Reason {
             Reason::Ended => "ovs-vswitchd ended",
             Reason::Stopped => "ovs-vswitchd was stopped",
             Reason::Silent => "ovs-vswitchd runs, but the bridge carries nothing",
+            Reason::Detached => "it is no port of the bridge any more",
             Reason::Found => "it was found there",
         })
     }
@@ -349,6 +355,7 @@ impl Reason {
             Reason::Ended => "ended",
             Reason::Stopped => "stopped",
             Reason::Silent => "silent",
+            Reason::Detached => "detached",
             Reason::Found => "found",
         }
     }

@@ -170,7 +170,8 @@ impl Work {
             self.nic.way.excuse();
         }
         self.last_look = Some(now);
-        let wanted = self.shared.keep.load(Ordering::Relaxed);
+        let listed = self.shared.listed.load(Ordering::Relaxed);
+        let wanted = self.shared.keep.load(Ordering::Relaxed) && (listed || self.is_taken());
         if !wanted {
             return Ok(self.seen(now, Process::Running, false));
         }
@@ -187,7 +188,10 @@ impl Work {
         // Every answer to a question through the bridge comes in by the NIC.
         self.stirred = sent > self.bridge.asked || arrived > own;
         (self.bridge.asked, self.nic.asked) = (0, 0);
-        let process = self.look_at_switch(bridge_pulse.map(|pulse| pulse.carrier));
+        let mut process = self.look_at_switch(bridge_pulse.map(|pulse| pulse.carrier));
+        if !listed {
+            process = Process::Detached;
+        }
         let there = bridge_pulse.is_some() && nic_pulse.is_some();
         if !there {
             self.place = Place::Nowhere;

@@ -267,7 +267,8 @@ fn truths() -> impl Strategy<Value = (Truth, u64)> {
     let process = prop_oneof![
         4 => Just(Process::Running),
         2 => Just(Process::Gone),
-        1 => Just(Process::Stopped)
+        1 => Just(Process::Stopped),
+        1 => Just(Process::Detached)
     ];
     let truth = (process, any::<bool>(), prop::bool::weighted(0.8), any::<bool>(), prop::bool::weighted(0.1));
     (truth, 1u64..3000).prop_map(|((process, forwards, hop, flows_in, refused), time)| {
@@ -292,6 +293,7 @@ proptest! {
             match order {
                 Order::ToNic(Reason::Ended) => prop_assert_eq!(truth.process, Process::Gone),
                 Order::ToNic(Reason::Stopped) => prop_assert_eq!(truth.process, Process::Stopped),
+                Order::ToNic(Reason::Detached) => prop_assert_eq!(truth.process, Process::Detached),
                 // Silence and answers may be a moment old when the truth has just changed; never without vswitchd.
                 Order::ToNic(Reason::Silent) => prop_assert_eq!(truth.process, Process::Running),
                 Order::ToNic(Reason::Found) => prop_assert!(start != Place::Bridge),
