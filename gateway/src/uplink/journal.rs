@@ -24,13 +24,14 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::error::Result;
+use super::error::{Error, Result};
 use super::options::{Datapath, Direction};
 use super::rows::DeviceRows;
 use super::switch::Held;
 
 mod files;
 mod lock;
+mod sound;
 #[cfg(test)]
 mod tests;
 
@@ -184,12 +185,13 @@ impl Folder {
 
     /// The journal, of whatever boot; `None` when there is none.
     pub fn journal(&self) -> Result<Option<Journal>> {
-        files::read(&self.journal_path())
+        let path = self.journal_path();
+        sound(&path, files::read(&path)?, |journal: &Journal| sound::nonsense(&journal.uplinks))
     }
 
     /// What is known of a bridge that was taken into use.
     pub fn taken(&self, bridge: &str) -> Result<Option<Taken>> {
-        files::read(&self.taken_path(bridge))
+        read_taken(&self.taken_path(bridge))
     }
 
     /// The same of all of them, by name. A broken one is an error of its own, not of the others.
@@ -206,7 +208,7 @@ impl Folder {
         });
         paths.sort_unstable();
         // One that goes while we read was not there.
-        Ok(paths.iter().filter_map(|path| files::read(path).transpose()).collect())
+        Ok(paths.iter().filter_map(|path| read_taken(path).transpose()).collect())
     }
 
     fn journal_path(&self) -> PathBuf {
@@ -219,5 +221,23 @@ impl Folder {
 
     fn lock_path(&self) -> PathBuf {
         self.0.join("lock")
+    }
+}
+
+/// One of another bridge's is none.
+fn read_taken(path: &Path) -> Result<Option<Taken>> {
+    let nonsense = |taken: &Taken| {
+        let name = format!("taken-{}.json", taken.uplink.bridge);
+        let other = path.file_name().is_none_or(|own| own != name.as_str());
+        sound::nonsense(std::slice::from_ref(&taken.uplink))
+            .or_else(|| other.then(|| format!("it is of {}", taken.uplink.bridge)))
+    };
+    sound(path, files::read(path)?, nonsense)
+}
+
+fn sound<T>(path: &Path, found: Option<T>, nonsense: impl Fn(&T) -> Option<String>) -> Result<Option<T>> {
+    match found.as_ref().and_then(nonsense) {
+        Some(what) => Err(Error::JournalBroken { path: path.to_owned(), what }),
+        None => Ok(found),
     }
 }

@@ -151,6 +151,29 @@ impl DeviceRows {
         }
     }
 
+    /// Without the rows that do not name the device: in a journal there may be others, if somebody edited it.
+    #[must_use]
+    pub fn own(&self) -> Self {
+        let Device { index, name } = &self.device;
+        let only = |rows: &[Row], is_own: &dyn Fn(&Row) -> bool| {
+            rows.iter().filter(|row| is_own(row)).cloned().collect::<Vec<_>>()
+        };
+        Self {
+            addresses: only(&self.addresses, &|row| {
+                Address::of(row).is_some_and(|one| one.device() == *index)
+            }),
+            routes: only(&self.routes, &|row| Route::of(row).is_some_and(|one| one.names(*index))),
+            neighbours: only(&self.neighbours, &|row| {
+                Neighbour::of(row).is_some_and(|one| one.device() == *index)
+            }),
+            rules: only(&self.rules, &|row| Rule::of(row).is_some_and(|one| one.names(name))),
+            nexthops: only(&self.nexthops, &|row| {
+                Nexthop::of(row).is_some_and(|one| one.device() == Some(*index))
+            }),
+            ..self.clone()
+        }
+    }
+
     /// The addresses.
     #[must_use]
     pub fn addresses(&self) -> Vec<Address> {

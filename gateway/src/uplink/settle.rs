@@ -268,7 +268,7 @@ fn look(taken: &Taken, ears: &Ears) -> Result<Scene> {
     Ok(Scene {
         datapath: taken.uplink.datapath,
         nic: network.link(&taken.uplink.nic.name).is_some(),
-        bridge: network.link(&taken.uplink.bridge).is_some(),
+        bridge: network.link(&taken.uplink.bridge).is_some_and(undo::is_of_switch),
         nic_carries: carries(&taken.uplink.nic.name),
         bridge_carries: carries(&taken.uplink.bridge),
         guarded,

@@ -85,14 +85,17 @@ pub struct Home<'a> {
     /// What the NIC had before is put there where it lacks. Not after a boot in which the host's own configuration has
     /// given it addresses: those are the truth then.
     replay: bool,
+    /// Numbers of devices in the journal mean something.
+    this_boot: bool,
 }
 
 impl<'a> Home<'a> {
     /// Of a journal.
     pub fn of(journal: &'a Journal) -> Result<Self> {
         let socket = Socket::open()?;
-        let replay = journal.is_of_this_boot()? || !is_configured(&socket, journal)?;
-        Ok(Self { socket, journal, pending: false, replay })
+        let this_boot = journal.is_of_this_boot()?;
+        let replay = this_boot || !is_configured(&socket, journal)?;
+        Ok(Self { socket, journal, pending: false, replay, this_boot })
     }
 
     /// What carries the bridges' frames: one for all.
@@ -125,13 +128,18 @@ impl<'a> Home<'a> {
     fn one(&self, step: Homeward, uplink: &Uplink) -> Result<turn::Refusals> {
         let network = Network::observe(&self.socket)?;
         // A NIC that is gone keeps nothing from being cleared away.
-        let nic = || nic(&network, uplink);
-        let bridge = network.link(&uplink.bridge).map(link::Link::device);
-        let ears = Ears::new(&uplink.nic.name, &uplink.bridge);
+        let nic = || nic(&network, uplink, self.this_boot);
+        let found = network.link(&uplink.bridge);
+        let bridge = found.filter(|link| is_of_switch(link)).map(link::Link::device);
+        let name = nic().map_or_else(|_| uplink.nic.name.clone(), |nic| nic.name);
+        let ears = Ears::new(&name, &uplink.bridge);
         let way = || nic().map(|nic| self.way(uplink, &nic, bridge.as_ref()));
         let caught = uplink.datapath == Datapath::System
-            && network.link(&uplink.nic.name).is_some_and(|link| link.master().is_some());
+            && network.link(&name).is_some_and(|link| link.master().is_some());
         match step {
+            Homeward::Down if found.is_some() && bridge.is_none() => {
+                Ok(vec![format!("{} is no bridge of Open vSwitch, and is left as it is", uplink.bridge)])
+            }
             // The kernel still gives every frame to the bridge: deaf and without addresses it would cut the node off.
             Homeward::OldOff | Homeward::Down if caught => Ok(vec![format!(
                 "{} is still a port of the kernel's datapath; {} keeps its addresses until ovs-vswitchd has let it go",
@@ -159,9 +167,7 @@ impl<'a> Home<'a> {
                 ears.remove()?;
                 let mut refused = match nic() {
                     // In another boot nothing of ours is left in them, and numbers of devices mean others.
-                    Ok(nic) if self.journal.is_of_this_boot()? => {
-                        settings::restore(&self.socket, &nic, &uplink.rows)
-                    }
+                    Ok(nic) if self.this_boot => settings::restore(&self.socket, &nic, &uplink.rows),
                     Ok(_) => Vec::new(),
                     Err(error) => vec![error.to_string()],
                 };
@@ -180,8 +186,9 @@ impl<'a> Home<'a> {
     fn way(&self, uplink: &Uplink, nic: &Device, bridge: Option<&Device>) -> Way<'_> {
         let nowhere = Device { index: 0, name: uplink.bridge.clone() };
         let bridge = bridge.unwrap_or(&nowhere);
-        let from =
-            |rows: &DeviceRows| moves::moved(rows, &Move { from: rows.device.clone(), to: nic.clone() });
+        let from = |rows: &DeviceRows| {
+            moves::moved(&rows.own(), &Move { from: rows.device.clone(), to: nic.clone() })
+        };
         let mut wanted = if self.replay { from(&uplink.rows) } else { DeviceRows::none(nic) };
         let mut own = DeviceRows::none(bridge);
         if let Some(rows) = &uplink.bridge_rows {
@@ -283,15 +290,30 @@ fn is_configured(socket: &Socket, journal: &Journal) -> Result<bool> {
     }))
 }
 
-/// The NIC as it is now.
-fn nic(network: &Network, uplink: &Uplink) -> Result<Device> {
-    network.link(&uplink.nic.name).map(host::rtnl::link::Link::device).ok_or_else(|| {
+/// The NIC as it is now, under whatever name: in the boot of the journal its number and its MAC address say which it is
+/// (udev may rename it under way).
+fn nic(network: &Network, uplink: &Uplink, this_boot: bool) -> Result<Device> {
+    let is_it = |link: &&link::Link| {
+        let mac = link.mac().map(|mac| mac.map(|byte| format!("{byte:02x}")).join(":"));
+        this_boot
+            && link.index() == uplink.nic.index
+            && mac.is_some_and(|mac| mac.eq_ignore_ascii_case(&uplink.nic.mac))
+            && link.name() != uplink.bridge
+    };
+    let found = network.links.iter().find(is_it).or_else(|| network.link(&uplink.nic.name));
+    found.filter(|link| !link.is_loopback()).map(link::Link::device).ok_or_else(|| {
         Error::failed(
             format!("put {} back", uplink.nic.name),
             "it is gone",
             "what configures it gives it its addresses when it is back",
         )
     })
+}
+
+/// Whether a device is one that a switch makes for a bridge: the tap of the userspace datapath, or the kernel's internal
+/// port. Nothing else is taken for a bridge, whatever a journal says.
+pub(super) fn is_of_switch(link: &link::Link) -> bool {
+    matches!(link.kind().as_deref(), Some("tun" | "openvswitch"))
 }
 
 /// A bridge that was up before somebody took the NIC onto it stays up.

@@ -11,7 +11,7 @@ use anyhow::{Context, Result, ensure};
 use netns_tests::{
     lab::process::wait_until,
     takeover::{
-        Site, State,
+        Site, SiteOptions, State,
         nic::{BRIDGE, NIC},
         product::outcome,
         state::Subject,
@@ -326,4 +326,53 @@ fn another_state_dir_is_no_way_around_the_lock() -> Result<()> {
     outcome(site.util_in(&elsewhere, BACK)?)?.expect_ok()?;
     bench.is_as_before()?;
     bench.finish()
+}
+
+/// udev names the NIC anew under way: it is found by its number.
+#[test]
+fn the_nic_is_renamed() -> Result<()> {
+    // With a device's name the kernel gives new labels to all addresses but the first.
+    let configuration = netns_tests::takeover::nic::plain();
+    for step in ["neighbours", "ofport", "old-off"] {
+        let options = SiteOptions { configuration: configuration.clone(), ..SiteOptions::default() };
+        let bench = Bench::set_up(Site::up(options)?)?;
+        let site = &bench.site;
+        let halted = site.run_until_held(THERE, step, "")?;
+        site.ip("link set eth0 name lan0\n")?;
+        halted.kill()?;
+        site.wait_until_reachable().with_context(|| format!("{step}: {}", site.diagnosis()))?;
+        site.wait_until_closed()?;
+        site.wait_until_disarmed()?;
+        site.ip("link set lan0 name eth0\n")?;
+        bench.is_as_before().context(step)?;
+        bench.finish()?;
+    }
+    Ok(())
+}
+
+/// A journal that somebody edited: no device is stripped or set down that no switch made.
+#[test]
+fn a_journal_that_names_others_devices() -> Result<()> {
+    let site = Site::up(SiteOptions { second: true, ..SiteOptions::default() })?;
+    let before = State::of(&site)?;
+    let halted = site.run_until_held(THERE, "journal", "")?;
+    let path = site.journal_path();
+    let open = fs::read_to_string(&path)?;
+    halted.kill()?;
+    site.wait_until_closed()?;
+    site.wait_until_disarmed()?;
+    for (bridge, way) in [("eth1", "there"), ("eth1", "back"), ("eth0", "there"), ("lo", "back")] {
+        let edited = open.replacen("\"breth0\"", &format!("\"{bridge}\""), 1).replacen(
+            "\"there\"",
+            &format!("\"{way}\""),
+            1,
+        );
+        ensure!(edited.contains(&format!("\"bridge\":\"{bridge}\"")), "{edited}");
+        fs::write(&path, edited)?;
+        let outcome = site.run("settle")?;
+        ensure!(!outcome.said.contains("panicked"), "{bridge}: {outcome:?}");
+        State::of(&site)?.expect(&before).with_context(|| format!("{bridge}, {way}: {outcome:?}"))?;
+        site.wait_until_reachable()?;
+    }
+    Ok(())
 }

@@ -22,13 +22,13 @@ fn uplink(bridge: &str) -> Uplink {
     Uplink {
         nic: Nic {
             index: 2,
-            name: "eth0".to_owned(),
+            name: bridge.replacen("br", "", 1),
             mac: "0a:00:00:00:00:01".to_owned(),
             driver: Some("veth".to_owned()),
         },
         bridge: bridge.to_owned(),
         datapath: Datapath::Netdev,
-        rows: DeviceRows::none(&host::rtnl::Device { index: 2, name: "eth0".into() }),
+        rows: DeviceRows::none(&host::rtnl::Device { index: 2, name: bridge.replacen("br", "", 1) }),
         bridge_rows: None,
         held: Held::default(),
         guard: format!("ovn_k8s_{bridge}"),
@@ -311,4 +311,35 @@ fn two_with_two_folders_are_refused_as_well() {
     assert!(matches!(held.nobody_watches(NOW), Err(Error::Busy { .. })));
     drop(watching);
     held.nobody_watches(NOW).unwrap();
+}
+
+#[test]
+fn names_that_cannot_be_are_never_believed() {
+    let (_dir, folder) = folder();
+    let lock = folder.lock(NOW).unwrap();
+    let begin = |change: &dyn Fn(&mut Journal)| {
+        let mut journal = journal();
+        change(&mut journal);
+        lock.begin(&journal).unwrap();
+        folder.journal()
+    };
+    begin(&|_| {}).unwrap();
+    let named = |journal: &mut Journal, name: &str| {
+        journal.uplinks[0].nic.name = name.to_owned();
+        journal.uplinks[0].rows.device.name = name.to_owned();
+    };
+    for name in ["lo", "", "..", "a/b", "a b", "sixteen-and-more", "new\nline", "breth0", "eth1"] {
+        let found = begin(&|journal| named(journal, name));
+        assert!(matches!(found, Err(Error::JournalBroken { .. })), "{name}: {found:?}");
+    }
+    for bridge in ["lo", "eth1", "eth0", "breth1", ""] {
+        let found = begin(&|journal| journal.uplinks[0].bridge = bridge.to_owned());
+        assert!(matches!(found, Err(Error::JournalBroken { .. })), "{bridge}: {found:?}");
+    }
+    let found = begin(&|journal| journal.uplinks[0].rows.device.name = "eth7".to_owned());
+    assert!(found.unwrap_err().to_string().contains("eth7"));
+    // A record under another bridge's name.
+    lock.keep(&journal().taken().next().unwrap()).unwrap();
+    fs::rename(folder.taken_path("breth0"), folder.taken_path("breth5")).unwrap();
+    assert!(folder.taken("breth5").unwrap_err().to_string().contains("breth0"));
 }
