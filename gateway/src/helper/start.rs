@@ -29,6 +29,7 @@ use super::status::Status;
 use super::{cleanup, control, dry_run, http, restore};
 use crate::uplink::journal::Folder;
 use crate::uplink::keeper::{Duty, Keeper};
+use crate::uplink::settle;
 
 /// How long the local database may take to answer before the program gives up; detached or not, somebody waits.
 const DATABASE_PATIENCE: Duration = Duration::from_secs(5);
@@ -68,7 +69,13 @@ fn run(flags: &HelperArgs, paths: &Paths) -> Result<(), String> {
     let vlog = Vlog::init(PROGRAM, &flags.vlog, &MODULES, paths).map_err(text)?;
     let told = Told::read(flags, paths)?;
     // A runtime of its own, gone before the fork: threads do not survive one.
-    let found = single_threaded()?.block_on(look(&told, flags))?;
+    let found = match single_threaded()?.block_on(look(&told, flags)) {
+        Ok(found) => found,
+        Err(line) => {
+            keep_reachable(flags);
+            return Err(line);
+        }
+    };
     if flags.cleanup {
         return single_threaded()?.block_on(cleanup::run(flags, &told, paths));
     }
@@ -104,6 +111,18 @@ fn run(flags: &HelperArgs, paths: &Paths) -> Result<(), String> {
         });
     vlog.flush();
     outcome
+}
+
+/// Nobody keeps management alive while we cannot begin: it may be on a bridge that carries nothing.
+fn keep_reachable(flags: &HelperArgs) {
+    let settings = flags.settings();
+    if flags.cleanup || flags.dry_run || !settings.failover {
+        return;
+    }
+    match settle::cut_off(&Folder::below(&settings.state_dir), &settings.bridge) {
+        Ok(lines) => lines.iter().for_each(|line| eprintln!("{PROGRAM}: {line}")),
+        Err(error) => eprintln!("{PROGRAM}: management may be cut off: {error}"),
+    }
 }
 
 /// What was told and is not for the loop.

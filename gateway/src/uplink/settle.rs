@@ -12,7 +12,7 @@ use host::rtnl::link::Link;
 use ovs::ovsdb::Remote;
 
 use super::error::{Error, Result};
-use super::journal::{Folder, Journal, Taken, Uplink};
+use super::journal::{Folder, Journal, State, Taken, Uplink};
 use super::options::{Datapath, Direction, Options};
 use super::rows::Network;
 use super::tell::tell;
@@ -154,7 +154,7 @@ fn half(taken: &Taken, options: &Options, report: &mut Report) -> Result<()> {
             ears.set(Listening::Bridge)?;
             report.lines.push(format!("{bridge}: the guard against hearing twice was made again"));
         }
-        Half::Cut => to_nic(taken, &ears, options, report)?,
+        Half::Cut => to_nic(taken, &ears, &Folder::below(&options.state_dir), report)?,
         Half::OnTheNic => {
             let nics = std::slice::from_ref(nic);
             let plan = plan::there(&observe::look(nics, options)?, nics, options);
@@ -212,9 +212,24 @@ pub(super) fn home(taken: &Taken, db: &Remote) -> Result<Vec<String>> {
     Ok(refused)
 }
 
+/// For a helper that cannot begin because the switch's database does not answer: management to the NIC where the bridge
+/// of a takeover of this boot carries nothing. What was done, in words.
+pub fn cut_off(folder: &Folder, bridge: &str) -> Result<Vec<String>> {
+    let Some(taken) = folder.taken(bridge)? else { return Ok(Vec::new()) };
+    let open = folder.journal()?.is_some_and(|journal| journal.state == State::Open);
+    let ears = Ears::new(&taken.uplink.nic.name, bridge);
+    if open || !taken.is_of_this_boot()? || classify(&look(&taken, &ears)?) != Half::Cut {
+        return Ok(Vec::new());
+    }
+    let mut report = Report::default();
+    to_nic(&taken, &ears, folder, &mut report)?;
+    report.lines.extend(report.warnings);
+    Ok(report.lines)
+}
+
 /// Management to the NIC while the switch is dead, as the keeper does where it runs.
-fn to_nic(taken: &Taken, ears: &Ears, options: &Options, report: &mut Report) -> Result<()> {
-    let _lock = Folder::below(&options.state_dir).lock(LOCK)?;
+fn to_nic(taken: &Taken, ears: &Ears, folder: &Folder, report: &mut Report) -> Result<()> {
+    let _lock = folder.lock(LOCK)?;
     // Somebody else may have been at work until now.
     if classify(&look(taken, ears)?) != Half::Cut {
         return Ok(());

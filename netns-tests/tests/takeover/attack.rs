@@ -210,3 +210,22 @@ fn the_port_is_deleted_and_settled() -> Result<()> {
         site.run("settle")?.expect_ok().map(drop)
     })
 }
+
+/// All three die, and the helper that is started again finds no database: it ends, but not before the node is reachable.
+#[test]
+fn a_helper_without_a_database() -> Result<()> {
+    under_fire(|survival| {
+        if let Some(helper) = survival.helper.take() {
+            helper.kill()?;
+        }
+        let site = &survival.site;
+        site.kill(Daemon::Switch)?;
+        site.kill(Daemon::Database)?;
+        ensure!(site.reach_once()? == [false; 4], "the way to the node is not cut");
+        site.launch_helper(&[], "")?.wait_until_ended()?;
+        site.wait_until_reachable().context("after a helper without a database")?;
+        site.restart_daemons()?;
+        survival.helper = Some(site.start_helper(&["-vuplink:file:dbg"])?);
+        Ok(())
+    })
+}
