@@ -137,11 +137,20 @@ fn of_client(client: &Client, nic: &str) -> Option<Found> {
         let mine = device.as_deref().unwrap_or("eth0") == nic;
         return mine.then(|| found(Manager::Udhcpc, Details::Process(client.clone())));
     }
-    let other = OTHERS.contains(&name.as_str());
-    let devices: Vec<_> = client.arguments.iter().skip(1).filter(|word| !word.starts_with('-')).collect();
-    let mine = devices.is_empty() || devices.iter().any(|device| device.as_str() == nic);
+    let mine = OTHERS.contains(&name.as_str()) && serves(&client.arguments, nic);
     let why = "it cannot be told to hold its lease on another device".to_owned();
-    (other && mine).then(|| found(Manager::OtherClient, Details::Opaque { why }))
+    mine.then(|| found(Manager::OtherClient, Details::Opaque { why }))
+}
+
+/// Whether a client of another kind looks after a NIC: it names it, or none.
+pub(super) fn serves(arguments: &[String], nic: &str) -> bool {
+    // dhcpcd writes over its command line: `dhcpcd: eth0 [ip4]`, `dhcpcd: [manager] [ip4] [ip6]`, and helpers of its own.
+    if let Some(title) = arguments.first().and_then(|first| first.strip_prefix("dhcpcd: ")) {
+        let first = title.split(' ').next().unwrap_or_default();
+        return first == nic || ["[manager]", "[master]"].contains(&first);
+    }
+    let mut devices = arguments.iter().skip(1).filter(|word| !word.starts_with('-')).peekable();
+    devices.peek().is_none() || devices.any(|device| device == nic)
 }
 
 /// The DHCP clients that run in this network namespace, but for those that NetworkManager started for itself.
@@ -161,6 +170,9 @@ fn clients(root: &Path) -> Vec<Client> {
             .collect();
         let Some(program) = fs::read_link(folder.join("exe")).ok() else { continue };
         let name = program.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+        // What a program that gave itself a title has left of its own.
+        let title = arguments.first().is_some_and(|first| first.starts_with("dhcpcd: "));
+        let arguments: Vec<_> = if title { arguments.into_iter().take(1).collect() } else { arguments };
         let udhcpc = arguments.iter().take(2).any(|word| word.ends_with("udhcpc"));
         if name != "dhclient" && !udhcpc && !OTHERS.contains(&name.as_str()) {
             continue;

@@ -308,6 +308,21 @@ fn what_cannot_be_handed_over_says_how_to_keep_the_address() {
 }
 
 #[test]
+fn clients_of_other_kinds() {
+    let serves =
+        |words: &[&str], nic| find::serves(&words.iter().map(|it| (*it).to_owned()).collect::<Vec<_>>(), nic);
+    for (words, both) in [
+        (&["dhcpcd: eth0 [ip4]"][..], [true, false]),
+        (&["dhcpcd: [manager] [ip4] [ip6]"], [true, true]),
+        (&["dhcpcd: [privileged proxy] eth0 [ip4]"], [false, false]),
+        (&["dhcpcd", "-q"], [true, true]),
+        (&["dhcp6c", "-f", "eth0"], [true, false]),
+    ] {
+        assert_eq!(["eth0", "eth1"].map(|nic| serves(words, nic)), both, "{words:?}");
+    }
+}
+
+#[test]
 fn who_looks_after_what() {
     let root = tempfile::tempdir().unwrap();
     let root = root.path();
