@@ -150,6 +150,34 @@ impl Journal {
 }
 
 impl Taken {
+    /// What is to be kept of a takeover that was done again (a half state, after a boot): it is still the one it was, and
+    /// what was there before the first stays known. `ours`: the bridge carries our mark, so that it was not there before,
+    /// whether a record says so or is lost.
+    #[must_use]
+    pub fn again(mut self, earlier: Option<Self>, ours: bool) -> Self {
+        if let Some(earlier) = earlier.filter(|_| self.uplink.held.bridge) {
+            let (was, uplink) = (earlier.uplink, &mut self.uplink);
+            let same_boot = earlier.boot_id == self.boot_id;
+            if same_boot {
+                let rows = &mut uplink.rows;
+                (rows.sysctls, rows.qdisc, rows.merging) =
+                    (was.rows.sysctls, was.rows.qdisc, was.rows.merging);
+            }
+            uplink.held = was.held;
+            // A client that was handed over before is not found on the NIC again, and still has to go back one day.
+            let found = uplink.managers.clone();
+            let known =
+                |one: &serde_json::Value| found.iter().any(|new| new.get("manager") == one.get("manager"));
+            if same_boot || found.is_empty() {
+                uplink.managers.extend(was.managers.into_iter().filter(|one| !known(one)));
+            }
+        }
+        if ours {
+            self.uplink.held = Held::default();
+        }
+        self
+    }
+
     /// Whether rows and numbers in it still mean something.
     pub fn is_of_this_boot(&self) -> Result<bool> {
         Ok(self.boot_id == host::boot::id()?)

@@ -184,7 +184,7 @@ pub fn moved(from: &DeviceRows, way: &Move) -> DeviceRows {
         rows.iter().filter_map(of).map(on).collect()
     }
     DeviceRows {
-        addresses: all(&from.addresses, Address::of, |one| one.on(way)),
+        addresses: all(&from.addresses, Address::of, |one| one.moved(way)),
         routes: all(&from.routes, Route::of, |one| one.on(way)),
         neighbours: all(&from.neighbours, Neighbour::of, |one| one.on(way)),
         rules: all(&from.rules, Rule::of, |one| one.on(way)),

@@ -157,7 +157,11 @@ fn half(taken: &Taken, options: &Options, report: &mut Report) -> Result<()> {
         Half::Cut => to_nic(taken, &ears, &Folder::below(&options.state_dir), report)?,
         Half::OnTheNic => {
             let nics = std::slice::from_ref(nic);
-            let plan = plan::there(&observe::look(nics, options)?, nics, options);
+            let seen = observe::look(nics, options)?;
+            // The switch's database may be lost with what it said.
+            let known = Some(taken.uplink.datapath).filter(|_| seen.switch.bridge(bridge).is_none());
+            let options = &Options { datapath: options.datapath.or(known), ..options.clone() };
+            let plan = plan::there(&seen, nics, options);
             plan.verdict(options.force)?;
             let again = transaction::nics_to_bridge(&plan, options)?;
             report.lines.extend(again.lines);

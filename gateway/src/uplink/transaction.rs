@@ -266,11 +266,29 @@ fn finish_earlier(lock: &Lock, options: &Options) -> Result<()> {
     }
     match journal.state.is_unfinished() {
         false => Ok(()),
-        true => Err(Error::refused(
-            "an earlier run did not come to its end",
-            "`ovn-k8s-util settle` mends what it left; then run this again",
-        )),
+        true => Err(not_ended()),
     }
+}
+
+/// What has to come to its end before anything is begun: more than what is found half done while it is under way.
+pub fn nothing_open(options: &Options) -> Result<()> {
+    let folder = Folder::below(&options.state_dir);
+    match folder.journal() {
+        Ok(Some(journal)) if journal.state == State::Open => match folder.lock(Duration::ZERO) {
+            Err(busy @ Error::Busy { .. }) => Err(busy),
+            _ => Err(not_ended()),
+        },
+        Err(error @ (Error::JournalBroken { .. } | Error::JournalVersion { .. })) => Err(error),
+        // The run itself says what it cannot read.
+        _ => Ok(()),
+    }
+}
+
+fn not_ended() -> Error {
+    Error::refused(
+        "an earlier run did not come to its end",
+        "`ovn-k8s-util settle` mends what it left; then run this again",
+    )
 }
 
 /// Waits until a device is there and has the MAC address.

@@ -20,7 +20,7 @@ mod args;
 
 pub use args::{Command, PROGRAM, UtilArgs};
 
-/// Runs `ovn-k8s-util`. `args` begin with its name. Exits 0 when it is done (or was done before), else 1.
+/// Runs `ovn-k8s-util`. `args` begin with its name. Exits 0 when it is done (or was done before, or could be), else 1.
 pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     let args = match UtilArgs::try_parse_from(args) {
         Ok(args) => args,
@@ -88,7 +88,7 @@ fn run(args: &UtilArgs) -> Result<()> {
     Ok(())
 }
 
-/// `--dry-run`: what would be done. Nothing is changed, so that refusals are no failure of the command.
+/// `--dry-run`: what would be done. Nothing is changed; what stands against it is said once more, and is a failure.
 fn show(plan: &Plan, options: &Options) -> Result<()> {
     let text = match options.form {
         Form::Table => plan.to_string(),
@@ -99,12 +99,21 @@ fn show(plan: &Plan, options: &Options) -> Result<()> {
         }
     };
     say(&text);
-    Ok(())
+    verdict(plan, options)
+}
+
+/// What stands against it. A run that is open explains more than what is found of it.
+fn verdict(plan: &Plan, options: &Options) -> Result<()> {
+    transaction::nothing_open(options)?;
+    plan.verdict(options.force)
 }
 
 /// Whether it may be done; what changes without being carried over is said beforehand.
 fn allow(plan: &Plan, options: &Options) -> Result<()> {
-    plan.verdict(options.force)?;
+    if let Err(against) = plan.verdict(options.force) {
+        transaction::nothing_open(options)?;
+        return Err(against);
+    }
     for warning in &plan.warnings {
         tell(format!("{PROGRAM}: {}: {} ({})", warning.about, warning.what, warning.remedy));
     }

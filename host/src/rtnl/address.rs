@@ -176,11 +176,18 @@ impl Address {
     /// address that this host has), the label following the device's name.
     #[must_use]
     pub fn on(&self, onto: &Move) -> Row {
+        let usable = if self.family() == Family::V6 { IFA_F_NODAD } else { 0 };
+        self.carried(onto, self.flags() & MEANT | usable)
+    }
+
+    /// The same as it is meant: whether others are to be asked for it is kept, for who puts the row aside.
+    #[must_use]
+    pub fn moved(&self, onto: &Move) -> Row {
+        self.carried(onto, self.flags() & (MEANT | IFA_F_NODAD))
+    }
+
+    fn carried(&self, onto: &Move, flags: u32) -> Row {
         let mut row = self.row.clone();
-        let mut flags = self.flags() & MEANT;
-        if self.family() == Family::V6 {
-            flags |= IFA_F_NODAD;
-        }
         row.set_word(INDEX, onto.index(self.device()));
         row.set_byte(FLAGS, (flags & 0xff) as u8);
         row.set(IFA_FLAGS, flags.to_ne_bytes().to_vec());

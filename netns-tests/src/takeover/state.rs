@@ -212,8 +212,8 @@ fn addresses(device: &str, link: &Value) -> Vec<Fact> {
     rows.cloned()
         .map(|mut row| {
             blur(&mut row, &["valid_life_time", "preferred_life_time"]);
-            // How it was made, and what passes by itself.
-            forget(&mut row, &["nodad", "tentative"]);
+            // What passes by itself.
+            forget(&mut row, &["tentative"]);
             let place = if text(&row, "family") == "inet" {
                 order += 1;
                 order.to_string()

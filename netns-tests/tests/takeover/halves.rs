@@ -5,6 +5,7 @@ use netns_tests::takeover::{
     Load, Meter, Site, State,
     meter::{Kind, Moment},
     nic::{BRIDGE, MAC},
+    switch::Daemon,
 };
 
 use crate::bench::{BACK, Bench, THERE, is_on_the_bridge};
@@ -160,4 +161,67 @@ fn after_a_reboot() -> Result<()> {
     let report = meter.stop()?;
     ensure!(report.dead().is_empty(), "{report}");
     Ok(())
+}
+
+/// The state folder is lost (a tmpfs) with the bridge in the database: it is ours still, and goes on the way back.
+#[test]
+fn a_lost_state_folder() -> Result<()> {
+    let bench = Bench::set_up(Site::usual()?)?;
+    let site = &bench.site;
+    site.run(THERE)?.expect_ok()?;
+    // Management to the NIC, as a boot or a failover leaves it.
+    site.kill(Daemon::Switch)?;
+    site.run("settle")?.expect_ok()?;
+    std::fs::remove_dir_all(site.state_dir())?;
+    site.restart_daemons()?;
+    site.wait_until_reachable()?;
+    site.run(THERE)?.expect_ok()?;
+    bench.is_on_the_bridge()?;
+    site.run(BACK)?.expect_ok()?;
+    ensure!(!site.has_bridge(BRIDGE)?, "our own bridge is left behind");
+    bench.is_as_before()?;
+    bench.finish()
+}
+
+/// The switch's database is lost: the bridge is made again of the datapath it had, whatever the new one says.
+#[test]
+fn a_lost_database() -> Result<()> {
+    let bench = Bench::set_up(Site::usual()?)?;
+    let site = &bench.site;
+    site.run(THERE)?.expect_ok()?;
+    site.vsctl(&format!("del-br {BRIDGE}"))?;
+    site.vsctl("remove Open_vSwitch . external_ids ovn-bridge-datapath-type")?;
+    // First the NIC gets its own, then the bridge is made again.
+    site.run("settle")?.expect_ok()?;
+    site.run("settle")?.expect_ok()?;
+    bench.is_on_the_bridge()?;
+    site.run(BACK)?.expect_ok()?;
+    bench.is_as_before()?;
+    bench.finish()
+}
+
+/// A run whose dead-man died as well, with everything on the bridge: that is said, not what is missing on the NIC.
+#[test]
+fn an_open_journal_is_said_first() -> Result<()> {
+    let bench = Bench::set_up(Site::usual()?)?;
+    let site = &bench.site;
+    let halted = site.run_until_held(THERE, "old-off", "")?;
+    for id in site.processes("uplink-deadman")? {
+        nix::sys::signal::kill(
+            nix::unistd::Pid::from_raw(i32::try_from(id)?),
+            nix::sys::signal::Signal::SIGKILL,
+        )?;
+    }
+    halted.kill()?;
+    for line in [THERE, "nics-to-bridge --dry-run eth0"] {
+        let outcome = site.run(line)?;
+        ensure!(
+            !outcome.ok && outcome.said.contains("an earlier run did not come to its end"),
+            "{outcome:?}"
+        );
+        ensure!(!outcome.said.contains("no-next-hop"), "{outcome:?}");
+    }
+    site.run("settle")?.expect_ok()?;
+    bench.is_as_before()?;
+    bench.finish()
 }

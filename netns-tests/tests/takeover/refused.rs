@@ -43,6 +43,8 @@ fn configurations_that_cannot_move() -> Result<()> {
         }
         let before = State::of(&site)?;
         let shown = plan(&site)?;
+        ensure!(!shown.ok && shown.said.trim().lines().count() == 1, "{name}: {}", shown.said);
+        shown.json().with_context(|| format!("{name}: the plan is not whole"))?;
         for word in *words {
             ensure!(
                 shown.printed.contains(word) || shown.said.contains(word),
@@ -215,5 +217,18 @@ fn the_plan_of_a_healthy_nic() -> Result<()> {
     State::of(&site)?.expect(&before)?;
     ensure!(site.journal_state()? == "none", "a plan wrote a journal");
     ensure!(!site.has_bridge(nic::BRIDGE)?, "a plan made a bridge");
+    Ok(())
+}
+
+/// What is only dangerous stands against it, until somebody forces it.
+#[test]
+fn a_plan_that_is_forced() -> Result<()> {
+    let site = site_with("addr add 172.18.0.99/24 dev eth0 valid_lft 40 preferred_lft 30\n")?;
+    let shown = site.run("nics-to-bridge --dry-run eth0")?;
+    ensure!(!shown.ok && shown.said.contains("lifetime-too-short"), "{shown:?}");
+    ensure!(shown.printed.contains("lifetime-too-short"), "{shown:?}");
+    site.run("nics-to-bridge --dry-run --force eth0")?.expect_ok()?;
+    let back = site.run("bridge-to-nics --dry-run breth0")?;
+    ensure!(!back.ok && back.said.contains("not-found"), "{back:?}");
     Ok(())
 }

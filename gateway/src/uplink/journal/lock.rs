@@ -18,6 +18,7 @@ use nix::fcntl::{Flock, FlockArg};
 use super::files;
 use super::{Folder, Journal, State, Taken};
 use crate::uplink::error::{Error, Result};
+use crate::uplink::options::Direction;
 
 /// How often a lock that somebody else holds is tried again.
 const RETRY: Duration = Duration::from_millis(5);
@@ -155,11 +156,21 @@ impl Lock {
 
     /// Changes a journal's state, on the disk and then in `journal`. To commit it also writes what is to be kept.
     pub fn close(&self, journal: &mut Journal, state: State) -> Result<()> {
-        let path = self.folder.journal_path();
-        if state == State::Committed && journal.direction == super::Direction::There {
-            // Before the commit: a committed takeover without them could not be taken back.
-            journal.taken().try_for_each(|taken| self.keep(&taken))?;
+        if state == State::Committed && journal.direction == Direction::There {
+            let kept: Vec<Taken> = journal.taken().collect();
+            return self.commit(journal, &kept);
         }
+        self.change(journal, state)
+    }
+
+    /// Commits a takeover, and keeps this of it. Before the commit: a committed takeover without it could not be taken back.
+    pub fn commit(&self, journal: &mut Journal, kept: &[Taken]) -> Result<()> {
+        kept.iter().try_for_each(|taken| self.keep(taken))?;
+        self.change(journal, State::Committed)
+    }
+
+    fn change(&self, journal: &mut Journal, state: State) -> Result<()> {
+        let path = self.folder.journal_path();
         let changed = Journal { state, ..journal.clone() };
         files::write(&path, &changed)?;
         if !state.is_unfinished() {

@@ -343,3 +343,26 @@ fn names_that_cannot_be_are_never_believed() {
     fs::rename(folder.taken_path("breth0"), folder.taken_path("breth5")).unwrap();
     assert!(folder.taken("breth5").unwrap_err().to_string().contains("breth0"));
 }
+
+#[test]
+fn what_was_before_the_first_takeover_is_kept_before_the_commit() {
+    let (_dir, folder) = folder();
+    let lock = folder.lock(NOW).unwrap();
+    let first = journal().taken().next().unwrap();
+    let mut journal = journal();
+    journal.uplinks.truncate(1);
+    journal.uplinks[0].held = Held { bridge: true, port: true, ..Held::default() };
+    lock.begin(&journal).unwrap();
+    let again = journal.taken().next().unwrap();
+    let kept = again.clone().again(Some(first.clone()), false);
+    assert_eq!(kept.uplink.held, Held::default());
+    // The power goes between the two: a record without a commit, never a commit without the right record.
+    fs::remove_file(folder.journal_path()).unwrap();
+    fs::create_dir(folder.journal_path()).unwrap();
+    lock.commit(&mut journal, &[kept]).unwrap_err();
+    assert_eq!(journal.state, State::Open);
+    assert_eq!(folder.taken("breth0").unwrap().unwrap().uplink.held, Held::default());
+    // Without a record the mark on the bridge says that it is ours; somebody else's was there before.
+    assert_eq!(again.clone().again(None, true).uplink.held, Held::default());
+    assert!(again.again(None, false).uplink.held.bridge);
+}

@@ -47,11 +47,12 @@ fn device(socket: &Socket, name: &str) -> Device {
     links.iter().filter_map(Link::of).find(|link| link.name() == name).unwrap().device()
 }
 
-/// What a device carries, to be compared.
-fn carried(socket: &Socket, on: &Device) -> Vec<Row> {
+/// What a device carries, to be compared; of its addresses also whether others are asked for them.
+fn carried(socket: &Socket, on: &Device) -> Vec<(Row, bool)> {
     let rows = Network::moving(socket).unwrap().of(on);
+    let asks = |row: &Row| Address::of(row).is_some_and(|one| one.flags() & NODAD == 0);
     let all = rows.addresses.iter().chain(&rows.routes).chain(&rows.nexthops);
-    let mut all: Vec<Row> = all.map(essence).collect();
+    let mut all: Vec<(Row, bool)> = all.map(|row| (essence(row), asks(row))).collect();
     all.sort();
     all
 }

@@ -11,6 +11,7 @@ use crate::uplink::journal::Taken;
 use crate::uplink::moves;
 use crate::uplink::plan::Plan;
 use crate::uplink::steps::{clear, to_nic};
+use crate::uplink::switch::Owner;
 use crate::uplink::turn;
 use crate::uplink::undo::Home;
 use crate::uplink::verify;
@@ -109,6 +110,10 @@ fn look(
             }
         }
         rows.merging.clone_from(&was.merging);
+    }
+    if seen.bridge(bridge).is_some_and(|row| row.owner == Owner::Uplink) {
+        // It was not there before, whatever was found of it when a takeover was done again.
+        held = Held::default();
     }
     Ok(Uplink {
         nic: Nic {

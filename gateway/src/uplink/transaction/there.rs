@@ -9,7 +9,7 @@ use super::*;
 use crate::uplink::managers::Handover;
 use crate::uplink::plan::{self, Plan};
 use crate::uplink::steps::{Step, forwards};
-use crate::uplink::switch::Written;
+use crate::uplink::switch::{Owner, Written};
 use crate::uplink::turn::Way;
 use crate::uplink::{moves, verify};
 
@@ -22,6 +22,8 @@ struct Live {
     nic: Device,
     /// Its number is 0 until it is there.
     bridge: Device,
+    /// The bridge is there already, and was made by a takeover.
+    ours: bool,
     /// None on the kernel datapath.
     ears: Option<Ears>,
     /// What the bridge has to carry in the end.
@@ -125,10 +127,11 @@ fn look(
         guard: Ears::table(&bridge),
         managers: managers.filter_map(|handover| serde_json::to_value(handover).ok()).collect(),
     });
+    let ours = seen.bridge(&bridge).is_some_and(|row| row.owner == Owner::Uplink);
     let bridge = Device { index: 0, name: bridge };
     let expected = DeviceRows::none(&bridge);
     let (nic, place) = (link.device(), run.journal.uplinks.len() - 1);
-    Ok(Some(Live { place, wanted, mac, nic, bridge, ears, expected, answering: Vec::new() }))
+    Ok(Some(Live { place, wanted, mac, nic, bridge, ours, ears, expected, answering: Vec::new() }))
 }
 
 fn act(run: &mut Run<'_>, step: Step, live: &mut [Live], written: &mut Option<Written>) -> Result<()> {
@@ -149,7 +152,7 @@ fn act(run: &mut Run<'_>, step: Step, live: &mut [Live], written: &mut Option<Wr
                 let deadline = run.deadline;
                 run.switch()?.wait_for_devices(&wanted, written, deadline)?;
             }
-            for one in live {
+            for one in live.iter_mut() {
                 one.bridge = device_with_mac(&run.socket, &one.bridge.name, one.mac, run.deadline)?;
             }
             Ok(())
@@ -177,7 +180,7 @@ fn act(run: &mut Run<'_>, step: Step, live: &mut [Live], written: &mut Option<Wr
                 live.iter_mut().try_for_each(|one| act_on(run, Step::OldOff, one))?;
             }
             run.confirmed()?;
-            commit(run)
+            commit(run, live)
         }
         _ => live.iter_mut().try_for_each(|one| act_on(run, step, one)),
     }
@@ -237,32 +240,16 @@ fn act_on(run: &mut Run<'_>, step: Step, one: &mut Live) -> Result<()> {
     Ok(())
 }
 
-/// The journal says so, and what is kept of the bridges. A takeover that was done again (a half state, after a boot) is
-/// still the one it was: what was there before the first stays known.
-fn commit(run: &mut Run<'_>) -> Result<()> {
+/// What is kept of the bridges, and then the journal says so.
+fn commit(run: &mut Run<'_>, live: &[Live]) -> Result<()> {
     let folder = run.lock.folder();
-    let earlier: Vec<_> =
-        run.journal.uplinks.iter().map(|uplink| folder.taken(&uplink.bridge).ok().flatten()).collect();
-    run.close(State::Committed)?;
-    for (mut taken, earlier) in run.journal.taken().zip(earlier) {
-        let Some(earlier) = earlier.filter(|_| taken.uplink.held.bridge) else { continue };
-        let same_boot = earlier.is_of_this_boot()?;
-        if same_boot {
-            let was = earlier.uplink.rows;
-            let rows = &mut taken.uplink.rows;
-            (rows.sysctls, rows.qdisc, rows.merging) = (was.sysctls, was.qdisc, was.merging);
-        }
-        taken.uplink.held = earlier.uplink.held;
-        // A client that was handed over before is not found on the NIC again, and still has to go back one day.
-        let managers = &mut taken.uplink.managers;
-        let found = managers.clone();
-        let known =
-            |one: &serde_json::Value| found.iter().any(|new| new.get("manager") == one.get("manager"));
-        if same_boot || found.is_empty() {
-            managers.extend(earlier.uplink.managers.into_iter().filter(|one| !known(one)));
-        }
-        run.lock.keep(&taken)?;
-    }
+    let kept = run.journal.taken().enumerate().map(|(place, taken)| {
+        let earlier = folder.taken(&taken.uplink.bridge).ok().flatten();
+        taken.again(earlier, live.iter().any(|one| one.place == place && one.ours))
+    });
+    let kept: Vec<_> = kept.collect();
+    run.lock.commit(&mut run.journal, &kept)?;
+    run.disarm();
     Ok(())
 }
 

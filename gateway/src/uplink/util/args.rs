@@ -28,8 +28,9 @@ Examples:
         back again
 
 Exit codes:
-  0  done, or nothing to do
-  1  not done: one line says why and what to do; the node is as before";
+  0  done, or nothing to do; with --dry-run: nothing stands against it
+  1  not done: one line says why and what to do; the node is as before.
+     With --dry-run: something stands against it that --force, if given, does not overrule";
 
 const THERE: &str = "\
 Examples:
@@ -100,7 +101,7 @@ pub struct Back {
 /// What both ways have.
 #[derive(Clone, Debug, Args)]
 pub struct Run {
-    /// Print what would be done, change nothing, and exit
+    /// Print what would be done, change nothing, and exit: with 1 when something stands against it
     #[arg(long)]
     pub dry_run: bool,
     /// Form of the plan
