@@ -29,9 +29,19 @@ const GRACE: Duration = Duration::from_millis(300);
 const OF_THE_LINK: Duration = Duration::from_millis(1500);
 const LOOK: Duration = Duration::from_millis(20);
 
-/// Whether ovs-vswitchd of this number hears the NIC of this number; what cannot be told is taken to be well.
-pub fn is_heard(pid: u32, nic: u32) -> bool {
-    !matches!(host::sockets::hears(pid, nic), Ok(Some(false)))
+/// Whether ovs-vswitchd of this number hears the NIC of this number; `None` when that cannot be told.
+pub fn is_heard(pid: u32, nic: u32) -> Option<bool> {
+    host::sockets::hears(pid, nic).ok().flatten()
+}
+
+/// Sets a device up that is down: what is put on it would lose its routes.
+pub fn raise(name: &str) -> Result<()> {
+    let socket = Socket::open()?;
+    let network = Network::observe(&socket)?;
+    match network.link(name).filter(|link| !link.is_up()) {
+        Some(link) => Ok(socket.apply(&link::set_up(link.index()))?),
+        None => Ok(()),
+    }
 }
 
 /// What the way of the frames needs is made again: the port's device opened anew, the NIC up, no larger frames than
@@ -73,12 +83,13 @@ pub fn note(lock: &Lock, taken: &Taken, index: u32) -> Result<()> {
 pub fn mend(lock: &Lock, taken: &Taken, db: &Remote) -> Result<bool> {
     let uplink = &taken.uplink;
     let Ok(pid) = read_pid(&Paths::from_env().pidfile("ovs-vswitchd", "")) else { return Ok(false) };
-    let Some(nic) = made_anew(taken)? else { return Ok(false) };
+    let Some(nic) = beside_its_bridge(taken)? else { return Ok(false) };
     let end = Instant::now() + GRACE;
     while Instant::now() < end {
-        if is_heard(pid, nic.index) {
-            note(lock, taken, nic.index)?;
-            return Ok(false);
+        match is_heard(pid, nic.index) {
+            Some(false) => {}
+            Some(true) => return note(lock, taken, nic.index).map(|()| false),
+            None => return Ok(false),
         }
         std::thread::sleep(LOOK);
     }
@@ -118,8 +129,8 @@ pub fn tidy(taken: &Taken) -> Result<()> {
     }
 }
 
-/// The NIC of a record, where it is another device now, beside its bridge.
-fn made_anew(taken: &Taken) -> Result<Option<Device>> {
+/// The NIC of a record, where it may be attached: on the userspace datapath, with its bridge's MAC address.
+fn beside_its_bridge(taken: &Taken) -> Result<Option<Device>> {
     let uplink = &taken.uplink;
     if uplink.datapath != Datapath::Netdev || !taken.is_of_this_boot()? {
         return Ok(None);
@@ -129,5 +140,5 @@ fn made_anew(taken: &Taken) -> Result<Option<Device>> {
         return Ok(None);
     };
     let same = |link: &Link| link.mac().is_some() && link.mac() == bridge.mac();
-    Ok((nic.index() != uplink.nic.index && same(nic)).then(|| nic.device()))
+    Ok(same(nic).then(|| nic.device()))
 }

@@ -208,6 +208,7 @@ fn again(taken: &Taken, options: &Options, report: &mut Report) -> Result<()> {
 
 /// The NIC has what it had before the takeover. The caller holds the lock.
 pub(super) fn home(taken: &Taken, db: &Remote) -> Result<Vec<String>> {
+    attach::raise(&taken.uplink.nic.name)?;
     let uplink = Uplink { bridge_rows: None, ..taken.uplink.clone() };
     let journal = Journal::begin(Direction::Back, db, vec![uplink])?;
     let mut refused = Vec::new();
@@ -242,10 +243,7 @@ fn to_nic(taken: &Taken, ears: &Ears, folder: &Folder, report: &mut Report) -> R
     let network = Network::observe(&socket)?;
     let device = |name: &str| network.link(name).map(Link::device);
     let (nic, bridge) = (&taken.uplink.nic.name, &taken.uplink.bridge);
-    if let Some(link) = network.link(nic).filter(|link| !link.is_up()) {
-        // What is put on a device that is down loses its routes.
-        socket.apply(&host::rtnl::link::set_up(link.index()))?;
-    }
+    attach::raise(nic)?;
     let (Some(on_nic), Some(on_bridge)) = (device(nic), device(bridge)) else { return Ok(()) };
     let context = turn::Context { socket: &socket, nic: on_nic, bridge: on_bridge, ears: Some(ears) };
     report.warnings.extend(turn::to_nic(&context)?);

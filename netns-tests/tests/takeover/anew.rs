@@ -106,6 +106,22 @@ fn the_switch_is_dead_meanwhile() -> Result<()> {
     )
 }
 
+/// Management is on the NIC, and goes with it: the new one has what was there before the takeover.
+#[test]
+fn management_goes_with_it() -> Result<()> {
+    with_a_helper(
+        |_| Ok(()),
+        |site| {
+            site.kill(Daemon::Switch)?;
+            site.wait_until_reachable()?;
+            site.unplug()?;
+            site.plug()?;
+            site.wait_until_reachable().context("on the new one").with_context(|| helper_log(site))?;
+            site.restart_daemons()
+        },
+    )
+}
+
 fn settled(then: impl FnOnce(&Site) -> Result<()>) -> Result<()> {
     let site = Site::usual()?;
     let before = State::of(&site)?;

@@ -3,12 +3,10 @@
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use host::rtnl::link;
-
 use super::mind::{Order, Place, Process};
 use super::work::Work;
-use crate::uplink::attach;
 use crate::uplink::error::Result;
+use crate::uplink::{attach, settle};
 
 /// It is looked at this often without a reason.
 const EVERY: Duration = Duration::from_secs(2);
@@ -60,8 +58,8 @@ impl Work {
             self.attachment.tidy = None;
             self.turn(Order::ToBridge)?;
         }
-        if !nic.up && bridge.mac == nic.mac {
-            self.raise(nic.index)?;
+        if bridge.mac == nic.mac && bridge.up && self.attachment.settled != Some(nic.index) {
+            self.made_anew(nic.index, nic.up)?;
         }
         // A dead switch opens what there is when it begins; one without a number cannot be looked at.
         let Some(pid) = self.switch.pid().filter(|_| process == Process::Running && bridge.carrier) else {
@@ -73,9 +71,13 @@ impl Work {
             return Ok(());
         }
         self.attachment.looked = Some(now);
-        if bridge.mac != nic.mac || attach::is_heard(pid, nic.index) {
-            self.heard(nic.index);
-            return Ok(());
+        match attach::is_heard(pid, nic.index) {
+            Some(false) if bridge.mac == nic.mac => {}
+            // What cannot be told is taken to be well; it is not noted.
+            heard => {
+                self.heard(nic.index, heard == Some(true));
+                return Ok(());
+            }
         }
         let lost = *self.attachment.lost.get_or_insert(now);
         if now.saturating_sub(lost) < GRACE || now < self.attachment.again {
@@ -97,27 +99,46 @@ impl Work {
         Ok(())
     }
 
-    /// The one before it was up. (One that is the same as ever was set down by somebody.)
-    fn raise(&self, nic: u32) -> Result<()> {
+    /// Another device than the one that was taken over: it is set up as that one was (one that is the same as ever was
+    /// set down by somebody), and has what that one had, when management was on it and went with it.
+    fn made_anew(&mut self, nic: u32, up: bool) -> Result<()> {
         let Ok(Some(taken)) = self.duty.folder.taken(&self.duty.bridge) else { return Ok(()) };
-        let another = taken.uplink.nic.index != nic && taken.is_of_this_boot()?;
+        let bare = self.place == Place::Nowhere;
+        if taken.uplink.nic.index == nic || !taken.is_of_this_boot()? || (up && !bare) {
+            return Ok(());
+        }
         let (_lock, free) = self.lock()?;
-        if another && free {
-            tracing::info!("{} was made anew: set up", self.duty.nic);
-            self.rows.apply(&link::set_up(nic))?;
+        if !free {
+            return Ok(());
+        }
+        let name = &self.duty.nic;
+        if !up {
+            tracing::info!("{name} was made anew: set up");
+            attach::raise(name)?;
+        }
+        if bare {
+            tracing::warn!(
+                "{name} was made anew, and management was on it: it has what it had before the takeover"
+            );
+            for line in settle::home(&taken, &self.duty.db)? {
+                tracing::warn!("refused by the kernel while {name} got its addresses back: {line}");
+            }
+            self.look_soon();
         }
         Ok(())
     }
 
     /// The switch hears it, or another one is meant.
-    fn heard(&mut self, nic: u32) {
+    fn heard(&mut self, nic: u32, surely: bool) {
         self.attachment.lost = None;
-        if self.attachment.settled == Some(nic) {
+        if self.attachment.settled == Some(nic) || self.place == Place::Nowhere {
             return;
         }
         self.attachment.settled = Some(nic);
         self.attachment.pause = PAUSE;
-        self.note(nic);
+        if surely {
+            self.note(nic);
+        }
     }
 
     fn note(&self, nic: u32) {
