@@ -20,7 +20,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Parser;
-use clap::builder::PossibleValuesParser;
+use clap::builder::{NonEmptyStringValueParser, PossibleValuesParser};
 use ovs::ovsdb::Remote;
 use ovs::paths::Paths;
 
@@ -46,7 +46,7 @@ Exit codes:
 #[command(name = "ovn-k8s doctor", bin_name = "ovn-k8s doctor", version, after_help = EXIT_CODES)]
 struct DoctorArgs {
     /// NICs or bridges (default: what was taken over, else the NICs of the default routes)
-    #[arg(value_name = "NIC|BRIDGE")]
+    #[arg(value_name = "NIC|BRIDGE", value_parser = NonEmptyStringValueParser::new())]
     devices: Vec<String>,
     /// Form of the answer
     #[arg(long, short, value_name = "FORM", default_value = "table", value_parser = PossibleValuesParser::new(["table", "json"]))]

@@ -214,8 +214,17 @@ pub fn name_holders(connections: &mut [Connection]) {
 
 /// The packet sockets that hear the device: bound to it, or to none.
 pub fn packet_sockets(device: u32) -> Result<Vec<PacketSocket>> {
+    packet(|socket| socket.device.is_none_or(|index| index == device))
+}
+
+/// The packet sockets that are bound to the device.
+pub fn packet_sockets_on(device: u32) -> Result<Vec<PacketSocket>> {
+    packet(|socket| socket.device == Some(device))
+}
+
+fn packet(is_meant: impl Fn(&PacketSocket) -> bool) -> Result<Vec<PacketSocket>> {
     let mut found = tables::packet(&table("packet")?);
-    found.retain(|socket| socket.device.is_none_or(|index| index == device));
+    found.retain(is_meant);
     if !found.is_empty() {
         let holders = holders::holders();
         for socket in &mut found {

@@ -51,7 +51,8 @@ pub(super) fn gather(devices: &[String], state_dir: &Path, db: &Remote) -> Resul
     };
 
     let bridges: Vec<_> = wanted.iter().map(|(_, bridge)| bridge.clone()).collect();
-    let bridges: Vec<_> = bridges.into_iter().filter(|it| paths.bridge_mgmt(it).exists()).collect();
+    let is_there = |bridge: &String| switch.bridge(bridge).is_some() || paths.bridge_mgmt(bridge).exists();
+    let bridges: Vec<_> = bridges.into_iter().filter(is_there).collect();
     let (helper_paths, switch_paths) = (own.clone(), paths.clone());
     let live = aside::ask(move || live::look(&helper_paths, &switch_paths, &bridges));
     let settings = switch.external_ids.clone();
@@ -60,10 +61,10 @@ pub(super) fn gather(devices: &[String], state_dir: &Path, db: &Remote) -> Resul
 
     let names: Vec<_> = wanted.iter().flat_map(|(nic, bridge)| [nic.clone(), bridge.clone()]).collect();
     let mut observed = observe::look_with(&names, switch, Path::new("/"))?;
-    let left = leftovers::look(Path::new("/"), &records, broken, &mut observed.unknown);
+    let mut left = leftovers::look(Path::new("/"), &records, broken, &mut observed.unknown);
     let uplinks = wanted.into_iter().map(|(nic, bridge)| uplink(&observed.switch, &records, nic, bridge));
     let uplinks = uplinks.collect();
-    let journal = journal(&folder);
+    let mut journal = journal(&folder);
 
     let deadline = Instant::now() + ASIDE;
     let late = |what: &str| format!("{what}: no answer in {} s", ASIDE.as_secs());
@@ -81,9 +82,17 @@ pub(super) fn gather(devices: &[String], state_dir: &Path, db: &Remote) -> Resul
         unknown.push(late("the helper and the flows"));
         Default::default()
     });
-    observed.unknown.extend(unknown);
-    observed.unknown.dedup();
-    let mut seen = Seen {
+    let all: BTreeSet<_> = observed.unknown.drain(..).chain(unknown).collect();
+    observed.unknown = all.into_iter().collect();
+    let unprivileged = !nix::unistd::geteuid().is_root();
+    if unprivileged {
+        // Whoever may not read a folder cannot tell one that is broken.
+        left.broken_records.clear();
+        if matches!(journal, JournalSeen::Broken(_)) {
+            journal = JournalSeen::Closed;
+        }
+    }
+    Ok(Seen {
         uplinks,
         daemons,
         flows: live.tables,
@@ -93,38 +102,30 @@ pub(super) fn gather(devices: &[String], state_dir: &Path, db: &Remote) -> Resul
         ovn,
         others,
         options: Some(options(state_dir, db)),
-        unprivileged: !nix::unistd::geteuid().is_root(),
+        unprivileged,
         observed,
-    };
-    forget_what_needs_root(&mut seen);
-    Ok(seen)
-}
-
-/// Whoever may not ask cannot tell a daemon that does not answer from one that does.
-fn forget_what_needs_root(seen: &mut Seen) {
-    if !seen.unprivileged {
-        return;
-    }
-    seen.daemons.vswitchd = seen.daemons.vswitchd.take().filter(|answers| answers.said.is_ok());
-    seen.flows.retain(|_, table| table.is_ok());
-    seen.ovn.controller = seen.ovn.controller.take().filter(|answers| answers.said.is_ok());
-    seen.helper = seen.helper.take().filter(|helper| helper.status.is_ok());
-    seen.left.broken_records.clear();
-    if matches!(seen.journal, JournalSeen::Broken(_)) {
-        seen.journal = JournalSeen::Closed;
-    }
+    })
 }
 
 /// The switch; a change that was just made is waited for.
 fn switch(db: &Remote) -> Switch {
-    let mut switch = observe::look_at_switch(db, PATIENCE);
+    let mut switch = look_at_switch(db);
     let deadline = Instant::now() + CATCHING_UP;
     let is_behind = |switch: &Switch| switch.answers && switch.vswitchd != Some(false) && !switch.up_to_date;
     while is_behind(&switch) && Instant::now() < deadline {
         std::thread::sleep(CATCHING_UP / 10);
-        switch = observe::look_at_switch(db, PATIENCE);
+        switch = look_at_switch(db);
     }
     switch
+}
+
+fn look_at_switch(db: &Remote) -> Switch {
+    let remote = db.clone();
+    let asked = aside::ask(move || observe::look_at_switch(&remote, PATIENCE));
+    asked.by(Instant::now() + PATIENCE + PATIENCE / 4).unwrap_or_else(|| Switch {
+        said: Some(format!("{db}: no answer in {} s", PATIENCE.as_secs())),
+        ..Switch::default()
+    })
 }
 
 fn options(state_dir: &Path, db: &Remote) -> Options {

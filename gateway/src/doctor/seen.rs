@@ -191,9 +191,10 @@ impl Seen {
         self.uplinks.iter().filter(|uplink| uplink.taken)
     }
 
-    /// The switch's daemon is there and does not answer.
+    /// The switch's daemon is there and does not answer. Whoever may not ask cannot tell that.
     pub(super) fn silent_switch(&self) -> Option<&Answers> {
-        self.daemons.vswitchd.as_ref().filter(|answers| answers.stopped || answers.said.is_err())
+        let silent = |answers: &&Answers| answers.stopped || (answers.said.is_err() && !self.unprivileged);
+        self.daemons.vswitchd.as_ref().filter(silent)
     }
 
     /// Pods are meant to go by one of the uplinks: a patch port leads from it to OVN.

@@ -250,6 +250,21 @@ fn a_nic_that_was_made_anew() {
 #[test]
 fn without_the_rights() {
     finds(&with(|seen| seen.unprivileged = true), "not-root", Severity::Warning);
+    let denied = || Err("permission denied".to_owned());
+    let nobody = with(|seen| {
+        seen.unprivileged = true;
+        seen.daemons.vswitchd = Some(Answers { pid: 7, stopped: false, said: denied() });
+        seen.ovn.controller = Some(Answers { pid: 8, stopped: false, said: denied() });
+        seen.helper = Some(HelperSeen {
+            status: Err("permission denied".to_owned()),
+            flows: None,
+            repaired_meanwhile: 0,
+        });
+        seen.flows.insert("breth0".to_owned(), Err("permission denied".to_owned()));
+    });
+    finds(&nobody, "not-root", Severity::Warning);
+    let bad = |finding: &&Finding| finding.severity > Severity::Note;
+    assert_eq!(report(&nobody).findings.iter().filter(bad).count(), 1, "{}", report(&nobody));
 }
 
 #[test]

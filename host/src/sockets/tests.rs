@@ -113,6 +113,7 @@ fn packet_sockets_are_found_by_what_they_hear() {
             crate::neighbour_probe::Prober::open(index, [2, 0, 0, 0, 0, 1]).unwrap()
         };
         assert_eq!(packet_sockets(eth0).unwrap(), []);
+        assert_eq!(packet_sockets_on(eth0).unwrap(), []);
         let _here = packet("eth0");
         let _there = packet("peer0");
         let found = packet_sockets(eth0).unwrap();

@@ -21,23 +21,38 @@ const RESERVED: u32 = 0xffff_ff00;
 /// So many flows are shown of each kind.
 const SHOWN: usize = 2;
 
+/// So many pairs of flows are compared at most. A bridge of ours has a rule for all the rest, which is compared first, so
+/// that this is far more than is ever needed there.
+const COMPARISONS: usize = 5_000_000;
+
 /// Everything about the flows of one uplink's bridge.
 pub(super) fn check(seen: &Seen, uplink: &UplinkSeen) -> Vec<Finding> {
-    let Some(bridge) = seen.observed.switch.bridge(&uplink.bridge) else { return Vec::new() };
+    let switch = &seen.observed.switch;
+    // The flows are there without the database, too.
+    let unlisted = Bridge { name: uplink.bridge.clone(), ..Bridge::default() };
+    let bridge = match switch.bridge(&uplink.bridge) {
+        Some(bridge) => bridge,
+        None if switch.answers => return Vec::new(),
+        None => &unlisted,
+    };
     // What does not answer is said where the switch is looked at.
-    if seen.observed.switch.vswitchd == Some(false) || seen.silent_switch().is_some() {
+    if switch.vswitchd == Some(false) || seen.silent_switch().is_some() {
         return Vec::new();
     }
     let table = match seen.flows.get(&bridge.name) {
         None => return Vec::new(),
         Some(Ok(table)) => table,
+        Some(Err(_)) if seen.unprivileged => return Vec::new(),
         Some(Err(why)) => {
             return vec![Finding::warning(
                 "flows-unknown",
                 &bridge.name,
                 format!("its flows cannot be read: {why}"),
                 "whether frames reach their owners cannot be told",
-                "look again; ovs-vswitchd.log says what it is busy with",
+                format!(
+                    "look again; ovs-vswitchd.log says what it is busy with; `ovs-ofctl dump-flows {}` asks the same",
+                    bridge.name
+                ),
             )];
         }
     };
@@ -222,16 +237,25 @@ fn differences(about: &str, helper: &HelperSeen, table: &TableSeen) -> Vec<Findi
 }
 
 /// Others' flows that take frames before ours do.
-fn shadowed(about: &str, sorted: &Sorted<'_>) -> Option<Finding> {
+fn shadowed(about: &str, sorted: &Sorted<'_>) -> Vec<Finding> {
+    let mut findings = Vec::new();
     let mut by_table: BTreeMap<u8, Vec<&FlowKey>> = BTreeMap::new();
     for key in sorted.own.iter().filter_map(|flow| flow.key()) {
         by_table.entry(key.table).or_default().push(key);
     }
     // The most general ones are the lowest, and meet everything.
     by_table.values_mut().for_each(|keys| keys.sort_by_key(|key| key.priority));
+    let mut left = COMPARISONS;
     let before: Vec<&Dumped> =
-        sorted.foreign.iter().copied().filter(|flow| takes_before(flow, &by_table)).collect();
-    let first = before.first()?;
+        sorted.foreign.iter().copied().filter(|flow| takes_before(flow, &by_table, &mut left)).collect();
+    if left == 0 {
+        let what =
+            format!("{} flows of others are too many to be compared with the helper's", sorted.foreign.len());
+        let why = "whether they take frames before the helper's do is not known of all";
+        let remedy = format!("`ovs-ofctl dump-flows {about}` shows them");
+        findings.push(Finding::note("flows-unknown", about, what, why, remedy));
+    }
+    let Some(first) = before.first() else { return findings };
     let everything = before.iter().any(|flow| flow.key().is_some_and(|key| takes_all(&key.matches)));
     let shown: Vec<_> = before.iter().take(SHOWN).map(|flow| met(flow)).collect();
     let what = format!("{} flows of others stand before the helper's: {}", before.len(), shown.join("; "));
@@ -239,13 +263,14 @@ fn shadowed(about: &str, sorted: &Sorted<'_>) -> Option<Finding> {
         "find whose they are (cookie {:#x}) and end that program, or remove them: `ovs-ofctl del-flows {about} cookie={:#x}/-1`",
         first.cookie, first.cookie
     );
-    Some(if everything {
+    findings.push(if everything {
         let why = "one of them takes every frame of a port: the helper's rules decide nothing there";
         Finding::error("flows-shadowed", about, what, why, remedy)
     } else {
         let why = "the frames they match do not go where the helper's rules would have them go";
         Finding::warning("flows-shadowed", about, what, why, remedy)
-    })
+    });
+    findings
 }
 
 /// A flow with what met it; a flow of unknown actions as far as it is known.
@@ -254,14 +279,15 @@ fn met(flow: &Dumped) -> String {
 }
 
 /// Whether frames that one of ours would take meet it first. What cannot be read is taken at its priority.
-fn takes_before(flow: &Dumped, ours: &BTreeMap<u8, Vec<&FlowKey>>) -> bool {
+fn takes_before(flow: &Dumped, ours: &BTreeMap<u8, Vec<&FlowKey>>, left: &mut usize) -> bool {
     let (table, priority, matches) = match (&flow.flow, flow.key()) {
         (_, Some(key)) => (key.table, key.priority, Some(&key.matches)),
         (Err(opaque), None) => (opaque.table, opaque.priority, None),
         (Ok(_), None) => return false,
     };
     let below = ours.get(&table).into_iter().flatten().take_while(|own| own.priority <= priority);
-    below.into_iter().any(|own| matches.is_none_or(|matches| overlap(matches, &own.matches)))
+    let mut below = below.take(*left).inspect(|_| *left -= 1);
+    below.any(|own| matches.is_none_or(|matches| overlap(matches, &own.matches)))
 }
 
 /// Whether some frame meets both.

@@ -11,6 +11,8 @@ pub(super) fn check(seen: &Seen) -> Vec<Finding> {
     let Some(HelperSeen { status, .. }) = &seen.helper else { return vec![away(seen)] };
     match status {
         Ok(status) => says(status, matches!(seen.flows.get(&status.bridge.name), Some(Ok(_)))),
+        // It may not be asked.
+        Err(_) if seen.unprivileged => Vec::new(),
         Err(why) => vec![Finding::warning(
             "helper-silent",
             PROGRAM,

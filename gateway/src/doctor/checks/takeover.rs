@@ -65,7 +65,7 @@ pub(super) fn prediction(seen: &Seen, uplink: &UplinkSeen) -> Vec<Finding> {
         let why = "nics-to-bridge would say so and go on";
         findings.push(Finding::note(notice.name, &notice.about, &notice.what, why, &notice.remedy));
     }
-    if findings.is_empty() {
+    if findings.is_empty() && seen.observed.switch.answers {
         let what = format!(
             "nics-to-bridge has nothing against it ({} steps; --dry-run shows them)",
             predicted.steps.len()

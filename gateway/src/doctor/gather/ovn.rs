@@ -85,7 +85,9 @@ fn addresses() -> BTreeSet<IpAddr> {
 
 /// Where a helper that was started now would look for it.
 fn northbound(paths: &Paths, settings: &BTreeMap<String, String>) -> Option<Database> {
-    let file = ConfigFile::read(&paths.ovn_k8s_conf(), false).ok();
+    let path = paths.ovn_k8s_conf();
+    let text = host::plain::read_text(&path).ok();
+    let file = text.and_then(|text| ConfigFile::parse(&path, &text).ok());
     let told = file.as_ref().and_then(|file| file.get("nb_db"));
     let (remotes, told_by) = match (told, settings.get("ovn-nb")) {
         (Some(text), _) => {

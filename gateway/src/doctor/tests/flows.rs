@@ -133,6 +133,20 @@ fn others_before_ours() {
     assert_eq!(report(&pods(plus(elsewhere))).worst, Severity::Ok, "a table that we do not use");
 }
 
+/// Tens of thousands on either side that have nothing to do with each other.
+#[test]
+fn more_than_can_be_compared() {
+    let many = |from_port: u32, priority: u16, cookie: u64| {
+        (0..10_000_u16).map(move |port| {
+            let matches = from(from_port).with(Field::EthType, 0x0800_u16).with(Field::UdpDst, port);
+            flow(priority, matches, OfPort(2), cookie)
+        })
+    };
+    let mut seen = pods(many(1, 7, OURS).chain(many(2, 9, 0xbad)).chain([normal()]).collect());
+    seen.helper.as_mut().unwrap().flows = None;
+    finds(&seen, "flows-unknown", Severity::Note);
+}
+
 #[test]
 fn ports_that_are_gone() {
     let mut moved = pods(ours());

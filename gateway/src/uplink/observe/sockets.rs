@@ -21,9 +21,8 @@ pub(super) fn look(nic: &mut Nic) -> Vec<String> {
         }
     };
     or_say("sockets", sockets::bound_to(index).map(|found| nic.bound.extend(found.iter().map(bound))));
-    let packets = sockets::packet_sockets(index).map(|found| {
-        let mine = found.iter().filter(|socket| socket.device == Some(index));
-        nic.bound.extend(mine.map(|socket| {
+    let packets = sockets::packet_sockets_on(index).map(|found| {
+        nic.bound.extend(found.iter().map(|socket| {
             let what = format!("a packet socket (protocol {:#06x})", socket.protocol);
             holder(Binding::Packet, what, socket.process.as_ref())
         }));
