@@ -325,3 +325,6 @@ fn goes_down(direction: Direction, uplink: &Uplink) -> bool {
             .and_then(|rows| rows.link.as_ref())
             .is_none_or(|row| link::Link::of(row).is_none_or(|link| !link.is_up()))
 }
+
+#[cfg(test)]
+mod tests;

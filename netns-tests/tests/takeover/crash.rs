@@ -194,3 +194,50 @@ fn every_step_fails() -> Result<()> {
     }
     bench.finish()
 }
+
+/// Killed at any moment, inside of steps as well; forwards and on the way back.
+#[test]
+fn killed_at_any_moment() -> Result<()> {
+    let bench = Bench::set_up(Site::usual()?)?;
+    let site = &bench.site;
+    // How long it takes here and now.
+    let start = Instant::now();
+    site.run(THERE)?.expect_ok()?;
+    let there = start.elapsed();
+    let start = Instant::now();
+    site.run(BACK)?.expect_ok()?;
+    let back = start.elapsed();
+    const ROUNDS: u32 = 16;
+    for round in 0..ROUNDS {
+        for (line, takes) in [(THERE, there), (BACK, back)] {
+            if line == BACK && !site.has_bridge(BRIDGE)? {
+                site.run(THERE)?.expect_ok()?;
+            }
+            // One place after the other, from the start of the program to its end.
+            let moment = takes * (2 * round + 1) / (2 * ROUNDS);
+            told(&format!("`{line}` killed after {moment:.1?}"), || {
+                let held =
+                    site.util(line)?.own_group().hold(&site.dir().join("killed.out"), &site.register())?;
+                std::thread::sleep(moment);
+                held.kill()?;
+                site.wait_until_reachable().context("after the dead-man's work")?;
+                site.wait_until_disarmed()?;
+                if site.journal_state()? == "open" {
+                    // Between the journal and the dead-man: nothing is changed yet.
+                    site.run("settle")?.expect_ok()?;
+                }
+                if site.has_bridge(BRIDGE)? {
+                    // It had come to its end, or had not begun.
+                    return bench.is_on_the_bridge();
+                }
+                bench.is_as_before()
+            })
+            .with_context(|| site.diagnosis())?;
+        }
+    }
+    if site.has_bridge(BRIDGE)? {
+        site.run(BACK)?.expect_ok()?;
+    }
+    bench.is_as_before()?;
+    bench.finish()
+}
