@@ -255,10 +255,10 @@ fn to_nic(taken: &Taken, ears: &Ears, folder: &Folder, report: &mut Report) -> R
 }
 
 /// Whether frames pass the bridge. What cannot be told is taken to be well.
-fn is_alive(network: &Network, taken: &Taken) -> Result<bool> {
-    let (nic, bridge) = (network.link(&taken.uplink.nic.name), network.link(&taken.uplink.bridge));
+pub(super) fn is_alive(network: &Network, uplink: &Uplink) -> Result<bool> {
+    let (nic, bridge) = (network.link(&uplink.nic.name), network.link(&uplink.bridge));
     let (Some(nic), Some(bridge)) = (nic, bridge) else { return Ok(true) };
-    if !bridge.is_up() || taken.uplink.datapath != Datapath::Netdev {
+    if !bridge.is_up() || uplink.datapath != Datapath::Netdev {
         return Ok(true);
     }
     // The tap loses its carrier with the process that holds it.
@@ -289,7 +289,7 @@ fn look(taken: &Taken, ears: &Ears) -> Result<Scene> {
         nic_carries: carries(&taken.uplink.nic.name),
         bridge_carries: carries(&taken.uplink.bridge),
         guarded,
-        alive: is_alive(&network, taken)?,
+        alive: is_alive(&network, &taken.uplink)?,
     })
 }
 

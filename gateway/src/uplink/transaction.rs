@@ -8,6 +8,7 @@
 //! The steps are data ([`super::steps`]); one loop runs them. One that fails turns everything back, by the same undo
 //! that the dead-man runs when this process is gone. Several NICs are one journal: all or none.
 
+use std::cell::Cell;
 use std::time::{Duration, Instant};
 
 use host::ears::Ears;
@@ -23,6 +24,7 @@ use super::managers::{self, Handover, Rim};
 use super::options::{Datapath, Direction, Options};
 use super::rows::{DeviceRows, Network};
 use super::settings;
+use super::settle;
 use super::switch::{Held, Seen, Switch, Wanted};
 use super::tell::tell;
 use super::undo::{self, Undone};
@@ -71,6 +73,8 @@ struct Run<'o> {
     before: Vec<host::sockets::Connection>,
     /// From the journal on.
     armed: Option<Armed>,
+    /// While a word is waited for: when somebody was last asked through the bridges.
+    asked: Cell<Option<Instant>>,
 }
 
 impl<'o> Run<'o> {
@@ -105,6 +109,7 @@ impl<'o> Run<'o> {
             first: host::sockets::connections().unwrap_or_default(),
             before: Vec::new(),
             armed: None,
+            asked: Cell::new(None),
         };
         Ok((run, seen, network))
     }
@@ -168,18 +173,36 @@ impl<'o> Run<'o> {
         }
         let links = self.socket.dump(Kind::Link, host::rtnl::Family::V4)?;
         let links: Vec<Link> = links.iter().filter_map(Link::of).collect();
-        let carries = |uplink: &Uplink| {
+        let held = |uplink: &Uplink| {
             uplink.datapath != Datapath::Netdev
                 || links.iter().any(|link| link.name() == uplink.bridge && link.has_carrier())
         };
+        let silent = self.silent_bridge()?;
+        let carries = |uplink: &Uplink| held(uplink) && silent.as_ref() != Some(&uplink.bridge);
         match self.journal.uplinks.iter().find(|uplink| !carries(uplink)) {
             Some(uplink) => Err(Error::failed(
                 "wait for a confirmation",
                 format!("{} carries nothing any more", uplink.bridge),
-                "did ovs-vswitchd end? its log says why",
+                "did ovs-vswitchd end, or does it stand still? its log says why",
             )),
             None => Ok(()),
         }
+    }
+
+    /// A bridge through which nobody answers, twice in a row, who answers on the NIC. Asked once a second.
+    fn silent_bridge(&self) -> Result<Option<String>> {
+        let asked = self.asked.get().is_some_and(|asked| asked.elapsed() < SILENCE);
+        if asked || !self.options.probe {
+            return Ok(None);
+        }
+        let network = Network::observe(&self.socket)?;
+        for uplink in &self.journal.uplinks {
+            if !settle::is_alive(&network, uplink)? && !settle::is_alive(&network, uplink)? {
+                return Ok(Some(uplink.bridge.clone()));
+            }
+        }
+        self.asked.set(Some(Instant::now()));
+        Ok(None)
     }
 
     /// Waits for the operator's word, where it is wanted.

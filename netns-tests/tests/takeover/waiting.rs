@@ -6,7 +6,9 @@ use anyhow::{Context, Result, ensure};
 use netns_tests::lab::process::{Held, wait_until};
 use netns_tests::takeover::{Load, Meter, Site, State, meter::Kind, product::outcome, switch::Daemon};
 
-use crate::bench::{THERE, is_on_the_bridge};
+use nix::sys::signal::Signal;
+
+use crate::bench::{Bench, THERE, is_on_the_bridge};
 use crate::halves::bridge_in_the_database;
 use crate::meanwhile::is_on_the_nic;
 use crate::survival::{Survival, helper_log};
@@ -81,6 +83,23 @@ fn the_switch_dies_on_the_way_there() -> Result<()> {
     let report = meter.stop()?;
     ensure!(report.dead().is_empty(), "{report}");
     helper.terminate()
+}
+
+/// The switch is stopped while a word is waited for: it holds its device, and carries nothing.
+#[test]
+fn the_switch_is_stopped_on_the_way_there() -> Result<()> {
+    let bench = Bench::set_up(Site::usual()?)?;
+    let site = &bench.site;
+    let held = waits(site, "nics-to-bridge --confirm=3600 eth0")?;
+    thread::sleep(Duration::from_millis(2500));
+    is_on_the_bridge(site, &bench.before)?;
+    site.switch().signal(Daemon::Switch, Signal::SIGSTOP)?;
+    let outcome = site.wait_until_reachable().and_then(|()| ends(held));
+    site.switch().signal(Daemon::Switch, Signal::SIGCONT)?;
+    outcome.context("with the switch stopped")?;
+    site.run("settle")?.expect_ok()?;
+    bench.is_as_before()?;
+    bench.finish()
 }
 
 /// On the way back management waits on the NIC, and the helper does not take it onto the bridge; nobody says yes, and the
