@@ -28,8 +28,6 @@ const TURNED: &str = "\
     link set brnic up\naddr flush dev nic\naddr flush dev brnic\naddr add 10.0.0.2/24 dev brnic\n\
     addr add fd00::2/64 dev brnic nodad\nroute replace default via 10.0.0.1 dev brnic onlink\n";
 
-const ROUNDS: u64 = 200;
-
 /// Numbers that are the same every time.
 struct Dice(u64);
 
@@ -184,53 +182,91 @@ fn options(state_dir: &std::path::Path) -> Options {
     }
 }
 
+/// The devices, and a journal of them as a takeover leaves it that died before its commit.
+fn set_up() -> (Socket, Journal) {
+    ip(DEVICES);
+    let socket = Socket::open().unwrap();
+    // Until the kernel has given all of them their addresses of the link.
+    let end = Instant::now() + Duration::from_secs(30);
+    let ready = || {
+        ["nic", "other", "nic.1", "other.1"].iter().all(|name| {
+            let mut own = rows(&socket, name).addresses().into_iter();
+            own.any(|one| one.is_link_local() && !one.is_tentative())
+        })
+    };
+    while !ready() && Instant::now() < end {
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    let journal = whole(&socket);
+    (socket, journal)
+}
+
+/// Settles what was spoiled, many times over; gives how often it was believed.
+fn settle_spoiled(
+    socket: &Socket,
+    file: &str,
+    whole: &Value,
+    rounds: u64,
+    is_read: &dyn Fn(&Folder) -> bool,
+) -> u32 {
+    let dir = tempfile::tempdir().unwrap();
+    let folder = Folder::below(dir.path());
+    drop(folder.lock(Duration::ZERO).unwrap());
+    let before = of_others(socket);
+    let other = Network::observe(socket).unwrap().link("other").unwrap().index();
+    let mut believed = 0;
+    for seed in 1..=rounds {
+        ip(TURNED);
+        let mut dice = Dice(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15));
+        let mut spoiled = whole.clone();
+        for _ in 0..=dice.below(3) {
+            dice.spoil(&mut spoiled, other);
+        }
+        let mut bytes = serde_json::to_vec(&spoiled).unwrap();
+        if dice.below(20) == 0 {
+            bytes.truncate(dice.below(bytes.len()));
+        }
+        std::fs::write(folder.path().join(file), &bytes).unwrap();
+        believed += u32::from(is_read(&folder));
+        let outcome = settle(&options(dir.path()));
+        let shape = String::from_utf8_lossy(&bytes).into_owned();
+        assert_eq!(of_others(socket), before, "{seed}: {outcome:?}\n{shape}");
+    }
+    believed
+}
+
 #[test]
 fn a_journal_that_was_spoiled_harms_nobody_elses_devices() {
     let all = || {
-        ip(DEVICES);
-        let socket = Socket::open().unwrap();
-        // Until the kernel has given all of them their addresses of the link.
-        let end = Instant::now() + Duration::from_secs(30);
-        let ready = || {
-            ["nic", "other", "nic.1", "other.1"].iter().all(|name| {
-                let mut own = rows(&socket, name).addresses().into_iter();
-                own.any(|one| one.is_link_local() && !one.is_tentative())
-            })
-        };
-        while !ready() && Instant::now() < end {
-            std::thread::sleep(Duration::from_millis(20));
-        }
+        let (socket, journal) = set_up();
         let dir = tempfile::tempdir().unwrap();
         let folder = Folder::below(dir.path());
-        let journal = whole(&socket);
         // As it is it is undone, all but the database's part.
         folder.lock(Duration::ZERO).unwrap().begin(&journal).unwrap();
         settle(&options(dir.path())).unwrap();
         assert_eq!(folder.journal().unwrap().unwrap().state, State::UndoneOvsdbPending);
         assert!(rows(&socket, "nic").addresses().len() >= 2 && rows(&socket, "brnic").addresses().is_empty());
+        let whole = serde_json::to_value(&journal).unwrap();
+        let is_read = |folder: &Folder| folder.journal().is_ok();
+        let believed = settle_spoiled(&socket, "journal.json", &whole, 200, &is_read);
+        assert!(believed > 25, "only {believed} were read at all");
+    };
+    Namespace::create().unwrap().run(all).unwrap();
+}
 
-        let before = of_others(&socket);
-        let other = Network::observe(&socket).unwrap().link("other").unwrap().index();
-        let text = serde_json::to_value(&journal).unwrap();
-        let mut believed = 0;
-        for seed in 1..=ROUNDS {
-            ip(TURNED);
-            let mut dice = Dice(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15));
-            let mut spoiled = text.clone();
-            for _ in 0..=dice.below(3) {
-                dice.spoil(&mut spoiled, other);
-            }
-            let mut bytes = serde_json::to_vec(&spoiled).unwrap();
-            if dice.below(20) == 0 {
-                bytes.truncate(dice.below(bytes.len()));
-            }
-            std::fs::write(folder.path().join("journal.json"), &bytes).unwrap();
-            believed += u32::from(folder.journal().is_ok());
-            let outcome = settle(&options(dir.path()));
-            let shape = String::from_utf8_lossy(&bytes).into_owned();
-            assert_eq!(of_others(&socket), before, "{seed}: {outcome:?}\n{shape}");
-        }
-        assert!(believed > 50, "only {believed} of {ROUNDS} were read at all");
+#[test]
+fn a_record_that_was_spoiled_harms_nobody_elses_devices() {
+    let all = || {
+        let (socket, mut journal) = set_up();
+        let taken = journal.taken().next().unwrap();
+        let is_read = |folder: &Folder| folder.taken("brnic").is_ok_and(|taken| taken.is_some());
+        let mut whole = serde_json::to_value(&taken).unwrap();
+        let believed = settle_spoiled(&socket, "taken-brnic.json", &whole, 60, &is_read);
+        assert!(believed > 5, "only {believed} were read at all");
+        // One of a device that no switch made.
+        journal.uplinks[0].bridge = "other".into();
+        whole = serde_json::to_value(journal.taken().next().unwrap()).unwrap();
+        settle_spoiled(&socket, "taken-other.json", &whole, 20, &|_| true);
     };
     Namespace::create().unwrap().run(all).unwrap();
 }
