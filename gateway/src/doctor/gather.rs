@@ -169,6 +169,20 @@ fn default_nics() -> Vec<String> {
     indexes.into_iter().filter_map(host::devices::name_of).filter(|name| name != "lo").collect()
 }
 
+/// Whether other devices than these have a default route, of IPv4 and of IPv6.
+fn defaults_elsewhere(devices: &[&str]) -> [bool; 2] {
+    let Ok(socket) = host::rtnl::Socket::open() else { return [false; 2] };
+    let rows = socket.dump_all(host::rtnl::Kind::Route).unwrap_or_default();
+    let own: Vec<_> = devices.iter().filter_map(|device| host::devices::index_of(device)).collect();
+    let routes: Vec<_> = rows.iter().filter_map(host::rtnl::route::Route::of).collect();
+    [false, true].map(|is_v6| {
+        routes.iter().any(|route| {
+            route.destination().is_some_and(|to| to.prefix_len() == 0 && to.addr().is_ipv6() == is_v6)
+                && route.hops().iter().any(|hop| hop.device.is_some_and(|device| !own.contains(&device)))
+        })
+    })
+}
+
 fn pair(device: &str) -> (String, String) {
     match plan::nic_of(device).filter(|nic| host::devices::is_there(nic)) {
         Some(nic) => (nic.to_owned(), device.to_owned()),
@@ -182,7 +196,17 @@ fn uplink(switch: &Switch, records: &[Taken], nic: String, bridge: String) -> Up
         || switch.bridge(&bridge).is_some_and(|found| found.ours);
     let guard = Ears::new(&nic, &bridge).observe().ok().flatten();
     let of_this_boot = record.filter(|taken| taken.is_of_this_boot().unwrap_or(false));
+    let routes = record.map(|taken| taken.uplink.rows.routes()).unwrap_or_default();
+    let had = |v6: bool| {
+        let mut kept = routes.iter().filter(|route| !route.is_learned());
+        kept.any(|route| {
+            route.destination().is_some_and(|to| to.prefix_len() == 0 && to.addr().is_ipv6() == v6)
+        })
+    };
+    let [v4, v6] = defaults_elsewhere(&[&nic, &bridge]);
     UplinkSeen {
+        default_v4: had(false) && !v4,
+        default_v6: had(true) && !v6,
         taken: record.is_some() || in_switch,
         index_then: of_this_boot.map(|taken| taken.uplink.nic.index),
         guard: guard

@@ -67,6 +67,10 @@ pub(super) struct UplinkSeen {
     pub taken: bool,
     /// The NIC's number when it was taken over, if that was in this boot.
     pub index_then: Option<u32>,
+    /// The NIC had a default route that nobody announced when it was taken over, of IPv4 and of IPv6; and no third device
+    /// has one now.
+    pub default_v4: bool,
+    pub default_v6: bool,
     pub guard: Option<GuardSeen>,
     /// The bridge's own sysctls.
     pub sysctls: Settings,

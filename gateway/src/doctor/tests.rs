@@ -110,6 +110,8 @@ fn well() -> Seen {
                 .into(),
             rp_filter_all: Some("0".to_owned()),
             index_then: Some(2),
+            default_v4: true,
+            default_v6: false,
         }],
         daemons: seen::DaemonsSeen {
             stopped_database: None,
@@ -292,7 +294,7 @@ fn where_the_addresses_are() {
     let on_nic = |helper_says: At| {
         with(|seen| {
             seen.observed.nics[0].addresses = std::mem::take(&mut seen.observed.nics[1].addresses);
-            seen.observed.nics[1].routes.clear();
+            seen.observed.nics[0].routes = std::mem::take(&mut seen.observed.nics[1].routes);
             seen.uplinks[0].guard = Some(GuardSeen { listening: Some(Listening::Nic), whole: true });
             if let Some(HelperSeen { status: Ok(status), .. }) = &mut seen.helper {
                 status.management.at = helper_says;
@@ -304,6 +306,8 @@ fn where_the_addresses_are() {
     finds(&failed_over, "failed-over", Severity::Warning);
     assert!(report(&failed_over).findings.iter().all(|finding| finding.name != "address-on-nic"));
     finds(&with(|seen| seen.observed.nics[1].addresses.clear()), "no-address", Severity::Error);
+    let lost = finds(&with(|seen| seen.observed.nics[1].routes.clear()), "no-route", Severity::Error);
+    assert!(lost.what.contains("(IPv4)"), "{lost:?}");
     finds(
         &with(|seen| seen.observed.nics[0].routes = vec![route("10.0.0.1")]),
         "route-on-nic",

@@ -11,6 +11,7 @@ mod dead;
 mod flows;
 mod left;
 mod ovn;
+mod parts;
 
 /// What it said, once.
 #[derive(Debug)]

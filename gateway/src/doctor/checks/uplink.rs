@@ -81,7 +81,7 @@ fn in_the_switch(seen: &Seen, uplink: &UplinkSeen, bridge: &Bridge) -> Vec<Findi
             name,
             format!("does not have {nic} as a port"),
             "nothing comes in or goes out by it",
-            "`ovn-k8s-util settle`",
+            format!("`ovn-k8s-util settle` puts management on the NIC; from there `ovn-k8s-util nics-to-bridge {nic}` makes the port again"),
         )),
         Some(port) if !port.error.is_empty() || port.ofport.is_some_and(|number| number < 0) => {
             findings.push(Finding::error(
@@ -264,6 +264,17 @@ fn addresses(seen: &Seen, uplink: &UplinkSeen, nic: &Nic, own: &Nic) -> Vec<Find
             "see who looks after its addresses (managers are listed here); `ovn-k8s-util settle`",
         ));
     }
+    let gone = lost_families(uplink, nic, own);
+    let has_addresses = !on_nic.is_empty() || !on_bridge.is_empty();
+    if has_addresses && !gone.is_empty() {
+        findings.push(Finding::error(
+            "no-route",
+            &uplink.bridge,
+            format!("has no default route ({}), and had one when it was taken over", gone.join(", ")),
+            "what is not on its own networks cannot be reached: routes go when a device is set down, as ovs-vswitchd does for another MAC",
+            format!("add it again (`ip route add default via ROUTER dev {}`), or have its network manager do so", uplink.bridge),
+        ));
+    }
     let stray = nic.routes.iter().filter(|route| !route.by_kernel && !route.via.is_empty());
     let stray: Vec<_> = stray.map(|route| route.text.as_str()).take(3).collect();
     if !stray.is_empty() && !on_bridge.is_empty() {
@@ -276,6 +287,17 @@ fn addresses(seen: &Seen, uplink: &UplinkSeen, nic: &Nic, own: &Nic) -> Vec<Find
         ));
     }
     findings
+}
+
+/// Families that had a default route over a router at the takeover, and have none now. Those that routers announce come
+/// again by themselves.
+fn lost_families(uplink: &UplinkSeen, nic: &Nic, own: &Nic) -> Vec<&'static str> {
+    let has = |v6: bool| {
+        let mut all = own.routes.iter().chain(&nic.routes);
+        all.any(|route| route.to.prefix_len() == 0 && route.to.addr().is_ipv6() == v6)
+    };
+    let families = [("IPv4", false, uplink.default_v4), ("IPv6", true, uplink.default_v6)];
+    families.into_iter().filter(|(_, v6, had)| *had && !has(*v6)).map(|(name, ..)| name).collect()
 }
 
 /// The guard against hearing frames twice.

@@ -75,6 +75,7 @@ fn set_up_wrong() -> Result<()> {
     set(&site, "ovn-remote=tcp:127.0.0.1:6642 ovn-nb=tcp:127.0.0.1:6641")?;
     site.vsctl("-- add-br br-int -- set bridge br-int datapath_type=netdev fail-mode=secure")?;
     let said = comes_to_find(&site, "warning", "ovn-flows")?;
+    said.expect("note", "ovn-no-way")?;
     for name in ["ovn-controller", "ovn-southbound", "ovn-northbound"] {
         said.expect("warning", name)?;
     }
