@@ -22,9 +22,11 @@
 
 use std::path::{Path, PathBuf};
 
+use host::rtnl::Move;
 use serde::{Deserialize, Serialize};
 
 use super::error::{Error, Result};
+use super::moves;
 use super::options::{Datapath, Direction};
 use super::rows::DeviceRows;
 use super::switch::Held;
@@ -159,6 +161,13 @@ impl Taken {
             let (was, uplink) = (earlier.uplink, &mut self.uplink);
             let same_boot = earlier.boot_id == self.boot_id;
             if same_boot {
+                let carries = |rows: &DeviceRows| rows.addresses().iter().any(|one| !one.is_link_local());
+                if uplink.bridge_rows.as_ref().is_some_and(carries) {
+                    // The NIC had only what somebody put there beside.
+                    let way = Move { from: was.rows.device.clone(), to: uplink.rows.device.clone() };
+                    let all = moves::union(&moves::moved(&was.rows, &way), &uplink.rows);
+                    uplink.rows = DeviceRows { link: uplink.rows.link.clone(), ..all };
+                }
                 let rows = &mut uplink.rows;
                 (rows.sysctls, rows.qdisc, rows.merging) =
                     (was.rows.sysctls, was.rows.qdisc, was.rows.merging);

@@ -1,9 +1,9 @@
 //! A node that is cut off after a takeover, with nobody who keeps its management: what its own commands do about it.
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use netns_tests::takeover::{Site, State, nic::BRIDGE, switch::Daemon};
 
-use crate::bench::{BACK, Bench, THERE};
+use crate::bench::{BACK, Bench, THERE, is_on_the_bridge};
 
 /// `settle` turns management to the NIC while the switch is dead, and onto the bridge when it is back.
 #[test]
@@ -73,4 +73,28 @@ fn back_unless_nobody_confirms() -> Result<()> {
     site.run(BACK)?.expect_ok()?;
     bench.is_as_before()?;
     bench.finish()
+}
+
+/// Management is on the NIC because the switch is dead, and goes with it: the new one gets what the old one had.
+#[test]
+fn the_nic_is_made_anew_without_a_switch() -> Result<()> {
+    let site = Site::usual()?;
+    let before = State::of(&site)?;
+    site.run(THERE)?.expect_ok()?;
+    // A takeover of what is beside does not become all that is known of the NIC.
+    site.ip("addr add 172.18.0.11/24 brd + dev eth0\n")?;
+    site.run("settle")?.expect_ok()?;
+    site.kill(Daemon::Switch)?;
+    site.run("settle")?.expect_ok()?;
+    site.wait_until_reachable()?;
+    site.unplug()?;
+    site.plug()?;
+    let said = site.run("settle")?.expect_ok()?;
+    site.wait_until_reachable().with_context(|| format!("on the new one: {said:?}"))?;
+    site.run("settle")?;
+    site.wait_until_reachable()?;
+    site.restart_daemons()?;
+    let said = site.run("settle")?.expect_ok()?;
+    site.wait_until_reachable()?;
+    is_on_the_bridge(&site, &before).with_context(|| format!("{said:?}"))
 }
