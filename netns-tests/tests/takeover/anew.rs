@@ -5,7 +5,7 @@ use std::{thread, time::Duration};
 
 use anyhow::{Context, Result, ensure};
 use netns_tests::lab::process::wait_until;
-use netns_tests::takeover::{Load, Meter, Site, State, meter::Kind, switch::Daemon};
+use netns_tests::takeover::{Load, Meter, Site, SiteOptions, State, meter::Kind, nic, switch::Daemon};
 
 use crate::bench::{BACK, THERE, is_on_the_bridge};
 use crate::survival::{Survival, helper_log};
@@ -155,4 +155,23 @@ fn settle_attaches_it() -> Result<()> {
 #[test]
 fn settle_attaches_it_with_addresses() -> Result<()> {
     settled(|site| site.ip(MANAGERS))
+}
+
+/// Such a NIC has nothing to get back: it is attached, and that is all.
+#[test]
+fn one_without_addresses_is_left_in_peace() -> Result<()> {
+    let site = Site::up(SiteOptions { configuration: nic::plain(), ..SiteOptions::default() })?;
+    for line in ["-6 route flush dev eth0", "addr flush dev eth0"] {
+        site.program("ip").line(line).run()?;
+    }
+    site.run(&format!("{THERE} --no-probe"))?.expect_ok()?;
+    let helper = site.start_helper(&[]).with_context(|| helper_log(&site))?;
+    site.unplug()?;
+    site.plug()?;
+    is_noted(&site).with_context(|| helper_log(&site))?;
+    thread::sleep(Duration::from_secs(3));
+    let log = std::fs::read_to_string(site.dir().join("ovn-k8s-gateway-helper.log"))?;
+    let lines: Vec<&str> = log.lines().filter(|line| line.contains("made anew")).collect();
+    ensure!((1..=3).contains(&lines.len()), "{} lines:\n{}", lines.len(), helper_log(&site));
+    helper.terminate()
 }

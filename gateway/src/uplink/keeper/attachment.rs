@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::mind::{Order, Place, Process};
 use super::work::Work;
 use crate::uplink::error::Result;
+use crate::uplink::journal::Taken;
 use crate::uplink::{attach, settle};
 
 /// It is looked at this often without a reason.
@@ -18,6 +19,8 @@ const PAUSE: Duration = Duration::from_secs(1);
 const PAUSE_MOST: Duration = Duration::from_secs(60);
 /// The kernel may give a new NIC an address of the link some time after it came up.
 const TIDY: Duration = Duration::from_secs(2);
+/// Between two tries to give a new NIC what the one before had.
+const GIFT: Duration = Duration::from_secs(10);
 
 /// What is known of it.
 #[derive(Debug, Default)]
@@ -35,12 +38,14 @@ pub(super) struct Attachment {
     pause: Duration,
     /// When what the new NIC has by itself is to be taken off.
     tidy: Option<Duration>,
+    /// When a new NIC may get again what the one before had: the kernel may have refused it.
+    gift: Duration,
 }
 
 impl Attachment {
     /// The NIC is away.
     pub(super) fn forget(&mut self) {
-        (self.settled, self.lost) = (None, None);
+        (self.settled, self.lost, self.gift) = (None, None, Duration::ZERO);
     }
 }
 
@@ -59,7 +64,7 @@ impl Work {
             self.turn(Order::ToBridge)?;
         }
         if bridge.mac == nic.mac && bridge.up && self.attachment.settled != Some(nic.index) {
-            self.made_anew(nic.index, nic.up)?;
+            self.made_anew(now, nic.index, nic.up)?;
         }
         // A dead switch opens what there is when it begins; one without a number cannot be looked at.
         let Some(pid) = self.switch.pid().filter(|_| process == Process::Running && bridge.carrier) else {
@@ -101,9 +106,9 @@ impl Work {
 
     /// Another device than the one that was taken over: it is set up as that one was (one that is the same as ever was
     /// set down by somebody), and has what that one had, when management was on it and went with it.
-    fn made_anew(&mut self, nic: u32, up: bool) -> Result<()> {
+    fn made_anew(&mut self, now: Duration, nic: u32, up: bool) -> Result<()> {
         let Ok(Some(taken)) = self.duty.folder.taken(&self.duty.bridge) else { return Ok(()) };
-        let bare = self.place == Place::Nowhere;
+        let bare = self.place == Place::Nowhere && now >= self.attachment.gift && has_something(&taken);
         if taken.uplink.nic.index == nic || !taken.is_of_this_boot()? || (up && !bare) {
             return Ok(());
         }
@@ -117,6 +122,7 @@ impl Work {
             attach::raise(name)?;
         }
         if bare {
+            self.attachment.gift = now + GIFT;
             tracing::warn!(
                 "{name} was made anew, and management was on it: it has what it had before the takeover"
             );
@@ -131,7 +137,12 @@ impl Work {
     /// The switch hears it, or another one is meant.
     fn heard(&mut self, nic: u32, surely: bool) {
         self.attachment.lost = None;
-        if self.attachment.settled == Some(nic) || self.place == Place::Nowhere {
+        // Without addresses it may still get what the one before had.
+        let waits = || {
+            let taken = self.duty.folder.taken(&self.duty.bridge);
+            taken.is_ok_and(|taken| taken.as_ref().is_some_and(has_something))
+        };
+        if self.attachment.settled == Some(nic) || (self.place == Place::Nowhere && waits()) {
             return;
         }
         self.attachment.settled = Some(nic);
@@ -184,4 +195,9 @@ impl Work {
             Err(_) => Ok(()),
         }
     }
+}
+
+/// Whether the NIC of before had an address of more than the link.
+fn has_something(taken: &Taken) -> bool {
+    taken.uplink.rows.addresses().iter().any(|address| !address.is_link_local())
 }

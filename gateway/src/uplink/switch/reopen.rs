@@ -5,7 +5,7 @@
 //! that is to have another number is closed and opened again, so it gets another number for a moment, then its own: one
 //! row, one column, and whatever happens in between the port stays where it is.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use ovs::ovsdb::{Datum, Operation, Uuid};
 
@@ -14,6 +14,10 @@ use crate::uplink::error::Result;
 
 /// The highest number that may be asked for (`OFPP_MAX` - 1).
 const HIGHEST: i64 = 0xfeff;
+/// From here on numbers are taken for such that were asked for in passing, and stayed behind.
+const PASSING: i64 = 0xfe00;
+/// How long the database may take to get back what was asked for before.
+const BACK: Duration = Duration::from_secs(1);
 
 /// What is to be asked for, one after the other.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -36,8 +40,8 @@ impl Switch {
             let written = self.ask_for(nic, numbers.interface, Some(*step), deadline)?;
             self.wait(&written, deadline, |_, interface| interface.ofport == Some(*step))
         });
-        // Also when it did not come out: it must not stay behind.
-        let back = self.ask_for(nic, numbers.interface, numbers.before, deadline);
+        // Also when it did not come out, and when the time is over: it must not stay behind.
+        let back = self.ask_for(nic, numbers.interface, numbers.before, deadline.max(Instant::now() + BACK));
         asked.and(back).map(|_| true)
     }
 
@@ -77,7 +81,7 @@ impl Numbers {
         Some(Self {
             interface: port.interface,
             steps: std::iter::once(other).chain(own).collect(),
-            before: port.ofport_request,
+            before: port.ofport_request.filter(|number| *number < PASSING),
         })
     }
 }
@@ -133,6 +137,9 @@ mod tests {
         let failed = PortSeen { ofport: Some(-1), ofport_request: Some(5), ..own.clone() };
         let found = numbers(vec![failed], false).unwrap();
         assert_eq!((found.steps, found.before), (vec![HIGHEST], Some(5)));
+        let left = PortSeen { ofport_request: Some(HIGHEST), ..own.clone() };
+        let found = numbers(vec![left], false).unwrap();
+        assert_eq!((found.steps, found.before), (vec![HIGHEST - 1, 1], None), "of a try that was cut off");
         let foreign = PortSeen { is_ours: false, ..own.clone() };
         assert_eq!(numbers(vec![foreign.clone()], false), None);
         assert!(numbers(vec![foreign], true).is_some());
