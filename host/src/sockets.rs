@@ -18,6 +18,7 @@ mod holders;
 mod tables;
 
 use diag::Which;
+pub(crate) use diag::owner_of_name;
 
 /// A socket.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]

@@ -10,6 +10,8 @@ use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::path::Path;
 
+use crate::sockets::owner_of_name;
+
 /// The name, as long as the value lives.
 #[derive(Debug)]
 pub struct Name {
@@ -31,10 +33,12 @@ pub enum Claim {
 pub fn take(name: &str) -> io::Result<Claim> {
     match UnixDatagram::bind_addr(&SocketAddr::from_abstract_name(name)?) {
         Ok(socket) => Ok(Claim::Ours(Name { _socket: socket })),
-        Err(error) if error.kind() == io::ErrorKind::AddrInUse => Ok(match holder(name) {
-            Some((pid, true)) => Claim::Held(Some(pid)),
-            Some((_, false)) => Claim::Void,
-            None => Claim::Held(None),
+        Err(error) if error.kind() == io::ErrorKind::AddrInUse => Ok(match (holder(name), made_by(name)) {
+            (Some((_, false)), _) => Claim::Void,
+            (Some((pid, true)), _) => Claim::Held(Some(pid)),
+            // Held in another process namespace, or by nobody but a message under way.
+            (None, Some(false)) => Claim::Void,
+            (None, _) => Claim::Held(None),
         }),
         Err(error) => Err(error),
     }
@@ -43,6 +47,12 @@ pub fn take(name: &str) -> io::Result<Claim> {
 /// Whether somebody has a name, who means by it what we do.
 pub fn is_taken(name: &str) -> io::Result<bool> {
     Ok(matches!(take(name)?, Claim::Held(_)))
+}
+
+/// Whether our own user made the socket of a name; `None` where the kernel does not tell.
+fn made_by(name: &str) -> Option<bool> {
+    let own = std::fs::metadata("/proc/self").ok()?.uid();
+    Some(owner_of_name(name).ok()?? == own)
 }
 
 /// Who has a name, and whether that is our own user: by the socket's inode.
@@ -97,13 +107,23 @@ mod tests {
 
     #[test]
     fn another_user_keeps_nobody_from_his_work() {
+        // Another one lets go of his own descriptor, and leaves the socket in a message that nobody reads.
+        let under_way = "a,b=socket.socketpair()\nsocket.send_fds(a,[b'x'],[s.fileno()])\ns.close()\n";
+        for more in ["", under_way] {
+            is_void(more);
+        }
+    }
+
+    fn is_void(more: &str) {
         Namespace::create()
             .unwrap()
             .run(|| {
-                let script = "import os,socket,sys\nos.setuid(65534)\ns=socket.socket(socket.AF_UNIX,socket.SOCK_DGRAM)\n\
-                              s.bind('\\0a-name')\nprint('bound',flush=True)\nsys.stdin.read()";
+                let script = format!(
+                    "import os,socket,sys\nos.setuid(65534)\ns=socket.socket(socket.AF_UNIX,socket.SOCK_DGRAM)\n\
+                     s.bind('\\0a-name')\n{more}print('bound',flush=True)\nsys.stdin.read()"
+                );
                 let Ok(mut child) = Command::new("python3")
-                    .args(["-c", script])
+                    .args(["-c", &script])
                     .stdin(std::process::Stdio::piped())
                     .stdout(std::process::Stdio::piped())
                     .spawn()

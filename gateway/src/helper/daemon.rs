@@ -13,6 +13,7 @@ use ovs::vlog::repeat::Repeat;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant as TokioInstant, sleep_until};
 
+use super::bridge::BridgeView;
 use super::cache::PolicyCache;
 use super::control::Request;
 use super::facts::{Facts, Wanted};
@@ -357,13 +358,17 @@ impl Helper {
 
     pub(super) fn tell(&mut self) {
         self.tell_due = None;
-        let bridge = &self.facts.bridge;
-        self.parts.keeper.marked(bridge.taken);
-        self.parts.keeper.keep(bridge.present && bridge.userspace, bridge.uplink_listed);
+        self.tell_keeper(&self.facts.bridge);
         self.parts.keeper.flows_in(self.switch.in_step());
         let status = report::status(self);
         self.parts.metrics.record(&status);
         self.parts.status.send_replace(Arc::new(status));
+    }
+
+    /// What the database says of the bridge.
+    pub(super) fn tell_keeper(&self, bridge: &BridgeView) {
+        self.parts.keeper.marked(bridge.taken);
+        self.parts.keeper.keep(bridge.present && bridge.userspace, bridge.uplink_listed);
     }
 
     pub(super) fn failed(&mut self, error: &ovs::openflow::Error) {

@@ -80,6 +80,8 @@ impl Helper {
         let snapshot = self.parts.local.db.snapshot();
         let (name, uplink) = (&self.parts.settings.bridge, &self.parts.settings.interface);
         let mut bridge = BridgeView::of(&snapshot, name, uplink);
+        // Before anything is waited for: what the keeper thinks must not be as old as a switch is slow.
+        self.tell_keeper(&bridge);
         self.ask_ports(&mut bridge).await;
         self.follow_northbound(&bridge);
         let (router, missing) = self.router();

@@ -17,6 +17,10 @@ const TCP_ESTABLISHED: u32 = 1 << 1;
 const INET_DIAG_INFO: u16 = 2;
 const XDP_SHOW_INFO: u32 = 1;
 const XDP_DIAG_INFO: u16 = 0;
+/// linux/unix_diag.h; the owner since Linux 5.3.
+const UNIX_SHOW_NAME_AND_UID: u32 = 1 | 0x40;
+const UNIX_DIAG_NAME: u16 = 0;
+const UNIX_DIAG_UID: u16 = 7;
 
 /// Which sockets are asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,6 +50,28 @@ pub(super) fn dump_xdp() -> Result<Vec<XdpSocket>> {
     request.extend(XDP_SHOW_INFO.to_ne_bytes());
     request.extend([0; 8]);
     list(&request, parse_xdp)
+}
+
+/// The user who made the socket of an abstract name, whoever holds it; `None` where the kernel does not tell.
+pub(crate) fn owner_of_name(name: &str) -> Result<Option<u32>> {
+    // Family, protocol, padding, states, inode, what to show, cookie.
+    let mut request = vec![libc::AF_UNIX as u8, 0, 0, 0];
+    request.extend(u32::MAX.to_ne_bytes());
+    request.extend([0; 4]);
+    request.extend(UNIX_SHOW_NAME_AND_UID.to_ne_bytes());
+    request.extend([0; 8]);
+    Ok(list(&request, |body| parse_owner(body, name))?.first().copied())
+}
+
+fn parse_owner(body: &[u8], name: &str) -> Option<u32> {
+    // Family, type, state, padding, inode, cookie.
+    let attributes = body.get(16..)?;
+    let value = |wanted| {
+        let mut all = wire::attributes(attributes);
+        all.find(|(kind, _)| kind & NLA_TYPE_MASK == wanted).map(|(_, value)| value)
+    };
+    let own = value(UNIX_DIAG_NAME)?.strip_prefix(&[0])?;
+    (own == name.as_bytes()).then(|| wire::number(value(UNIX_DIAG_UID)?, 0))?
 }
 
 fn list<T>(request: &[u8], read: impl Fn(&[u8]) -> Option<T>) -> Result<Vec<T>> {
@@ -174,7 +200,7 @@ mod tests {
     proptest! {
         #[test]
         fn any_answer_is_read_without_harm(body in prop::collection::vec(prop_oneof![0_u8..9, any::<u8>()], 0..300)) {
-            let _ = (parse(&body, Protocol::Tcp), parse_xdp(&body));
+            let _ = (parse(&body, Protocol::Tcp), parse_xdp(&body), parse_owner(&body, "x"));
         }
     }
 }
