@@ -76,6 +76,23 @@ fn the_switch_is_killed() -> Result<()> {
     survival.ends_well()
 }
 
+/// Somebody with another folder holds the right to this network, and stands still or waits for a word.
+#[test]
+fn the_switch_is_killed_and_somebody_is_at_work() -> Result<()> {
+    use std::os::{linux::net::SocketAddrExt as _, unix::net};
+    let survival = Survival::set_up(&[])?;
+    let site = &survival.site;
+    let name = net::SocketAddr::from_abstract_name("ovn-k8s-uplink")?;
+    let held = site.node().enter(|| net::UnixDatagram::bind_addr(&name))??;
+    site.kill(Daemon::Switch)?;
+    site.wait_until_reachable().context("while the switch is dead").with_context(|| helper_log(site))?;
+    ensure!(helper_log(site).contains("at work with another"), "{}", helper_log(site));
+    drop(held);
+    site.restart_daemons()?;
+    is_on_the_bridge(site, &survival.before).with_context(|| helper_log(site))?;
+    survival.ends_well()
+}
+
 #[test]
 fn the_switch_is_stopped() -> Result<()> {
     let survival = Survival::set_up(&[])?;

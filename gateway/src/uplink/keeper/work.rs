@@ -47,6 +47,12 @@ const HOPS: Duration = Duration::from_secs(10);
 /// Per-interface sysctls are looked at this often.
 const SYSCTLS: Duration = Duration::from_secs(60);
 
+/// One at work with another folder is waited for no longer than this when management has to leave a dead bridge: he may
+/// stand still, or wait for a word for an hour.
+const ELSEWHERE: Duration = Duration::from_secs(5);
+/// Not looked at for this long, it was another one.
+const ANOTHER: Duration = Duration::from_secs(1);
+
 /// The thread's belongings.
 pub(super) struct Work {
     pub(super) duty: Duty,
@@ -79,6 +85,8 @@ pub(super) struct Work {
     /// Since when it is gone.
     pub(super) lost: Option<Duration>,
     pub(super) attachment: Attachment,
+    /// Since when one with another folder is waited for, and when that was last seen.
+    elsewhere: Option<(Duration, Duration)>,
     /// When trouble was first noticed.
     trouble: Option<Duration>,
     told: Management,
@@ -115,6 +123,7 @@ impl Work {
             carried: None,
             lost: None,
             attachment: Attachment::default(),
+            elsewhere: None,
             trouble: None,
             told,
             failed: Repeat::new("management cannot be kept"),
@@ -396,8 +405,10 @@ impl Work {
     /// Turns ears and mouth. `None`: not now; else when frames went the new way.
     pub(super) fn turn(&mut self, order: Order) -> Result<Option<Duration>> {
         let (Some(bridge), Some(nic)) = (self.bridge.pulse, self.nic.pulse) else { return Ok(None) };
-        let (_lock, free) = self.lock()?;
-        if !free {
+        let (lock, free) = self.lock()?;
+        let goes_on = free
+            || lock.is_held_elsewhere() && matches!(order, Order::ToNic(_)) && self.has_waited_for_another();
+        if !goes_on {
             return Ok(None);
         }
         // A NIC that was given back a moment ago must not be taken again: its bridge is about to go.
@@ -446,6 +457,21 @@ impl Work {
         self.told.problem = None;
         self.failed.recovered();
         Ok(Some(turned))
+    }
+
+    fn has_waited_for_another(&mut self) -> bool {
+        let now = self.now();
+        let known = self.elsewhere.filter(|(_, last)| now.saturating_sub(*last) < ANOTHER);
+        let (since, _) = known.unwrap_or((now, now));
+        self.elsewhere = Some((since, now));
+        if known.is_none() {
+            tracing::warn!(
+                "management has to leave {}, and somebody is at work with another --state-dir: waiting for him, {} s at most",
+                self.duty.bridge,
+                ELSEWHERE.as_secs()
+            );
+        }
+        now.saturating_sub(since) >= ELSEWHERE
     }
 
     fn turned_to_nic(&mut self, why: Reason, before: Place, seen: &Seen, now: Duration) {
