@@ -112,10 +112,7 @@ impl Work {
         if taken.uplink.nic.index == nic || !taken.is_of_this_boot()? || (up && !bare) {
             return Ok(());
         }
-        let (_lock, free) = self.lock()?;
-        if !free {
-            return Ok(());
-        }
+        let Some(_lock) = self.lock_for_the_nic()? else { return Ok(()) };
         let name = &self.duty.nic;
         if !up {
             tracing::info!("{name} was made anew: set up");

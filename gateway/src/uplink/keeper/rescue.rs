@@ -30,10 +30,7 @@ impl Work {
         if now.saturating_sub(*self.lost.get_or_insert(now)) < GRACE {
             return Ok(());
         }
-        let (_lock, free) = self.lock()?;
-        if !free {
-            return Ok(());
-        }
+        let Some(_lock) = self.lock_for_the_nic()? else { return Ok(()) };
         (self.carried, self.lost) = (None, None);
         // Under the lock: a NIC that was given back has no record any more.
         let taken = self.duty.folder.taken(&self.duty.bridge)?;
