@@ -232,8 +232,9 @@ fn link_text(link: &mut Value) -> String {
         .into_iter()
         .flatten()
         .filter_map(|flag| flag.as_str().map(str::to_owned))
-        // A killed switch leaves its ports promiscuous.
-        .filter(|flag| flag != "PROMISC")
+        // A killed switch leaves its ports promiscuous. That a carrier is gone is said up to a second later, but
+        // LOWER_UP is gone at once.
+        .filter(|flag| !["PROMISC", "NO-CARRIER"].contains(&flag.as_str()))
         .collect();
     flags.sort();
     format!(
