@@ -16,6 +16,7 @@ use super::super::error::Error;
 use super::*;
 
 const NOW: Duration = Duration::ZERO;
+/// Also for what is free: a program that another test starts has a copy of every descriptor until its exec.
 const PATIENCE: Duration = Duration::from_secs(30);
 
 fn uplink(bridge: &str) -> Uplink {
@@ -61,7 +62,7 @@ fn begun_committed_and_kept() {
     let (_dir, folder) = folder();
     assert_eq!(folder.journal().unwrap(), None);
     assert!(folder.all_taken().unwrap().is_empty(), "a folder that is not there holds nothing");
-    let lock = folder.lock(NOW).unwrap();
+    let lock = folder.lock(PATIENCE).unwrap();
     let mut journal = journal();
     lock.begin(&journal).unwrap();
     assert_eq!(folder.journal().unwrap().unwrap(), journal);
@@ -80,7 +81,7 @@ fn begun_committed_and_kept() {
 #[test]
 fn undone_leaves_nothing_to_keep() {
     let (_dir, folder) = folder();
-    let lock = folder.lock(NOW).unwrap();
+    let lock = folder.lock(PATIENCE).unwrap();
     let mut journal = journal();
     lock.begin(&journal).unwrap();
     lock.close(&mut journal, State::UndoneOvsdbPending).unwrap();
@@ -93,7 +94,7 @@ fn undone_leaves_nothing_to_keep() {
 #[test]
 fn cut_at_every_length_it_is_broken_and_never_believed() {
     let (_dir, folder) = folder();
-    let lock = folder.lock(NOW).unwrap();
+    let lock = folder.lock(PATIENCE).unwrap();
     lock.begin(&journal()).unwrap();
     let path = folder.journal_path();
     let whole = fs::read(&path).unwrap();
@@ -119,7 +120,7 @@ fn cut_at_every_length_it_is_broken_and_never_believed() {
 #[test]
 fn another_version_is_told_by_its_number() {
     let (_dir, folder) = folder();
-    let _lock = folder.lock(NOW).unwrap();
+    let _lock = folder.lock(PATIENCE).unwrap();
     fs::write(folder.journal_path(), r#"{"version":2,"something":"else"}"#).unwrap();
     let error = folder.journal().unwrap_err();
     assert!(matches!(error, Error::JournalVersion { version: 2, .. }), "{error}");
@@ -136,7 +137,7 @@ fn another_boot_is_seen() {
 #[test]
 fn two_at_once_are_refused_with_the_number_of_the_first() {
     let (_dir, folder) = folder();
-    let first = folder.lock(NOW).unwrap();
+    let first = folder.lock(PATIENCE).unwrap();
     let said = folder.lock(Duration::from_millis(20)).unwrap_err().to_string();
     assert!(said.contains(&format!("pid {}", std::process::id())), "{said}");
     let waiting = std::thread::spawn({
@@ -150,7 +151,7 @@ fn two_at_once_are_refused_with_the_number_of_the_first() {
 #[test]
 fn who_has_to_undo_goes_on_without_the_lock() {
     let (_dir, folder) = folder();
-    let _stuck = folder.lock(NOW).unwrap();
+    let _stuck = folder.lock(PATIENCE).unwrap();
     let lock = folder.lock_or_go_on(Duration::from_millis(20));
     assert!(!lock.is_held());
     lock.begin(&journal()).unwrap();
@@ -159,10 +160,10 @@ fn who_has_to_undo_goes_on_without_the_lock() {
 #[test]
 fn a_program_that_is_started_does_not_inherit_the_lock() {
     let (_dir, folder) = folder();
-    let lock = folder.lock(NOW).unwrap();
+    let lock = folder.lock(PATIENCE).unwrap();
     let mut child = Command::new("sleep").arg("600").process_group(0).spawn().unwrap();
     drop(lock);
-    let free = folder.lock(NOW);
+    let free = folder.lock(PATIENCE);
     child.kill().unwrap();
     child.wait().unwrap();
     free.unwrap();
@@ -200,7 +201,7 @@ fn large(size: usize) -> Journal {
 #[test]
 fn a_full_disk_refuses_at_the_beginning_and_leaves_nothing() {
     on_a_small_disk("64k", |folder| {
-        let lock = folder.lock(NOW).unwrap();
+        let lock = folder.lock(PATIENCE).unwrap();
         // The second one fits once, and not a second time.
         for size in [100_000, 30_000] {
             let error = lock.begin(&large(size)).unwrap_err();
@@ -214,7 +215,7 @@ fn a_full_disk_refuses_at_the_beginning_and_leaves_nothing() {
 #[test]
 fn a_disk_that_fills_up_on_the_way_does_not_keep_it_from_being_closed() {
     on_a_small_disk("256k", |folder| {
-        let lock = folder.lock(NOW).unwrap();
+        let lock = folder.lock(PATIENCE).unwrap();
         let mut journal = large(20_000);
         lock.begin(&journal).unwrap();
         fill(folder);
@@ -236,7 +237,7 @@ fn a_folder_that_cannot_be_written_is_refused() {
         let read_only = MsFlags::MS_REMOUNT | MsFlags::MS_RDONLY;
         let none = None::<&str>;
         mount(none, folder.path().parent().unwrap(), none, read_only, none).unwrap();
-        let said = folder.lock(NOW).unwrap_err().to_string();
+        let said = folder.lock(PATIENCE).unwrap_err().to_string();
         assert!(said.contains("--state-dir") && !said.contains('\n'), "{said}");
         assert_eq!(folder.journal().unwrap(), None);
     });
@@ -245,14 +246,14 @@ fn a_folder_that_cannot_be_written_is_refused() {
 #[test]
 fn a_state_dir_that_is_a_file_is_refused() {
     let file = tempfile::NamedTempFile::new().unwrap();
-    let said = Folder::below(file.path()).lock(NOW).unwrap_err().to_string();
+    let said = Folder::below(file.path()).lock(PATIENCE).unwrap_err().to_string();
     assert!(said.contains("--state-dir"), "{said}");
 }
 
 #[test]
 fn whatever_lies_in_a_files_place_is_told_and_put_aside() {
     let (_dir, folder) = folder();
-    let lock = folder.lock(NOW).unwrap();
+    let lock = folder.lock(PATIENCE).unwrap();
     let taken = folder.path().join("taken-breth0.json");
     type Put = fn(&Path);
     let put: [(&str, Put); 4] = [
@@ -298,25 +299,25 @@ fn two_with_two_folders_are_refused_as_well() {
     let (_dir, first) = folder();
     let other = tempfile::tempdir().unwrap();
     let second = Folder::below(other.path());
-    let held = first.lock(NOW).unwrap();
+    let held = first.lock(PATIENCE).unwrap();
     let said = second.lock(Duration::from_millis(20)).unwrap_err().to_string();
     assert!(said.contains(&format!("pid {}", std::process::id())), "{said}");
     // Who has to undo goes on; who only may, sees it.
     let without = second.lock_or_go_on(NOW);
     assert!(!without.is_held() && without.is_held_elsewhere());
     drop((held, without));
-    let held = second.lock(NOW).unwrap();
-    held.nobody_watches(NOW).unwrap();
+    let held = second.lock(PATIENCE).unwrap();
+    held.nobody_watches(PATIENCE).unwrap();
     let watching = watching().unwrap();
     assert!(matches!(held.nobody_watches(NOW), Err(Error::Busy { .. })));
     drop(watching);
-    held.nobody_watches(NOW).unwrap();
+    held.nobody_watches(PATIENCE).unwrap();
 }
 
 #[test]
 fn names_that_cannot_be_are_never_believed() {
     let (_dir, folder) = folder();
-    let lock = folder.lock(NOW).unwrap();
+    let lock = folder.lock(PATIENCE).unwrap();
     let begin = |change: &dyn Fn(&mut Journal)| {
         let mut journal = journal();
         change(&mut journal);
@@ -347,7 +348,7 @@ fn names_that_cannot_be_are_never_believed() {
 #[test]
 fn what_was_before_the_first_takeover_is_kept_before_the_commit() {
     let (_dir, folder) = folder();
-    let lock = folder.lock(NOW).unwrap();
+    let lock = folder.lock(PATIENCE).unwrap();
     let first = journal().taken().next().unwrap();
     let mut journal = journal();
     journal.uplinks.truncate(1);

@@ -28,6 +28,9 @@ const TURNED: &str = "\
     link set brnic up\naddr flush dev nic\naddr flush dev brnic\naddr add 10.0.0.2/24 dev brnic\n\
     addr add fd00::2/64 dev brnic nodad\nroute replace default via 10.0.0.1 dev brnic onlink\n";
 
+/// Far longer than a program that another test starts has copies of our descriptors.
+const PATIENCE: Duration = Duration::from_secs(30);
+
 /// Numbers that are the same every time.
 struct Dice(u64);
 
@@ -211,7 +214,7 @@ fn settle_spoiled(
 ) -> u32 {
     let dir = tempfile::tempdir().unwrap();
     let folder = Folder::below(dir.path());
-    drop(folder.lock(Duration::ZERO).unwrap());
+    drop(folder.lock(PATIENCE).unwrap());
     let before = of_others(socket);
     let other = Network::observe(socket).unwrap().link("other").unwrap().index();
     let mut believed = 0;
@@ -242,7 +245,7 @@ fn a_journal_that_was_spoiled_harms_nobody_elses_devices() {
         let dir = tempfile::tempdir().unwrap();
         let folder = Folder::below(dir.path());
         // As it is it is undone, all but the database's part.
-        folder.lock(Duration::ZERO).unwrap().begin(&journal).unwrap();
+        folder.lock(PATIENCE).unwrap().begin(&journal).unwrap();
         settle(&options(dir.path())).unwrap();
         assert_eq!(folder.journal().unwrap().unwrap().state, State::UndoneOvsdbPending);
         assert!(rows(&socket, "nic").addresses().len() >= 2 && rows(&socket, "brnic").addresses().is_empty());
