@@ -63,13 +63,13 @@ impl Site {
     pub fn connect_anew(&self) -> Result<()> {
         use std::io::{Read as _, Write as _};
         for family in Family::ALL {
-            let port = 7300;
+            // Any port: the last one's listener may still be held by a program that another test is starting.
             let any = match family {
-                Family::V4 => std::net::SocketAddr::from(([0, 0, 0, 0], port)),
-                Family::V6 => std::net::SocketAddr::from(([0_u16; 8], port)),
+                Family::V4 => std::net::SocketAddr::from(([0, 0, 0, 0], 0)),
+                Family::V6 => std::net::SocketAddr::from(([0_u16; 8], 0)),
             };
             let listener = self.node().enter(|| TcpListener::bind(any))?.context("listening in the node")?;
-            let to = self.address().port(family, port);
+            let to = self.address().port(family, listener.local_addr()?.port());
             let mut client = self
                 .outside()
                 .enter(|| TcpStream::connect_timeout(&to, patience()))?
