@@ -103,17 +103,21 @@ fn ports_and_bridges() -> Result<()> {
             node.vsctl(&format!("add-port {BRIDGE} {UPLINK} -- set interface {UPLINK} ofport_request=88"))
                 .map(drop)
         })?;
-        bench.survives("the bridge was deleted and made again", |node| {
-            let datapath = node.vsctl(&format!("get bridge {BRIDGE} datapath_type"))?;
-            node.vsctl(&format!("del-br {BRIDGE}"))?;
-            let mac = node.mac();
-            node.vsctl(&format!(
-                "add-br {BRIDGE} -- set bridge {BRIDGE} datapath_type={} fail-mode=standalone \
-                 other_config:hwaddr=\"{mac}\" -- add-port {BRIDGE} {UPLINK}",
-                datapath.trim().trim_matches('"')
-            ))?;
-            node.address_ports()
-        })
+        // Its device has a MAC address of its own for a moment, which nobody may be told: more than once, to meet it.
+        for _ in 0..4 {
+            bench.survives("the bridge was deleted and made again", |node| {
+                let datapath = node.vsctl(&format!("get bridge {BRIDGE} datapath_type"))?;
+                node.vsctl(&format!("del-br {BRIDGE}"))?;
+                let mac = node.mac();
+                node.vsctl(&format!(
+                    "add-br {BRIDGE} -- set bridge {BRIDGE} datapath_type={} fail-mode=standalone \
+                     other_config:hwaddr=\"{mac}\" -- add-port {BRIDGE} {UPLINK}",
+                    datapath.trim().trim_matches('"')
+                ))?;
+                node.address_ports()
+            })?;
+        }
+        Ok(())
     })
 }
 

@@ -10,6 +10,7 @@ mod doctor;
 mod faults;
 mod halfway;
 mod halves;
+mod identity;
 mod lab;
 mod meanwhile;
 mod proxy;

@@ -32,15 +32,22 @@ impl Line {
         }
     }
 
+    /// Whether the device is another one than at the last look.
+    pub(super) fn is_another(&self, pulse: Option<Pulse>) -> bool {
+        self.pulse.map(|before| before.index) != pulse.map(|now| now.index)
+    }
+
     /// Takes note of the device's counters; how many frames it received and sent since the last look.
     pub(super) fn feel(&mut self, pulse: Option<Pulse>) -> (u64, u64) {
         let before = std::mem::replace(&mut self.pulse, pulse);
         match (before, pulse) {
-            (Some(before), Some(now)) if before.index == now.index => {
+            (Some(before), Some(now)) if (before.index, before.mac) == (now.index, now.mac) => {
                 (now.received.saturating_sub(before.received), now.sent.saturating_sub(before.sent))
             }
+            // Who asks names a MAC address, and whoever hears the question believes it: never one of before.
             _ => {
                 self.asker = None;
+                self.way.forget();
                 (0, 0)
             }
         }
@@ -59,5 +66,46 @@ impl Line {
             self.asked += 1;
         }
         self.way.asked(now);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::process::Command;
+
+    use host::netns::Namespace;
+    use host::pulse::Doctor;
+
+    use super::*;
+
+    fn ip(line: &str) {
+        assert!(Command::new("ip").args(line.split(' ')).status().unwrap().success(), "{line}");
+    }
+
+    #[test]
+    fn nobody_asks_by_a_mac_address_of_before() {
+        let question = Question { target: "10.0.0.1".parse().unwrap(), source: "10.0.0.2".parse().unwrap() };
+        let work = || {
+            ip("link add nic type veth peer name wire");
+            ip("link set wire up");
+            ip("link set nic up");
+            let mut doctor = Doctor::open().unwrap();
+            let mut pulse = || doctor.feel("nic").unwrap();
+            let mut line = Line::default();
+            line.feel(pulse());
+            line.ask(Duration::ZERO, &[question]);
+            line.feel(pulse());
+            assert!(line.asker.is_some() && !line.way.is_settled() && !line.is_another(pulse()));
+            ip("link set nic address 0a:00:00:00:00:77");
+            line.feel(pulse());
+            assert!(line.asker.is_none() && line.way.is_settled() && !line.is_another(pulse()));
+            line.ask(Duration::ZERO, &[question]);
+            ip("link del nic");
+            ip("link add nic index 4711 address 0a:00:00:00:00:77 type veth peer name wire");
+            assert!(line.is_another(pulse()));
+            line.feel(pulse());
+            assert!(line.asker.is_none() && line.is_another(None));
+        };
+        Namespace::create().unwrap().run(work).unwrap();
     }
 }

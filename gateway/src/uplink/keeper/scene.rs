@@ -24,6 +24,12 @@ pub fn carries(addresses: &[Row], device: u32) -> bool {
     addresses.iter().filter_map(Address::of).any(|address| counts(&address))
 }
 
+/// Whether one of the devices has an address.
+pub fn is_own(addresses: &[Row], devices: &[u32], address: IpAddr) -> bool {
+    let mut rows = addresses.iter().filter_map(Address::of);
+    rows.any(|row| devices.contains(&row.device()) && row.local() == Some(address))
+}
+
 /// Whether routes lead over a device: networks that are not its own, gateways.
 pub fn leads_somewhere(rows: &DeviceRows) -> bool {
     let worldly = |route: &Route| {
@@ -107,6 +113,9 @@ mod tests {
         assert!(carries(&rows(&[("172.18.0.11", 24)]).addresses, 7));
         assert!(!carries(&rows(&[("172.18.0.11", 24)]).addresses, 8));
         assert!(!carries(&rows(&[("fe80::1", 64)]).addresses, 7));
+        assert!(is_own(&rows(&[("fe80::1", 64)]).addresses, &[8, 7], "fe80::1".parse().unwrap()));
+        assert!(!is_own(&rows(&[("fe80::1", 64)]).addresses, &[8], "fe80::1".parse().unwrap()));
+        assert!(!is_own(&rows(&[("fe80::1", 64)]).addresses, &[7], "fe80::2".parse().unwrap()));
         assert_eq!(place(true, false), Place::Bridge);
         assert_eq!(place(true, true), Place::Both);
     }

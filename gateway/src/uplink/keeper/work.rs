@@ -182,6 +182,10 @@ impl Work {
         self.nic.hear(now, &self.questions);
         let bridge_pulse = self.doctor.feel(&self.duty.bridge)?;
         let nic_pulse = self.doctor.feel(&self.duty.nic)?;
+        if self.bridge.is_another(bridge_pulse) || self.nic.is_another(nic_pulse) {
+            // What was seen of the one before says nothing of this one.
+            (self.place, self.last_scene) = (Place::Nowhere, None);
+        }
         let (received, sent) = self.bridge.feel(bridge_pulse);
         let (arrived, _) = self.nic.feel(nic_pulse);
         if received > 0 {
@@ -216,11 +220,19 @@ impl Work {
             bridge: self.bridge.way,
             nic: self.nic.way,
             nic_up: self.nic.pulse.is_some_and(|pulse| pulse.up),
-            can_ask: !self.questions.is_empty(),
+            can_ask: !self.questions.is_empty() && self.may_ask(),
             flows_in: self.shared.flows_in.load(Ordering::Relaxed),
             kept,
             may_leave: self.duty.may_leave,
         }
+    }
+
+    /// A question tells whoever hears it at which MAC address the node has its own (RFC 826, RFC 4861): it harms nobody
+    /// where bridge and NIC have the same one, and the node has an address. A bridge that is just being made has another
+    /// one for a moment.
+    fn may_ask(&self) -> bool {
+        let mac = |line: &Line| line.pulse.map(|pulse| pulse.mac);
+        self.place != Place::Nowhere && mac(&self.bridge) == mac(&self.nic)
     }
 
     fn look_at_switch(&mut self, carrier: Option<bool>) -> Process {
@@ -253,6 +265,11 @@ impl Work {
         // A guard that lacks a chain is made whole as if it were not there.
         let guard = self.ears.observe()?.filter(host::ears::State::is_whole);
         self.listening = guard.and_then(|state| state.listening());
+        // Nobody asks in the name of an address that is somebody else's by now.
+        let asked = self.questions.len();
+        self.questions
+            .retain(|question| scene::is_own(&addresses, &[bridge.index, nic.index], question.source));
+        let taken_back = self.questions.len() < asked;
         let routes = std::mem::take(&mut self.stray_routes);
         let mut place = scene::place(on_bridge, on_nic || (on_bridge && routes));
         if place == Place::Both && self.listening != Some(Listening::Nic) && !self.is_taken() {
@@ -264,7 +281,7 @@ impl Work {
         if place == Place::Bridge {
             self.carried = Some(bridge.index);
         }
-        if changed || due(self.last_hops, HOPS) {
+        if changed || taken_back || due(self.last_hops, HOPS) {
             self.look_for_hops(now)?;
         }
         self.keep_guard()?;
