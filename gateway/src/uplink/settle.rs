@@ -270,7 +270,9 @@ pub(super) fn is_alive(network: &Network, uplink: &Uplink) -> Result<bool> {
         Some(mac) => verify::answered(link.index(), mac, &questions, Instant::now() + ANSWER),
         None => Ok(false),
     };
-    Ok(questions.is_empty() || answers(bridge)? || !answers(nic)?)
+    // Asked over a NIC with another MAC address, neighbours would look for the bridge's addresses there.
+    let one = bridge.mac() == nic.mac();
+    Ok(questions.is_empty() || answers(bridge)? || !one || !answers(nic)?)
 }
 
 fn look(taken: &Taken, ears: &Ears) -> Result<Scene> {
