@@ -24,7 +24,9 @@ fn traces(lab: &Lab) -> Result<Vec<PathBuf>> {
     traces.push(lab.node(1)?.namespace().path().to_owned());
     traces.push(lab.pod(1, 1)?.namespace().path().to_owned());
     traces.push(lab.world().fabric().path().to_owned());
-    ensure!(traces.iter().all(|trace| trace.exists()), "something is missing while the lab is up");
+    for trace in &traces {
+        ensure!(trace.exists(), "{} is missing while the lab is up; noted: {register}", trace.display());
+    }
     Ok(traces)
 }
 

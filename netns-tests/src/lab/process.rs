@@ -237,7 +237,8 @@ impl Register {
     pub fn note(&self, id: u32) -> Result<()> {
         let Some(started) = start_time(id) else { return Ok(()) };
         let mut file: File = OpenOptions::new().create(true).append(true).open(&self.path)?;
-        writeln!(file, "{id} {started}").context("writing the register of processes")
+        // In one piece: parts of two lines that are written at once would be neither.
+        file.write_all(format!("{id} {started}\n").as_bytes()).context("writing the register of processes")
     }
 
     /// Ends every process noted that still is the one noted.

@@ -182,6 +182,13 @@ impl Mind {
         mind.give(order, seen.now)
     }
 
+    /// What was being proved was another bridge than this one.
+    pub fn prove_anew(&mut self) {
+        if let State::Proving { away, why, .. } = self.state {
+            self.state = State::OnNic { since: away, why };
+        }
+    }
+
     /// Nothing is under way: no order waits for its outcome.
     pub fn is_calm(&self) -> bool {
         self.tried.is_none()

@@ -185,6 +185,7 @@ impl Work {
         if self.bridge.is_another(bridge_pulse) || self.nic.is_another(nic_pulse) {
             // What was seen of the one before says nothing of this one.
             (self.place, self.last_scene) = (Place::Nowhere, None);
+            self.mind.prove_anew();
         }
         let (received, sent) = self.bridge.feel(bridge_pulse);
         let (arrived, _) = self.nic.feel(nic_pulse);

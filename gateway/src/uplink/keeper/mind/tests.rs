@@ -185,6 +185,17 @@ fn a_stopped_switch_and_no_next_hop() {
 }
 
 #[test]
+fn another_bridge_is_proved_anew() {
+    let mut world = World { can_ask: false, place: Place::Nic, ..World::new() };
+    world.run(UNPROVED - ms(50));
+    world.mind.prove_anew();
+    world.run(UNPROVED - ms(50));
+    assert_eq!(world.place, Place::Nic);
+    world.run(ms(100));
+    assert_eq!(world.place, Place::Bridge);
+}
+
+#[test]
 fn the_more_often_it_changes_the_longer_the_bridge_must_be_steady() {
     let mut world = World::new();
     let mut waits = Vec::new();
