@@ -6,6 +6,8 @@ use std::time::{Duration, Instant};
 
 use host::ears::Ears;
 use host::interface_sysctls;
+use host::rtnl::Family;
+use host::rtnl::route::Route;
 use ovs::ovsdb::Remote;
 use ovs::paths::Paths;
 
@@ -43,8 +45,9 @@ pub(super) fn gather(devices: &[String], state_dir: &Path, db: &Remote) -> Resul
     let folder = Folder::below(state_dir);
     let (records, broken) = leftovers::records(&folder);
     let switch = switch(db);
+    let defaults = default_routes();
     let wanted = if devices.is_empty() {
-        found(&switch, &records)
+        found(&switch, &records, &defaults)
     } else {
         let pairs: BTreeSet<_> = devices.iter().map(|device| pair(device)).collect();
         pairs.into_iter().collect()
@@ -62,7 +65,8 @@ pub(super) fn gather(devices: &[String], state_dir: &Path, db: &Remote) -> Resul
     let names: Vec<_> = wanted.iter().flat_map(|(nic, bridge)| [nic.clone(), bridge.clone()]).collect();
     let mut observed = observe::look_with(&names, switch, Path::new("/"))?;
     let mut left = leftovers::look(Path::new("/"), &records, broken, &mut observed.unknown);
-    let uplinks = wanted.into_iter().map(|(nic, bridge)| uplink(&observed.switch, &records, nic, bridge));
+    let uplinks =
+        wanted.into_iter().map(|(nic, bridge)| uplink(&observed.switch, &records, &defaults, nic, bridge));
     let uplinks = uplinks.collect();
     let mut journal = journal(&folder);
 
@@ -144,7 +148,7 @@ fn options(state_dir: &Path, db: &Remote) -> Options {
 }
 
 /// What there is: what was taken over, else the NICs that the default routes name.
-fn found(switch: &Switch, records: &[Taken]) -> Vec<(String, String)> {
+fn found(switch: &Switch, records: &[Taken], defaults: &[Route]) -> Vec<(String, String)> {
     let on_record = records.iter().map(|it| (it.uplink.nic.name.clone(), it.uplink.bridge.clone()));
     let mut pairs: BTreeSet<_> = on_record.collect();
     for bridge in switch.bridges.iter().filter(|bridge| bridge.ours || bridge.original) {
@@ -154,33 +158,22 @@ fn found(switch: &Switch, records: &[Taken]) -> Vec<(String, String)> {
         pairs.extend(nic.map(|nic| (nic, bridge.name.clone())));
     }
     if pairs.is_empty() {
-        pairs.extend(default_nics().into_iter().map(|nic| (nic.clone(), plan::bridge_of(&nic))));
+        pairs.extend(nics_of(defaults).into_iter().map(|nic| (nic.clone(), plan::bridge_of(&nic))));
     }
     pairs.into_iter().collect()
 }
 
-/// The devices of the default routes.
-fn default_nics() -> Vec<String> {
+/// The default routes of the node.
+fn default_routes() -> Vec<Route> {
     let Ok(socket) = host::rtnl::Socket::open() else { return Vec::new() };
     let rows = socket.dump_all(host::rtnl::Kind::Route).unwrap_or_default();
-    let routes = rows.iter().filter_map(host::rtnl::route::Route::of);
-    let defaults = routes.filter(|route| route.destination().is_some_and(|to| to.prefix_len() == 0));
-    let indexes: BTreeSet<_> = defaults.flat_map(|route| route.hops()).filter_map(|hop| hop.device).collect();
-    indexes.into_iter().filter_map(host::devices::name_of).filter(|name| name != "lo").collect()
+    rows.iter().filter_map(Route::of).filter(Route::is_default).collect()
 }
 
-/// Whether other devices than these have a default route, of IPv4 and of IPv6.
-fn defaults_elsewhere(devices: &[&str]) -> [bool; 2] {
-    let Ok(socket) = host::rtnl::Socket::open() else { return [false; 2] };
-    let rows = socket.dump_all(host::rtnl::Kind::Route).unwrap_or_default();
-    let own: Vec<_> = devices.iter().filter_map(|device| host::devices::index_of(device)).collect();
-    let routes: Vec<_> = rows.iter().filter_map(host::rtnl::route::Route::of).collect();
-    [false, true].map(|is_v6| {
-        routes.iter().any(|route| {
-            route.destination().is_some_and(|to| to.prefix_len() == 0 && to.addr().is_ipv6() == is_v6)
-                && route.hops().iter().any(|hop| hop.device.is_some_and(|device| !own.contains(&device)))
-        })
-    })
+/// The devices of routes.
+fn nics_of(routes: &[Route]) -> Vec<String> {
+    let indexes: BTreeSet<_> = routes.iter().flat_map(Route::hops).filter_map(|hop| hop.device).collect();
+    indexes.into_iter().filter_map(host::devices::name_of).filter(|name| name != "lo").collect()
 }
 
 fn pair(device: &str) -> (String, String) {
@@ -190,23 +183,25 @@ fn pair(device: &str) -> (String, String) {
     }
 }
 
-fn uplink(switch: &Switch, records: &[Taken], nic: String, bridge: String) -> UplinkSeen {
+fn uplink(switch: &Switch, records: &[Taken], defaults: &[Route], nic: String, bridge: String) -> UplinkSeen {
     let record = records.iter().find(|taken| taken.uplink.bridge == bridge);
     let in_switch = switch.bridge_of(&nic).is_some_and(|found| found.name == bridge)
         || switch.bridge(&bridge).is_some_and(|found| found.ours);
     let guard = Ears::new(&nic, &bridge).observe().ok().flatten();
     let of_this_boot = record.filter(|taken| taken.is_of_this_boot().unwrap_or(false));
     let routes = record.map(|taken| taken.uplink.rows.routes()).unwrap_or_default();
-    let had = |v6: bool| {
-        let mut kept = routes.iter().filter(|route| !route.is_learned());
-        kept.any(|route| {
-            route.destination().is_some_and(|to| to.prefix_len() == 0 && to.addr().is_ipv6() == v6)
-        })
+    let own = [&nic, &bridge].map(|device| host::devices::index_of(device));
+    // Those that routers announce come again by themselves; one over another device is enough.
+    let had = |family: Family| {
+        let is_meant = |route: &&Route| route.family() == family;
+        let elsewhere =
+            |route: &Route| route.hops().iter().any(|hop| hop.device.is_some() && !own.contains(&hop.device));
+        routes.iter().filter(is_meant).any(|route| route.is_default() && !route.is_learned())
+            && !defaults.iter().filter(is_meant).any(elsewhere)
     };
-    let [v4, v6] = defaults_elsewhere(&[&nic, &bridge]);
     UplinkSeen {
-        default_v4: had(false) && !v4,
-        default_v6: had(true) && !v6,
+        default_v4: had(Family::V4),
+        default_v6: had(Family::V6),
         taken: record.is_some() || in_switch,
         index_then: of_this_boot.map(|taken| taken.uplink.nic.index),
         guard: guard

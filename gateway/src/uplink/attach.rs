@@ -35,10 +35,8 @@ pub fn is_heard(pid: u32, nic: u32) -> Option<bool> {
 }
 
 /// Sets a device up that is down: what is put on it would lose its routes.
-pub fn raise(name: &str) -> Result<()> {
-    let socket = Socket::open()?;
-    let network = Network::observe(&socket)?;
-    match network.link(name).filter(|link| !link.is_up()) {
+pub fn raise(socket: &Socket, name: &str) -> Result<()> {
+    match link::named(socket, name)?.filter(|link| !link.is_up()) {
         Some(link) => Ok(socket.apply(&link::set_up(link.index()))?),
         None => Ok(()),
     }

@@ -161,8 +161,7 @@ impl Taken {
             let (was, uplink) = (earlier.uplink, &mut self.uplink);
             let same_boot = earlier.boot_id == self.boot_id;
             if same_boot {
-                let carries = |rows: &DeviceRows| rows.addresses().iter().any(|one| !one.is_link_local());
-                if uplink.bridge_rows.as_ref().is_some_and(carries) {
+                if uplink.bridge_rows.as_ref().is_some_and(DeviceRows::has_address) {
                     // The NIC had only what somebody put there beside.
                     let way = Move { from: was.rows.device.clone(), to: uplink.rows.device.clone() };
                     let all = moves::union(&moves::moved(&was.rows, &way), &uplink.rows);

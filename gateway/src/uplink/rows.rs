@@ -180,6 +180,12 @@ impl DeviceRows {
         self.addresses.iter().filter_map(Address::of).collect()
     }
 
+    /// Whether it has an address of more than the link.
+    #[must_use]
+    pub fn has_address(&self) -> bool {
+        self.addresses().iter().any(|address| !address.is_link_local())
+    }
+
     /// The routes.
     #[must_use]
     pub fn routes(&self) -> Vec<Route> {

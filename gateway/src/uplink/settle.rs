@@ -208,7 +208,7 @@ fn again(taken: &Taken, options: &Options, report: &mut Report) -> Result<()> {
 
 /// The NIC has what it had before the takeover. The caller holds the lock.
 pub(super) fn home(taken: &Taken, db: &Remote) -> Result<Vec<String>> {
-    attach::raise(&taken.uplink.nic.name)?;
+    attach::raise(&Socket::open()?, &taken.uplink.nic.name)?;
     let uplink = Uplink { bridge_rows: None, ..taken.uplink.clone() };
     let journal = Journal::begin(Direction::Back, db, vec![uplink])?;
     let mut refused = Vec::new();
@@ -243,7 +243,7 @@ fn to_nic(taken: &Taken, ears: &Ears, folder: &Folder, report: &mut Report) -> R
     let network = Network::observe(&socket)?;
     let device = |name: &str| network.link(name).map(Link::device);
     let (nic, bridge) = (&taken.uplink.nic.name, &taken.uplink.bridge);
-    attach::raise(nic)?;
+    attach::raise(&socket, nic)?;
     let (Some(on_nic), Some(on_bridge)) = (device(nic), device(bridge)) else { return Ok(()) };
     let context = turn::Context { socket: &socket, nic: on_nic, bridge: on_bridge, ears: Some(ears) };
     report.warnings.extend(turn::to_nic(&context)?);
@@ -277,10 +277,8 @@ pub(super) fn is_alive(network: &Network, uplink: &Uplink) -> Result<bool> {
 
 fn look(taken: &Taken, ears: &Ears) -> Result<Scene> {
     let network = Network::observe(&Socket::open()?)?;
-    let carries = |name: &str| {
-        let rows = network.link(name).map(|link| network.of(&link.device()).addresses()).unwrap_or_default();
-        rows.iter().any(|address| !address.is_link_local())
-    };
+    let carries =
+        |name: &str| network.link(name).is_some_and(|link| network.of(&link.device()).has_address());
     let guarded = ears.observe()?.is_some_and(|state| {
         state.nic.is_some_and(|chain| chain.drops) && state.bridge.is_some_and(|chain| !chain.drops)
     });

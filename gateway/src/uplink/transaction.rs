@@ -12,7 +12,7 @@ use std::cell::Cell;
 use std::time::{Duration, Instant};
 
 use host::ears::Ears;
-use host::rtnl::link::Link;
+use host::rtnl::link::{self, Link};
 use host::rtnl::{Device, Kind, Socket};
 
 use super::confirm;
@@ -317,9 +317,7 @@ fn not_ended() -> Error {
 /// Waits until a device is there and has the MAC address.
 fn device_with_mac(socket: &Socket, name: &str, mac: [u8; 6], deadline: Instant) -> Result<Device> {
     loop {
-        let links = socket.dump(Kind::Link, host::rtnl::Family::V4)?;
-        let found = links.iter().filter_map(Link::of).find(|link| link.name() == name);
-        match found {
+        match link::named(socket, name)? {
             Some(link) if link.mac() == Some(mac) => return Ok(link.device()),
             _ if Instant::now() < deadline => std::thread::sleep(LOOK),
             _ => {

@@ -7,7 +7,7 @@
 use std::time::{Duration, Instant};
 
 use host::ears::Ears;
-use host::rtnl::{Device, Family, Kind, Move, Socket, link};
+use host::rtnl::{Device, Move, Socket, link};
 
 use super::error::{Error, Result};
 use super::fault;
@@ -245,9 +245,8 @@ impl Home<'_> {
             return true;
         }
         loop {
-            let links = self.socket.dump(Kind::Link, Family::V4).unwrap_or_default();
-            let mut links = links.iter().filter_map(link::Link::of);
-            if links.find(|link| link.name() == uplink.nic.name).is_none_or(|link| link.master().is_none()) {
+            let nic = link::named(&self.socket, &uplink.nic.name).unwrap_or_default();
+            if nic.is_none_or(|link| link.master().is_none()) {
                 return true;
             }
             if Instant::now() >= deadline {
@@ -264,11 +263,7 @@ impl Home<'_> {
     fn vanish(&self, bridge: &str) -> Result<()> {
         let end = Instant::now() + VANISH;
         loop {
-            let links = self.socket.dump(Kind::Link, Family::V4)?;
-            let Some(link) = links.iter().filter_map(link::Link::of).find(|link| link.name() == bridge)
-            else {
-                return Ok(());
-            };
+            let Some(link) = link::named(&self.socket, bridge)? else { return Ok(()) };
             if Instant::now() < end {
                 std::thread::sleep(LOOK);
             } else if link.kind().as_deref() == Some("tun") {
@@ -284,9 +279,7 @@ impl Home<'_> {
 fn is_configured(socket: &Socket, journal: &Journal) -> Result<bool> {
     let network = Network::observe(socket)?;
     Ok(journal.uplinks.iter().all(|uplink| {
-        let device = network.link(&uplink.nic.name).map(link::Link::device);
-        let rows = device.map(|device| network.of(&device).addresses()).unwrap_or_default();
-        rows.iter().any(|address| !address.is_link_local())
+        network.link(&uplink.nic.name).is_some_and(|link| network.of(&link.device()).has_address())
     }))
 }
 

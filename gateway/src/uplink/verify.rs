@@ -105,7 +105,7 @@ pub fn prove(nic: &DeviceRows, bridge: &Device, mac: [u8; 6], deadline: Instant)
 /// The routers that answer a ping now: they have to afterwards.
 pub fn answering(rows: &DeviceRows) -> Vec<IpAddr> {
     let defaults = rows.routes();
-    let defaults = defaults.iter().filter(|route| route.destination().is_some_and(|to| to.prefix_len() == 0));
+    let defaults = defaults.iter().filter(|route| route.is_default());
     let routers: std::collections::BTreeSet<IpAddr> =
         defaults.flat_map(|route| route.hops()).filter_map(|hop| hop.via).collect();
     let pings = |router: &IpAddr| matches!(echo(*router, rows.device.index, EVERY, SOON), Ok(Some(_)));

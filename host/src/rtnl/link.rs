@@ -2,8 +2,8 @@
 
 use std::fmt;
 
-use super::{Device, Kind, NLA_TYPE_MASK, Request, Row, show};
-use crate::wire;
+use super::{Device, Family, Kind, NLA_TYPE_MASK, Request, Row, Socket, show};
+use crate::{Result, wire};
 
 /// A device as the kernel dumps it.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -286,6 +286,12 @@ pub enum AddressGeneration {
     None = 1,
     StablePrivacy = 2,
     Random = 3,
+}
+
+/// A device by its name, as it is now; `None` when there is none of that name.
+pub fn named(socket: &Socket, name: &str) -> Result<Option<Link>> {
+    let rows = socket.dump(Kind::Link, Family::V4)?;
+    Ok(rows.iter().filter_map(Link::of).find(|link| link.name() == name))
 }
 
 /// Sets a device up.

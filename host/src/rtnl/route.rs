@@ -166,6 +166,12 @@ impl Route {
         IpNet::new(address, self.row.byte(DST_LEN)).ok()
     }
 
+    /// Does it lead to everywhere?
+    #[must_use]
+    pub fn is_default(&self) -> bool {
+        self.destination().is_some_and(|to| to.prefix_len() == 0)
+    }
+
     /// Metric.
     #[must_use]
     pub fn metric(&self) -> u32 {

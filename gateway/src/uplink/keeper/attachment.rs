@@ -6,7 +6,6 @@ use std::time::Duration;
 use super::mind::{Order, Place, Process};
 use super::work::Work;
 use crate::uplink::error::Result;
-use crate::uplink::journal::Taken;
 use crate::uplink::{attach, settle};
 
 /// It is looked at this often without a reason.
@@ -108,7 +107,8 @@ impl Work {
     /// set down by somebody), and has what that one had, when management was on it and went with it.
     fn made_anew(&mut self, now: Duration, nic: u32, up: bool) -> Result<()> {
         let Ok(Some(taken)) = self.duty.folder.taken(&self.duty.bridge) else { return Ok(()) };
-        let bare = self.place == Place::Nowhere && now >= self.attachment.gift && has_something(&taken);
+        let bare =
+            self.place == Place::Nowhere && now >= self.attachment.gift && taken.uplink.rows.has_address();
         if taken.uplink.nic.index == nic || !taken.is_of_this_boot()? || (up && !bare) {
             return Ok(());
         }
@@ -116,7 +116,7 @@ impl Work {
         let name = &self.duty.nic;
         if !up {
             tracing::info!("{name} was made anew: set up");
-            attach::raise(name)?;
+            attach::raise(&self.rows, name)?;
         }
         if bare {
             self.attachment.gift = now + GIFT;
@@ -137,7 +137,7 @@ impl Work {
         // Without addresses it may still get what the one before had.
         let waits = || {
             let taken = self.duty.folder.taken(&self.duty.bridge);
-            taken.is_ok_and(|taken| taken.as_ref().is_some_and(has_something))
+            taken.is_ok_and(|taken| taken.is_some_and(|taken| taken.uplink.rows.has_address()))
         };
         if self.attachment.settled == Some(nic) || (self.place == Place::Nowhere && waits()) {
             return;
@@ -192,9 +192,4 @@ impl Work {
             Err(_) => Ok(()),
         }
     }
-}
-
-/// Whether the NIC of before had an address of more than the link.
-fn has_something(taken: &Taken) -> bool {
-    taken.uplink.rows.addresses().iter().any(|address| !address.is_link_local())
 }
