@@ -23,7 +23,7 @@ pub enum Applet {
     /// Looks for what is wrong on this node.
     Doctor,
     /// Undoes a takeover that its own process cannot finish.
-    UplinkDeadman,
+    UplinkWatchdog,
 }
 
 /// What a command line asks for.
@@ -62,7 +62,7 @@ const APPLETS: [(Applet, &str, &str, &str); 5] = [
 ];
 
 /// A part that only another part starts, by its full name.
-const HIDDEN: (Applet, &str) = (Applet::UplinkDeadman, gateway::uplink::deadman::PROGRAM);
+const HIDDEN: (Applet, &str) = (Applet::UplinkWatchdog, uplink::watchdog::PROGRAM);
 
 /// Names that clusters know and this version does not answer to.
 const NOT_YET: [&str; 4] = ["ovn-k8s-overlay", "ovn-k8s-watcher", "ovn-cni", "ovn-k8s-cni-overlay"];
@@ -170,16 +170,19 @@ mod tests {
         }
         assert_eq!(call("ovn-k8s status json"), run(Applet::Status, "ovn-k8s-status json"));
         assert_eq!(call("ovn-k8s explain --hex 00"), run(Applet::Explain, "ovn-k8s-explain --hex 00"));
-        for line in ["ovn_k8s_util settle", "ovn-k8s util settle", "/opt/ovn-k8s ovn-k8s-util settle"] {
-            assert_eq!(call(line), run(Applet::Util, "ovn-k8s-util settle"), "{line}");
+        for line in ["ovn_k8s_util recover", "ovn-k8s util recover", "/opt/ovn-k8s ovn-k8s-util recover"] {
+            assert_eq!(call(line), run(Applet::Util, "ovn-k8s-util recover"), "{line}");
         }
         assert_eq!(call("ovn-k8s doctor -o json"), run(Applet::Doctor, "ovn-k8s-doctor -o json"));
     }
 
     #[test]
     fn the_dead_man_is_started_by_its_full_name_and_shown_nowhere() {
-        assert_eq!(call("ovn-k8s-uplink-deadman x"), run(Applet::UplinkDeadman, "ovn-k8s-uplink-deadman x"));
-        assert!(!help().contains("deadman") && !refusal("ovn-k8s deadman").contains("deadman,"));
+        assert_eq!(
+            call("ovn-k8s-uplink-watchdog x"),
+            run(Applet::UplinkWatchdog, "ovn-k8s-uplink-watchdog x")
+        );
+        assert!(!help().contains("watchdog") && !refusal("ovn-k8s watchdog").contains("watchdog,"));
     }
 
     #[test]

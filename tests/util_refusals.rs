@@ -12,7 +12,7 @@ fn run(args: &[&str]) -> Output {
     let (word, rest) = args.split_first().map_or(("", &[][..]), |(word, rest)| (*word, rest));
     let mut command = Command::new(env!("CARGO_BIN_EXE_ovn-k8s"));
     command.arg("util").args(Some(word).filter(|word| !word.is_empty()));
-    if ["nics-to-bridge", "bridge-to-nics", "settle", "confirm"].contains(&word) {
+    if ["nics-to-bridge", "bridge-to-nics", "recover", "confirm"].contains(&word) {
         command.args(place);
     }
     command.args(rest).env("OVS_RUNDIR", "/nonexistent").stdin(Stdio::null()).output().unwrap()
@@ -48,9 +48,9 @@ fn each_fault_is_one_line_with_a_remedy() {
 
 #[test]
 fn nothing_to_settle_is_no_failure() {
-    let output = run(&["settle"]);
+    let output = run(&["recover"]);
     assert!(output.status.success(), "{output:?}");
-    assert!(String::from_utf8_lossy(&output.stdout).contains("nothing to settle"), "{output:?}");
+    assert!(String::from_utf8_lossy(&output.stdout).contains("nothing to recover"), "{output:?}");
 }
 
 #[test]

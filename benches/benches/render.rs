@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use benches::cluster::{MadeUp, datapath, policy, services_for};
 use criterion::{BatchSize, BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
-use gateway::flows::{Rendering, cookie, render};
+use flows::{Rendering, cookie, render};
 use ovs::openflow::flow::Flow;
 use ovs::openflow::wire::message::put_bundle_add;
 use ovs::openflow::{Dumped, FlowMod, diff};

@@ -11,7 +11,7 @@ use demux::mac::Mac;
 use demux::policy::{
     Family, Policy, ServiceAddress, ServiceKey, ServiceOwner, ServicePort, ServiceRules, Split, Transport,
 };
-use gateway::flows::{Datapath, Rendering};
+use flows::{Datapath, Rendering};
 use ovs::openflow::flow::OfPort;
 use serde_json::{Value, json};
 

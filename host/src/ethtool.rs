@@ -88,7 +88,7 @@ pub fn driver(device: &str) -> Result<Option<Driver>> {
         outcome => outcome?,
     }
     let bytes: Vec<u8> = request.iter().flat_map(|word| word.to_ne_bytes()).collect();
-    let text = |at: usize| bytes.get(at..at + 32).map(crate::wire::text).unwrap_or_default();
+    let text = |at: usize| bytes.get(at..at + 32).map(crate::netlink_format::text).unwrap_or_default();
     Ok(Some(Driver { name: text(4), version: text(36), bus: text(100) }))
 }
 
@@ -155,7 +155,7 @@ impl Control {
         request.resize(3 + count as usize * NAME / 4, 0);
         self.call("name the offloads", &mut request)?;
         let bytes: Vec<u8> = request[3..].iter().flat_map(|word| word.to_ne_bytes()).collect();
-        Ok(bytes.chunks_exact(NAME).map(crate::wire::text).collect())
+        Ok(bytes.chunks_exact(NAME).map(crate::netlink_format::text).collect())
     }
 
     /// The blocks of 32 offloads each, one behind the other.

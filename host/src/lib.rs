@@ -9,21 +9,21 @@
 //! | [`netlink`] | links, addresses, routes; a watch that says "look again" | routes with our own protocol number |
 //! | [`rtnl`] | rtnetlink's objects as raw rows; a watch for a thread that waits | any number of changes in one system call |
 //! | [`devices`] | devices by name and index | nothing |
-//! | [`ears`] | which of a NIC and its bridge the host hears | the same, atomically |
+//! | [`ingress_filter`] | which of a NIC and its bridge the host hears | the same, atomically |
 //! | [`nft`] | one table, parsed | one script, atomically |
-//! | [`pulse`] | one device: carrier and counters, many times a second | nothing |
+//! | [`link_stats`] | one device: carrier and counters, many times a second | nothing |
 //! | [`sysctl`] | one value, a list of ports | the same, with a record of what we added |
 //! | [`interface_sysctls`] | all sysctls of a device | the same |
 //! | [`neighbour_probe`] | who answers on a device, past routes and guard | nothing |
-//! | [`echo`] | whether an address answers a ping | nothing |
+//! | [`ping`] | whether an address answers a ping | nothing |
 //! | [`ethtool`] | a device's offloads and driver | offloads |
-//! | [`sole`] | who has a name in this network namespace | takes it, until the process ends |
+//! | [`netns_lock`] | who has a name in this network namespace | takes it, until the process ends |
 //! | [`sockets`] | sockets by port or device, with their process; how far connections are | nothing |
 //! | [`process`] | processes, and whether they share our network | nothing |
 //! | [`priority`] | nothing | a thread before those of all others |
 //! | [`boot`] | which boot this is | nothing |
 //! | [`memory`] | nothing | gives free memory back to the kernel |
-//! | [`plain`] | regular files, and nothing else that lies in their place | nothing |
+//! | [`regular_file`] | regular files, and nothing else that lies in their place | nothing |
 //! | [`pidfd`] | the end of a process | ends it; keeps descriptors from what is started |
 //! | [`netns`] | nothing | runs a closure inside a namespace |
 //!
@@ -32,30 +32,30 @@
 //!
 //! Errors ([`Error`]) say what was attempted, on what, what the kernel or the tool answered, and what to do now.
 
-mod aside;
 pub mod boot;
-mod channel;
+mod deferred_close;
 pub mod devices;
-pub mod ears;
-pub mod echo;
 pub mod error;
 pub mod ethtool;
+pub mod ingress_filter;
 pub mod interface_sysctls;
+pub mod link_stats;
 pub mod memory;
 pub mod neighbour_probe;
 pub mod netlink;
+mod netlink_format;
+mod netlink_socket;
 pub mod netns;
+pub mod netns_lock;
 pub mod nft;
 pub mod pidfd;
-pub mod plain;
+pub mod ping;
 pub mod ports;
 pub mod priority;
 pub mod process;
-pub mod pulse;
+pub mod regular_file;
 pub mod rtnl;
 pub mod sockets;
-pub mod sole;
 pub mod sysctl;
-mod wire;
 
 pub use error::{Error, Result};

@@ -14,7 +14,7 @@ use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{LinkAddr, MsgFlags, recvfrom, send};
 
-use crate::aside::Aside;
+use crate::deferred_close::DeferredClose;
 use crate::{Error, Result};
 
 pub mod frames;
@@ -24,7 +24,7 @@ use frames::{Heard, Mac};
 /// A socket that asks and hears on one device.
 #[derive(Debug)]
 pub struct Prober {
-    socket: Aside<OwnedFd>,
+    socket: DeferredClose<OwnedFd>,
     device: u32,
     mac: Mac,
 }
@@ -57,7 +57,7 @@ impl Prober {
         let socket = packet_socket().map_err(failed)?;
         set_filter(&socket).map_err(failed)?;
         bind(&socket, device).map_err(failed)?;
-        Ok(Self { socket: Aside::new(socket), device, mac })
+        Ok(Self { socket: DeferredClose::new(socket), device, mac })
     }
 
     /// Asks all, again and again (`every`) until each has answered or the time is over. The answers, in the order of

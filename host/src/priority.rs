@@ -2,7 +2,7 @@
 
 /// Puts the calling thread before those of all other programs (setpriority(2), nice -20). `false` without the right to.
 #[must_use]
-pub fn hurry_this_thread() -> bool {
+pub fn raise_thread_priority() -> bool {
     const FIRST: i32 = -20;
     // Linux takes 0 for the calling thread, not for its process.
     const THIS_THREAD: libc::id_t = 0;
@@ -22,7 +22,8 @@ mod tests {
             rest.split(' ').nth(16).unwrap().parse::<i32>().unwrap()
         };
         let before = nice();
-        let (done, there) = std::thread::spawn(move || (super::hurry_this_thread(), nice())).join().unwrap();
+        let (done, there) =
+            std::thread::spawn(move || (super::raise_thread_priority(), nice())).join().unwrap();
         assert!(!done || there == -20);
         assert_eq!(nice(), before);
     }

@@ -14,10 +14,10 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use crate::channel::{self, Channel};
-use crate::wire::{
+use crate::netlink_format::{
     self, NLA_TYPE_MASK, NLM_F_ACK, NLM_F_APPEND, NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE, NLM_F_REQUEST,
 };
+use crate::netlink_socket::{self, Channel};
 use crate::{Error, Result};
 
 pub mod address;
@@ -217,8 +217,8 @@ impl Socket {
 }
 
 impl Refused {
-    fn of(answer: wire::Answer) -> Option<Self> {
-        (answer.errno != 0).then(|| Self { errno: answer.errno, said: channel::said(&answer) })
+    fn of(answer: netlink_format::Answer) -> Option<Self> {
+        (answer.errno != 0).then(|| Self { errno: answer.errno, said: netlink_socket::said(&answer) })
     }
 
     /// What was to be made is there already.
@@ -280,10 +280,10 @@ impl Request {
             Verb::Delete => (DELETE, 0),
         };
         let kind = self.row.kind.number() + offset;
-        wire::push_message(bytes, kind, NLM_F_REQUEST | NLM_F_ACK | flags, sequence, |body| {
+        netlink_format::push_message(bytes, kind, NLM_F_REQUEST | NLM_F_ACK | flags, sequence, |body| {
             body.extend(&self.row.header);
             for attribute in &self.row.attributes {
-                wire::push_attribute(body, attribute.kind, &attribute.value);
+                netlink_format::push_attribute(body, attribute.kind, &attribute.value);
             }
         });
     }
@@ -402,8 +402,9 @@ impl Row {
 
     fn read(kind: Kind, body: &[u8]) -> Option<Self> {
         let (header, rest) = body.split_at_checked(kind.header())?;
-        let attributes =
-            wire::attributes(rest).map(|(kind, value)| Attribute { kind, value: value.to_vec() }).collect();
+        let attributes = netlink_format::attributes(rest)
+            .map(|(kind, value)| Attribute { kind, value: value.to_vec() })
+            .collect();
         Some(Self { kind, header: header.to_vec(), attributes })
     }
 
@@ -421,11 +422,11 @@ impl Row {
     }
 
     fn number(&self, kind: u16) -> Option<u32> {
-        wire::number(self.attribute(kind)?, 0)
+        netlink_format::number(self.attribute(kind)?, 0)
     }
 
     fn text(&self, kind: u16) -> Option<String> {
-        self.attribute(kind).map(wire::text)
+        self.attribute(kind).map(netlink_format::text)
     }
 
     /// Puts an attribute in the place of the one with that number, or behind the others.
@@ -455,7 +456,7 @@ impl Row {
     }
 
     fn word(&self, at: usize) -> u32 {
-        wire::number(&self.header, at).unwrap_or_default()
+        netlink_format::number(&self.header, at).unwrap_or_default()
     }
 
     fn set_word(&mut self, at: usize, value: u32) {
@@ -465,7 +466,7 @@ impl Row {
     }
 
     fn half(&self, at: usize) -> u16 {
-        wire::short(&self.header, at).unwrap_or_default()
+        netlink_format::short(&self.header, at).unwrap_or_default()
     }
 
     fn set_half(&mut self, at: usize, value: u16) {

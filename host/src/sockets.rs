@@ -61,7 +61,7 @@ pub enum Protocol {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum State {
     /// Waits for connections, or is bound (UDP) without a peer.
-    Listening,
+    Accepting,
     /// Has a peer: connecting, connected or closing.
     Connected,
     /// Closed; the kernel keeps the tuple for a while.

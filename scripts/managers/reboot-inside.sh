@@ -12,8 +12,8 @@ while :; do
     {
         ip -br addr
         ip route
-        echo "unit $(systemctl is-active ovn-k8s-uplink-settle.service)"
-        journalctl -b -u ovn-k8s-uplink-settle.service --no-pager -n 5
+        echo "unit $(systemctl is-active ovn-k8s-uplink-recover.service)"
+        journalctl -b -u ovn-k8s-uplink-recover.service --no-pager -n 5
         nft list tables
         grep -o '"state": *"[a-z-]*"' /var/lib/ovn-k8s/uplink/journal.json
     } >/var/look.new 2>&1

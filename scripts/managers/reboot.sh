@@ -38,13 +38,13 @@ X
     echo "${DATAPATH:-netdev}" >"$root/var/datapath"
     cat >"$root/etc/systemd/system/story.service" <<'X'
 [Unit]
-After=openvswitch-switch.service systemd-networkd.service ovn-k8s-uplink-settle.service
+After=openvswitch-switch.service systemd-networkd.service ovn-k8s-uplink-recover.service
 [Service]
 ExecStart=/usr/local/bin/story
 [Install]
 WantedBy=multi-user.target
 X
-    for unit in systemd-networkd.service ovn-k8s-uplink-settle.service story.service; do enable $unit; done
+    for unit in systemd-networkd.service ovn-k8s-uplink-recover.service story.service; do enable $unit; done
 }
 
 power_on() {

@@ -54,7 +54,7 @@ story() {
     make_root
     configure
     make_world
-    if [ -e "$SYSTEMD/ovn-k8s-uplink-settle.service" ]; then enable ovn-k8s-uplink-settle.service; fi
+    if [ -e "$SYSTEMD/ovn-k8s-uplink-recover.service" ]; then enable ovn-k8s-uplink-recover.service; fi
     boot
     check "the node boots with its addresses on eth0" eventually on_nic
     inside ovs-vsctl --timeout=30 set Open_vSwitch . external_ids:ovn-bridge-datapath-type=netdev

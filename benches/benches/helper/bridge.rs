@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 use benches::cluster::{FIRST_SPARE_NODE_PORT, MadeUp, datapath, policy, services_for};
 use benches::sample::Samples;
-use gateway::flows::{Rendering, cookie};
+use flows::{Rendering, cookie};
 use netns_tests::lab::node::Node;
 use ovs::openflow::{Connection, FlowMod, diff};
 use tokio::runtime::Runtime;

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::*;
 use crate::devices;
-use crate::ears::{Ears, Listening};
+use crate::ingress_filter::{Accepting, IngressFilter};
 use crate::netns::Namespace;
 
 const EVERY: Duration = Duration::from_millis(2);
@@ -79,8 +79,8 @@ fn a_probe_without_an_address_is_answered() {
 fn the_guard_does_not_stand_between() {
     inside(|prober, _| {
         ip("link add breth0 type veth peer name peer1");
-        let ears = Ears::new("eth0", "breth0");
-        ears.set(Listening::Bridge).unwrap();
+        let ears = IngressFilter::new("eth0", "breth0");
+        ears.set(Accepting::Bridge).unwrap();
         for question in [question("10.1.0.1", "10.1.0.2"), question("fd01::1", "fd01::2")] {
             assert!(prober.ask_one(question, EVERY, PATIENCE).unwrap().is_some());
         }

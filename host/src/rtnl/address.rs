@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use super::{Device, Family, Kind, Move, Row, show};
-use crate::wire;
+use crate::netlink_format;
 
 /// An address as the kernel dumps it.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -192,7 +192,7 @@ impl Address {
         row.set_byte(FLAGS, (flags & 0xff) as u8);
         row.set(IFA_FLAGS, flags.to_ne_bytes().to_vec());
         match self.label().and_then(|label| moved_label(&label, &onto.from, &onto.to)) {
-            Some(label) => row.set(IFA_LABEL, wire::terminated(&label)),
+            Some(label) => row.set(IFA_LABEL, netlink_format::terminated(&label)),
             None => row.drop_attributes(&[IFA_LABEL]),
         }
         row
@@ -200,7 +200,7 @@ impl Address {
 
     /// The row that takes it away from its device.
     #[must_use]
-    pub fn removal(&self) -> Row {
+    pub fn delete_request(&self) -> Row {
         let mut row = self.row.clone();
         row.keep_attributes(&[IFA_ADDRESS, IFA_LOCAL, IFA_LABEL]);
         row
@@ -245,11 +245,11 @@ impl Address {
     /// What should be equal when it was put on another device and back: without lifetimes, which run, and without
     /// state. The device counts; compare what is [moved](Address::on) to the same.
     #[must_use]
-    pub fn essence(&self) -> Row {
+    pub fn identity(&self) -> Row {
         let nowhere = Device { index: 0, name: String::new() };
         let mut row = self.on(&Move { from: nowhere.clone(), to: nowhere });
         if let Some(label) = self.label() {
-            row.set(IFA_LABEL, wire::terminated(&label));
+            row.set(IFA_LABEL, netlink_format::terminated(&label));
         }
         row.drop_attributes(&[IFA_CACHEINFO]);
         row.attributes.sort();
@@ -263,7 +263,7 @@ impl Address {
 
     fn lifetimes(&self) -> Option<(u32, u32)> {
         let info = self.row.attribute(IFA_CACHEINFO)?;
-        Some((wire::number(info, 0)?, wire::number(info, 4)?))
+        Some((netlink_format::number(info, 0)?, netlink_format::number(info, 4)?))
     }
 }
 

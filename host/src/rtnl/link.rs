@@ -3,7 +3,7 @@
 use std::fmt;
 
 use super::{Device, Family, Kind, NLA_TYPE_MASK, Request, Row, Socket, show};
-use crate::{Result, wire};
+use crate::{Result, netlink_format};
 
 /// A device as the kernel dumps it.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -94,8 +94,9 @@ impl Link {
     #[must_use]
     pub fn other_names(&self) -> Vec<String> {
         let list = self.row.attribute(IFLA_PROP_LIST).unwrap_or_default();
-        let names = wire::attributes(list).filter(|(kind, _)| kind & NLA_TYPE_MASK == IFLA_ALT_IFNAME);
-        names.map(|(_, value)| wire::text(value)).collect()
+        let names =
+            netlink_format::attributes(list).filter(|(kind, _)| kind & NLA_TYPE_MASK == IFLA_ALT_IFNAME);
+        names.map(|(_, value)| netlink_format::text(value)).collect()
     }
 
     /// MAC address.
@@ -178,8 +179,9 @@ impl Link {
             return None;
         }
         let settings = self.nested(IFLA_INFO_DATA)?;
-        let link = wire::attributes(settings).find(|(kind, _)| kind & NLA_TYPE_MASK == IFLA_VXLAN_LINK)?;
-        wire::number(link.1, 0)
+        let link =
+            netlink_format::attributes(settings).find(|(kind, _)| kind & NLA_TYPE_MASK == IFLA_VXLAN_LINK)?;
+        netlink_format::number(link.1, 0)
     }
 
     /// What it is, when it is no hardware (`veth`, `bond`, `vlan`...).
@@ -205,10 +207,12 @@ impl Link {
     pub fn xdp(&self) -> Option<Xdp> {
         let nest = self.row.attribute(IFLA_XDP)?;
         let find = |wanted: u16| {
-            wire::attributes(nest).find(|(kind, _)| kind & NLA_TYPE_MASK == wanted).map(|(_, value)| value)
+            netlink_format::attributes(nest)
+                .find(|(kind, _)| kind & NLA_TYPE_MASK == wanted)
+                .map(|(_, value)| value)
         };
         let attached = find(IFLA_XDP_ATTACHED)?.first().copied().filter(|mode| *mode != 0)?;
-        let program = find(IFLA_XDP_PROG_ID).and_then(|value| wire::number(value, 0));
+        let program = find(IFLA_XDP_PROG_ID).and_then(|value| netlink_format::number(value, 0));
         Some(Xdp { native: attached != XDP_ATTACHED_SKB, program })
     }
 
@@ -216,16 +220,17 @@ impl Link {
     #[must_use]
     pub fn address_generation(&self) -> Option<u8> {
         let families = self.row.attribute(IFLA_AF_SPEC)?;
-        let v6 = wire::attributes(families)
+        let v6 = netlink_format::attributes(families)
             .find(|(kind, _)| i32::from(kind & NLA_TYPE_MASK) == libc::AF_INET6)
             .map(|(_, value)| value)?;
-        let mode = wire::attributes(v6).find(|(kind, _)| kind & NLA_TYPE_MASK == IFLA_INET6_ADDR_GEN_MODE)?;
+        let mode = netlink_format::attributes(v6)
+            .find(|(kind, _)| kind & NLA_TYPE_MASK == IFLA_INET6_ADDR_GEN_MODE)?;
         mode.1.first().copied()
     }
 
     /// The row without counters and what else fills pages: what identifies the device and how it is set.
     #[must_use]
-    pub fn essence(&self) -> Row {
+    pub fn identity(&self) -> Row {
         let mut row = self.row.clone();
         row.keep_attributes(&[
             IFLA_ADDRESS,
@@ -244,9 +249,9 @@ impl Link {
         // Veth's LINKINFO has counters of its own.
         if let Some(info) = row.attributes.iter_mut().find(|found| found.number() == IFLA_LINKINFO) {
             let mut kept = Vec::new();
-            for (kind, value) in wire::attributes(&info.value) {
+            for (kind, value) in netlink_format::attributes(&info.value) {
                 if [IFLA_INFO_KIND, IFLA_INFO_SLAVE_KIND].contains(&(kind & NLA_TYPE_MASK)) {
-                    wire::push_attribute(&mut kept, kind, value);
+                    netlink_format::push_attribute(&mut kept, kind, value);
                 }
             }
             info.value = kept;
@@ -255,12 +260,14 @@ impl Link {
     }
 
     fn info(&self, wanted: u16) -> Option<String> {
-        self.nested(wanted).map(wire::text)
+        self.nested(wanted).map(netlink_format::text)
     }
 
     fn nested(&self, wanted: u16) -> Option<&[u8]> {
         let info = self.row.attribute(IFLA_LINKINFO)?;
-        wire::attributes(info).find(|(kind, _)| kind & NLA_TYPE_MASK == wanted).map(|(_, value)| value)
+        netlink_format::attributes(info)
+            .find(|(kind, _)| kind & NLA_TYPE_MASK == wanted)
+            .map(|(_, value)| value)
     }
 }
 
@@ -334,11 +341,11 @@ pub fn set_queue_length(device: u32, packets: u32) -> Request {
 #[must_use]
 pub fn set_address_generation(device: u32, how: AddressGeneration) -> Request {
     let mut families = Vec::new();
-    wire::push_nest(&mut families, libc::AF_INET6 as u16, |v6| {
-        wire::push_attribute(v6, IFLA_INET6_ADDR_GEN_MODE, &[how as u8]);
+    netlink_format::push_nest(&mut families, libc::AF_INET6 as u16, |v6| {
+        netlink_format::push_attribute(v6, IFLA_INET6_ADDR_GEN_MODE, &[how as u8]);
     });
     let mut row = plain(device);
-    row.set(IFLA_AF_SPEC | wire::NLA_F_NESTED, families);
+    row.set(IFLA_AF_SPEC | netlink_format::NLA_F_NESTED, families);
     Request::change(row)
 }
 

@@ -112,7 +112,7 @@ impl Neighbour {
 
     /// The row that takes it away from its device.
     #[must_use]
-    pub fn removal(&self) -> Row {
+    pub fn delete_request(&self) -> Row {
         let mut row = self.row.clone();
         row.keep_attributes(&[NDA_DST]);
         row.set_byte(FLAGS, row.byte(FLAGS) & NTF_PROXY);

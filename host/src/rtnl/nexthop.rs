@@ -4,7 +4,7 @@ use std::fmt;
 use std::net::IpAddr;
 
 use super::{Kind, Move, NLA_TYPE_MASK, Row, show};
-use crate::wire;
+use crate::netlink_format;
 
 /// A nexthop object as the kernel dumps it.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -69,7 +69,7 @@ impl Nexthop {
     #[must_use]
     pub fn members(&self) -> Vec<u32> {
         let group = self.row.attribute(NHA_GROUP).unwrap_or_default();
-        group.chunks_exact(8).filter_map(|entry| wire::number(entry, 0)).collect()
+        group.chunks_exact(8).filter_map(|entry| netlink_format::number(entry, 0)).collect()
     }
 
     /// The row that makes it on the other device. With [`super::Request::replace`] it takes the place of the one with
@@ -86,9 +86,9 @@ impl Nexthop {
         }
         for attribute in row.attributes.iter_mut().filter(|found| found.number() == NHA_RES_GROUP) {
             let mut kept = Vec::new();
-            for (kind, value) in wire::attributes(&attribute.value) {
+            for (kind, value) in netlink_format::attributes(&attribute.value) {
                 if !STATE_OF_RES_GROUP.contains(&(kind & NLA_TYPE_MASK)) {
-                    wire::push_attribute(&mut kept, kind, value);
+                    netlink_format::push_attribute(&mut kept, kind, value);
                 }
             }
             attribute.value = kept;
@@ -98,7 +98,7 @@ impl Nexthop {
 
     /// The row that takes it away.
     #[must_use]
-    pub fn removal(&self) -> Row {
+    pub fn delete_request(&self) -> Row {
         let mut row = Row::empty(Kind::Nexthop);
         row.set(NHA_ID, self.id().to_ne_bytes().to_vec());
         row
@@ -106,7 +106,7 @@ impl Nexthop {
 
     /// What should be equal for two to be the same, without state.
     #[must_use]
-    pub fn essence(&self) -> Row {
+    pub fn identity(&self) -> Row {
         let nowhere = super::Device { index: 0, name: String::new() };
         self.on(&Move { from: nowhere.clone(), to: nowhere })
     }

@@ -114,7 +114,7 @@ impl Qdisc {
 
     /// What should be equal for two to be the same: without counters.
     #[must_use]
-    pub fn essence(&self) -> Row {
+    pub fn identity(&self) -> Row {
         let nowhere = super::Device { index: 0, name: String::new() };
         self.on(&Move { from: nowhere.clone(), to: nowhere })
     }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 
 use super::{Device, Family, Kind, Move, Row, show};
-use crate::wire;
+use crate::netlink_format;
 
 /// A route as the kernel dumps it.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -224,8 +224,8 @@ impl Route {
     #[must_use]
     pub fn mtu(&self) -> Option<u32> {
         let metrics = self.row.attribute(RTA_METRICS)?;
-        let found = wire::attributes(metrics).find(|(kind, _)| *kind == RTAX_MTU)?;
-        wire::number(found.1, 0)
+        let found = netlink_format::attributes(metrics).find(|(kind, _)| *kind == RTAX_MTU)?;
+        netlink_format::number(found.1, 0)
     }
 
     /// The ways it leads: one, or several (multipath). Those of a nexthop object are the object's.
@@ -306,8 +306,8 @@ impl Route {
 
     /// The row that takes it away.
     #[must_use]
-    pub fn removal(&self) -> Row {
-        let mut row = self.essence();
+    pub fn delete_request(&self) -> Row {
+        let mut row = self.identity();
         row.drop_attributes(&[RTA_METRICS]);
         row
     }
@@ -337,7 +337,7 @@ impl Route {
     /// What should be equal when it was put on another device and back: without the expiry, which runs, and without
     /// state. The device counts; compare what is [moved](Route::on) to the same.
     #[must_use]
-    pub fn essence(&self) -> Row {
+    pub fn identity(&self) -> Row {
         let mut row = self.on(&nowhere());
         row.drop_attributes(&[RTA_EXPIRES]);
         row
@@ -412,10 +412,11 @@ struct Leg<'a> {
 
 impl Leg<'_> {
     fn hop(&self) -> Hop {
-        let find =
-            |wanted| wire::attributes(self.rest).find(|(kind, _)| *kind == wanted).map(|(_, value)| value);
+        let find = |wanted| {
+            netlink_format::attributes(self.rest).find(|(kind, _)| *kind == wanted).map(|(_, value)| value)
+        };
         Hop {
-            device: wire::number(&self.header, 4),
+            device: netlink_format::number(&self.header, 4),
             via: gateway(find),
             weight: u16::from(self.header[3]) + 1,
             onlink: u32::from(self.header[2]) & RTNH_F_ONLINK != 0,
@@ -426,10 +427,10 @@ impl Leg<'_> {
 fn legs(bytes: &[u8]) -> impl Iterator<Item = Leg<'_>> {
     let mut rest = bytes;
     std::iter::from_fn(move || {
-        let length = usize::from(wire::short(rest, 0)?);
+        let length = usize::from(netlink_format::short(rest, 0)?);
         let header = *rest.first_chunk::<HOP_HEADER>()?;
         let leg = Leg { header, rest: rest.get(HOP_HEADER..length)? };
-        rest = rest.get(wire::aligned(length)..).unwrap_or_default();
+        rest = rest.get(netlink_format::aligned(length)..).unwrap_or_default();
         Some(leg)
     })
 }
@@ -439,11 +440,11 @@ fn moved_legs(bytes: &[u8], onto: &Move, flags: u8) -> Vec<u8> {
     for leg in legs(bytes) {
         let mut header = leg.header;
         header[2] = header[2] & MEANT as u8 | flags;
-        let device = onto.index(wire::number(&header, 4).unwrap_or_default());
+        let device = onto.index(netlink_format::number(&header, 4).unwrap_or_default());
         header[4..].copy_from_slice(&device.to_ne_bytes());
         moved.extend(header);
         moved.extend(leg.rest);
-        moved.resize(wire::aligned(moved.len()), 0);
+        moved.resize(netlink_format::aligned(moved.len()), 0);
     }
     moved
 }

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use super::{Kind, Move, Row, show};
-use crate::wire;
+use crate::netlink_format;
 
 /// A rule as the kernel dumps it.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -80,7 +80,7 @@ impl Rule {
         row.drop_attributes(&[FRA_PAD]);
         for kind in [FRA_IIFNAME, FRA_OIFNAME] {
             if let Some(name) = self.row.text(kind) {
-                row.set(kind, wire::terminated(&onto.name(&name)));
+                row.set(kind, netlink_format::terminated(&onto.name(&name)));
             }
         }
         row
@@ -88,13 +88,13 @@ impl Rule {
 
     /// The row that takes it away.
     #[must_use]
-    pub fn removal(&self) -> Row {
-        self.essence()
+    pub fn delete_request(&self) -> Row {
+        self.identity()
     }
 
     /// What should be equal for two rules to be the same: without state (a device that is not there).
     #[must_use]
-    pub fn essence(&self) -> Row {
+    pub fn identity(&self) -> Row {
         let mut row = self.row.clone();
         row.set_word(FLAGS, row.word(FLAGS) & FIB_RULE_INVERT);
         row.drop_attributes(&[FRA_PAD]);

@@ -123,7 +123,7 @@ fn moves(family: &str, made: &[&str]) {
         move_all(socket, &onto);
         // What had no place of its own to be replaced at stands beside: the old ones go.
         for route in routes(socket, &onto.from).iter().filter(|route| !route.is_connected()) {
-            let _ = socket.apply(&Request::delete(route.removal()));
+            let _ = socket.apply(&Request::delete(route.delete_request()));
         }
         let sorted = {
             let mut lines = moved_lines(&before);
@@ -133,12 +133,12 @@ fn moves(family: &str, made: &[&str]) {
         assert_eq!(ours(" breth0"), sorted, "{made:?}");
         let again: Vec<_> = routes(socket, &onto.to).iter().map(|route| route.on(&onto)).collect();
         for row in rows.iter().filter_map(Route::of).filter(|route| !route.is_connected()) {
-            let essences: Vec<_> = again.iter().filter_map(Route::of).map(|route| route.essence()).collect();
-            assert!(essences.contains(&row.essence()), "{row} is not among {again:#?}");
+            let essences: Vec<_> = again.iter().filter_map(Route::of).map(|route| route.identity()).collect();
+            assert!(essences.contains(&row.identity()), "{row} is not among {again:#?}");
         }
         // And away.
         for route in routes(socket, &onto.to).iter().filter(|route| !route.is_connected()) {
-            socket.apply(&Request::delete(route.removal())).unwrap();
+            socket.apply(&Request::delete(route.delete_request())).unwrap();
         }
         assert_eq!(ours("dev"), Vec::<String>::new());
     });
@@ -196,7 +196,7 @@ fn learned_routes_keep_the_time_they_have_left() {
         let after = learned(&onto.to);
         assert!((1..=1000).contains(&after.expires().unwrap()), "{after}");
         let moved = Route::of(&before.on(&onto)).unwrap();
-        assert_eq!(after.essence(), moved.essence());
+        assert_eq!(after.identity(), moved.identity());
         let text = ip("-6 route show default dev breth0");
         assert!(
             text.contains("proto ra") && text.contains("expires") && text.contains("hoplimit 64"),
@@ -284,8 +284,8 @@ fn nexthop_objects_take_their_routes_and_groups_along() {
             socket.dump_all(Kind::Nexthop).unwrap().iter().map(|row| Nexthop::of(row).unwrap()).collect();
         assert!(after.iter().all(|nexthop| nexthop.device().is_none_or(|index| index == onto.to.index)));
         let expected: Vec<_> =
-            rows.iter().map(|request| Nexthop::of(&request.row).unwrap().essence()).collect();
-        assert_eq!(after.iter().map(Nexthop::essence).collect::<Vec<_>>(), expected);
+            rows.iter().map(|request| Nexthop::of(&request.row).unwrap().identity()).collect();
+        assert_eq!(after.iter().map(Nexthop::identity).collect::<Vec<_>>(), expected);
         let mut now = listed("route show");
         now.retain(|line| !(line.contains("breth0") && line.contains("proto kernel")));
         let expected: Vec<_> = before
@@ -308,10 +308,13 @@ fn nexthop_objects_take_their_routes_and_groups_along() {
             .filter(|route| route.nexthop().is_some())
             .collect();
         assert_eq!(by_number.len(), 5);
-        let delete: Vec<_> = by_number.iter().map(|route| Request::delete(route.removal())).collect();
+        let delete: Vec<_> = by_number.iter().map(|route| Request::delete(route.delete_request())).collect();
         let create: Vec<_> = by_number.iter().map(|route| Request::create(route.on(&onto))).collect();
         send(socket, &[delete, create].concat());
-        send(socket, &all.iter().rev().map(|nexthop| Request::delete(nexthop.removal())).collect::<Vec<_>>());
+        send(
+            socket,
+            &all.iter().rev().map(|nexthop| Request::delete(nexthop.delete_request())).collect::<Vec<_>>(),
+        );
         assert_eq!(socket.dump_all(Kind::Nexthop).unwrap(), []);
     });
 }
@@ -348,7 +351,7 @@ fn addresses_keep_lifetimes_peers_labels_and_flags() {
         let after = addresses(socket, &onto.to);
         for row in rows.iter().map(|request| Address::of(&request.row).unwrap()) {
             let found = after.iter().find(|address| address.key() == row.key()).unwrap();
-            let (mut wanted, mut there) = (row.essence(), found.essence());
+            let (mut wanted, mut there) = (row.identity(), found.identity());
             if row.label().is_none() {
                 // Too long for breth0: the kernel put the plain name there.
                 wanted.drop_attributes(&[3]);
@@ -375,7 +378,8 @@ fn addresses_keep_lifetimes_peers_labels_and_flags() {
         }
         assert!(!text.contains("tentative"), "{text}");
         // The other way, and away.
-        let removals: Vec<_> = after.iter().rev().map(|address| Request::delete(address.removal())).collect();
+        let removals: Vec<_> =
+            after.iter().rev().map(|address| Request::delete(address.delete_request())).collect();
         send(socket, &removals);
         assert_eq!(addresses(socket, &onto.to), []);
     });
@@ -407,7 +411,10 @@ fn the_connected_routes_are_those_the_kernel_makes() {
         };
         assert_eq!(texts(&ours).iter().filter(|(_, expires)| *expires).count(), 1);
         assert_eq!(texts(&ours), texts(&kernels));
-        send(socket, &kernels.iter().map(|route| Request::delete(route.removal())).collect::<Vec<_>>());
+        send(
+            socket,
+            &kernels.iter().map(|route| Request::delete(route.delete_request())).collect::<Vec<_>>(),
+        );
         assert_eq!(routes(socket, &onto.from), []);
         send(socket, &ours.iter().map(|route| Request::append(route.row().clone())).collect::<Vec<_>>());
         let again = routes(socket, &onto.from);
@@ -445,7 +452,7 @@ fn neighbours_keep_their_mac() {
         }
         let removals = entries.iter().map(|entry| {
             let moved = Neighbour::of(&entry.on(&onto)).unwrap();
-            Request::delete(moved.removal())
+            Request::delete(moved.delete_request())
         });
         send(socket, &removals.collect::<Vec<_>>());
         assert!(!ip("neigh show proxy").contains("breth0"));
@@ -474,7 +481,7 @@ fn rules_get_a_twin() {
         }
         let removals = twins
             .iter()
-            .map(|twin| Request::delete(Rule::of(&twin.row).unwrap().removal()))
+            .map(|twin| Request::delete(Rule::of(&twin.row).unwrap().delete_request()))
             .collect::<Vec<_>>();
         send(socket, &removals);
         assert_eq!([lines("-4"), lines("-6")].concat(), before);
@@ -675,7 +682,7 @@ fn labels_follow_the_device() {
     let onto = Move { from: device("eth0"), to: device("breth0") };
     let address = |label: &str| {
         let mut address = Address::new(1, "10.0.0.1".parse().unwrap(), 24);
-        address.row_mut().set(3, wire::terminated(label));
+        address.row_mut().set(3, netlink_format::terminated(label));
         Address::of(&address.on(&onto)).unwrap().label()
     };
     assert_eq!(address("eth0").as_deref(), Some("breth0"));
@@ -716,18 +723,18 @@ proptest! {
         let onto = Move { from: device(2, "eth0"), to: device(3, "breth0") };
         let _ = row.to_string();
         let moved = [
-            Address::of(&row).map(|view| { let _ = (view.aged(Duration::from_secs(9)), Route::connected(&view), view.essence()); view.on(&onto) }),
-            Route::of(&row).map(|view| { let _ = (view.aged(Duration::from_secs(9)), view.onlink(), view.key(), view.essence()); view.on(&onto) }),
+            Address::of(&row).map(|view| { let _ = (view.aged(Duration::from_secs(9)), Route::connected(&view), view.identity()); view.on(&onto) }),
+            Route::of(&row).map(|view| { let _ = (view.aged(Duration::from_secs(9)), view.onlink(), view.key(), view.identity()); view.on(&onto) }),
             Neighbour::of(&row).map(|view| view.on(&onto)),
             Rule::of(&row).map(|view| view.on(&onto)),
             Nexthop::of(&row).map(|view| view.on(&onto)),
             Qdisc::of(&row).map(|view| view.on(&onto)),
-            Link::of(&row).map(|view| { let _ = (view.xdp(), view.other_names(), view.address_generation()); view.essence() }),
+            Link::of(&row).map(|view| { let _ = (view.xdp(), view.other_names(), view.address_generation()); view.identity() }),
         ];
         for row in moved.into_iter().flatten() {
             let mut bytes = Vec::new();
             Request::replace(row).push(&mut bytes, 1);
-            prop_assert_eq!(wire::messages(&bytes).count(), 1);
+            prop_assert_eq!(netlink_format::messages(&bytes).count(), 1);
         }
     }
 }

@@ -6,7 +6,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::time::Duration;
 
 use crate::Result;
-use crate::channel::Channel;
+use crate::netlink_socket::Channel;
 
 /// A socket that hears of changes in the network namespace of the thread that opened it.
 #[derive(Debug)]

@@ -3,8 +3,8 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use super::{Progress, Protocol, Socket, State, XdpSocket};
-use crate::channel::Channel;
-use crate::wire::{self, NLA_TYPE_MASK};
+use crate::netlink_format::{self, NLA_TYPE_MASK};
+use crate::netlink_socket::Channel;
 use crate::{Error, Result};
 
 const SOCK_DIAG_BY_FAMILY: u16 = 20;
@@ -67,11 +67,11 @@ fn parse_owner(body: &[u8], name: &str) -> Option<u32> {
     // Family, type, state, padding, inode, cookie.
     let attributes = body.get(16..)?;
     let value = |wanted| {
-        let mut all = wire::attributes(attributes);
+        let mut all = netlink_format::attributes(attributes);
         all.find(|(kind, _)| kind & NLA_TYPE_MASK == wanted).map(|(_, value)| value)
     };
     let own = value(UNIX_DIAG_NAME)?.strip_prefix(&[0])?;
-    (own == name.as_bytes()).then(|| wire::number(value(UNIX_DIAG_UID)?, 0))?
+    (own == name.as_bytes()).then(|| netlink_format::number(value(UNIX_DIAG_UID)?, 0))?
 }
 
 fn list<T>(request: &[u8], read: impl Fn(&[u8]) -> Option<T>) -> Result<Vec<T>> {
@@ -128,19 +128,20 @@ fn parse(body: &[u8], protocol: Protocol) -> Option<Found> {
     let remote = SocketAddr::new(address(24)?, port(6));
     let state = match state {
         TCP_TIME_WAIT => State::TimeWait,
-        TCP_LISTEN => State::Listening,
-        TCP_CLOSE if protocol != Protocol::Tcp => State::Listening,
+        TCP_LISTEN => State::Accepting,
+        TCP_CLOSE if protocol != Protocol::Tcp => State::Accepting,
         _ => State::Connected,
     };
-    let info = wire::attributes(attributes).find(|(kind, _)| kind & NLA_TYPE_MASK == INET_DIAG_INFO);
+    let info =
+        netlink_format::attributes(attributes).find(|(kind, _)| kind & NLA_TYPE_MASK == INET_DIAG_INFO);
     let socket = Socket {
         protocol,
         // Raw sockets have the IP protocol in the port's place.
         local: SocketAddr::new(address(8)?, port(4)),
         remote: (remote.port() != 0).then_some(remote),
         state,
-        device: wire::number(body, 40).filter(|index| *index != 0),
-        inode: wire::number(body, 68)?,
+        device: netlink_format::number(body, 40).filter(|index| *index != 0),
+        inode: netlink_format::number(body, 68)?,
         process: None,
     };
     let cookie = u64::from_ne_bytes(*body[44..].first_chunk()?);
@@ -151,8 +152,8 @@ fn parse(body: &[u8], protocol: Protocol) -> Option<Found> {
 fn progress(info: &[u8]) -> Option<Progress> {
     let long = |at: usize| Some(u64::from_ne_bytes(*info.get(at..)?.first_chunk()?));
     Some(Progress {
-        unacknowledged: wire::number(info, 24)?,
-        retransmitted: wire::number(info, 100)?,
+        unacknowledged: netlink_format::number(info, 24)?,
+        retransmitted: netlink_format::number(info, 100)?,
         acknowledged: long(120)?,
         received: long(128)?,
     })
@@ -160,10 +161,10 @@ fn progress(info: &[u8]) -> Option<Progress> {
 
 fn parse_xdp(body: &[u8]) -> Option<XdpSocket> {
     // Family, type, padding, inode, cookie.
-    let inode = wire::number(body, 4)?;
-    let (_, info) =
-        wire::attributes(body.get(16..)?).find(|(kind, _)| kind & NLA_TYPE_MASK == XDP_DIAG_INFO)?;
-    let (device, queue) = (wire::number(info, 0)?, wire::number(info, 4)?);
+    let inode = netlink_format::number(body, 4)?;
+    let (_, info) = netlink_format::attributes(body.get(16..)?)
+        .find(|(kind, _)| kind & NLA_TYPE_MASK == XDP_DIAG_INFO)?;
+    let (device, queue) = (netlink_format::number(info, 0)?, netlink_format::number(info, 4)?);
     Some(XdpSocket { device, queue, inode, process: None })
 }
 
@@ -180,7 +181,7 @@ mod tests {
         body.extend([0; 8]);
         let mut info = 7_u32.to_ne_bytes().to_vec();
         info.extend(2_u32.to_ne_bytes());
-        wire::push_attribute(&mut body, XDP_DIAG_INFO, &info);
+        netlink_format::push_attribute(&mut body, XDP_DIAG_INFO, &info);
         let expected = XdpSocket { device: 7, queue: 2, inode: 4711, process: None };
         assert_eq!(parse_xdp(&body), Some(expected));
         // One that was never bound.

@@ -23,7 +23,7 @@ fn sockets_are_found_by_port_with_their_process() {
         let _udp = UdpSocket::bind("[::]:59999").unwrap();
         let found = on_ports(&range).unwrap();
         let me = std::process::id();
-        let listening: Vec<_> = found.iter().filter(|socket| socket.state == State::Listening).collect();
+        let listening: Vec<_> = found.iter().filter(|socket| socket.state == State::Accepting).collect();
         assert_eq!(listening.len(), 2, "{found:?}");
         assert_eq!(listening[0].local, listener.local_addr().unwrap());
         assert_eq!(listening[1].local, "[::]:59999".parse().unwrap());
@@ -96,7 +96,7 @@ fn what_is_bound_to_a_device_is_found_with_its_process() {
             of.first().copied().unwrap_or_else(|| panic!("{port} is not among {found:?}"))
         };
         assert_eq!((of(68).protocol, of(68).is_link_local()), (Protocol::Udp, false));
-        assert_eq!((of(101).protocol, of(101).state), (Protocol::Tcp, State::Listening));
+        assert_eq!((of(101).protocol, of(101).state), (Protocol::Tcp, State::Accepting));
         assert!(of(102).is_link_local());
         let client = of(client.local_addr().unwrap().port());
         assert!(client.is_link_local() && client.remote.is_some());

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Key;
 use crate::ports::PortSet;
-use crate::{Error, Result, plain};
+use crate::{Error, Result, regular_file};
 
 /// A value we replaced.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -36,7 +36,7 @@ impl Record {
     pub(super) fn load(path: &Path) -> Result<Self> {
         let boot = boot_id();
         let failed = |source| Error::Record { action: "read", path: path.to_owned(), source };
-        let record = match plain::read(path, plain::TEXT) {
+        let record = match regular_file::read(path, regular_file::TEXT) {
             Ok(bytes) => serde_json::from_slice(&bytes).map_err(|e| failed(io::Error::from(e)))?,
             Err(e) if e.kind() == io::ErrorKind::NotFound => Self::default(),
             Err(e) => return Err(failed(e)),
@@ -51,7 +51,8 @@ impl Record {
         let write = || -> io::Result<()> {
             fs::create_dir_all(directory)?;
             let draft = path.with_extension("json.new");
-            let mut file = plain::open(File::options().write(true).create(true).truncate(true), &draft)?;
+            let mut file =
+                regular_file::open(File::options().write(true).create(true).truncate(true), &draft)?;
             file.write_all(&serde_json::to_vec_pretty(self)?)?;
             file.sync_all()?;
             fs::rename(&draft, path)?;

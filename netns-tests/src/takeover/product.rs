@@ -130,9 +130,9 @@ impl Site {
         Ok(ids.filter(here).collect())
     }
 
-    /// Waits until no dead-man runs.
+    /// Waits until no rollback watchdog runs.
     pub fn wait_until_disarmed(&self) -> Result<()> {
-        wait_until("the dead-man to leave", || Ok(self.processes("uplink-deadman")?.is_empty()))
+        wait_until("the rollback watchdog to leave", || Ok(self.processes("uplink-watchdog")?.is_empty()))
     }
 
     /// The built binary under one of its names.

@@ -376,7 +376,7 @@ fn is_as_before(site: &Site, bridge: &str, before: &State) -> Result<()> {
     site.wait_until_reachable()?;
     site.wait_until_closed()?;
     if site.journal_state()? == "undone-ovsdb-pending" {
-        site.run("settle")?.expect_ok()?;
+        site.run("recover")?.expect_ok()?;
     }
     // Open vSwitch hangs an empty ingress qdisc on each slave of a bond that is its port, and leaves it there.
     wait_until("the state of before", || {

@@ -73,7 +73,7 @@ fn is_as_before(site: &Site, before: &State) -> Result<()> {
     site.wait_until_closed()?;
     if site.journal_state()? == "undone-ovsdb-pending" {
         println!("the switch's database was slower than an undo's patience: settled afterwards");
-        site.run("settle")?.expect_ok()?;
+        site.run("recover")?.expect_ok()?;
     }
     site.wait_for_state(before)?;
     site.wait_until_disarmed()?;

@@ -262,7 +262,7 @@ fn befall(survival: &mut Survival, event: u64, stopped: &mut bool) -> Result<()>
             site.plug()
         }
         7 => site.program("ip").line("addr add 172.18.0.11/24 brd + dev eth0").outcome().map(drop),
-        8 => site.run("settle").map(drop),
+        8 => site.run("recover").map(drop),
         9 => site.run(THERE).map(drop),
         10 if site.switch().is_up(Daemon::Database)? => site.kill(Daemon::Database),
         11 if !site.switch().is_up(Daemon::Database)? => site.switch().launch(Daemon::Database, site.node()),
@@ -299,14 +299,14 @@ fn the_port_is_deleted() -> Result<()> {
     })
 }
 
-/// The same, and `settle` adds it.
+/// The same, and `recover` adds it.
 #[test]
 fn the_port_is_deleted_and_settled() -> Result<()> {
     under_fire(|survival| {
         let site = &survival.site;
         site.vsctl("del-port breth0 eth0")?;
         site.wait_until_reachable().context("without the port")?;
-        site.run("settle")?.expect_ok().map(drop)
+        site.run("recover")?.expect_ok().map(drop)
     })
 }
 

@@ -95,7 +95,7 @@ fn forward(bench: &Bench, step: &str, also: AlsoDead) -> Result<()> {
         })?;
         site.wait_until_disarmed()?;
         site.restart_daemons()?;
-        site.run("settle")?.expect_ok()?;
+        site.run("recover")?.expect_ok()?;
     }
     bench.is_as_before()
 }
@@ -115,7 +115,7 @@ fn killed_after_every_step_with_both_daemons_dead() -> Result<()> {
     every_step(AlsoDead::SwitchAndDatabase)
 }
 
-/// A program for a fault point that kills the one at work, and others before it. The dead-man goes the same way as the
+/// A program for a fault point that kills the one at work, and others before it. The rollback watchdog goes the same way as the
 /// one at work, under the same environment: it is let go by.
 fn killer(site: &Site, also: AlsoDead) -> Result<std::path::PathBuf> {
     let path = site.dir().join("killer");
@@ -125,13 +125,13 @@ fn killer(site: &Site, also: AlsoDead) -> Result<std::path::PathBuf> {
     }
     std::fs::write(
         &path,
-        format!("#!/bin/sh\ngrep -q deadman /proc/$PPID/cmdline && exit\n{others}\nkill -9 $PPID\n"),
+        format!("#!/bin/sh\ngrep -q watchdog /proc/$PPID/cmdline && exit\n{others}\nkill -9 $PPID\n"),
     )?;
     std::fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o755))?;
     Ok(path)
 }
 
-/// The way back, killed after each of its steps: the dead-man finishes it, with the switch alive or dead.
+/// The way back, killed after each of its steps: the rollback watchdog finishes it, with the switch alive or dead.
 #[test]
 fn killed_on_the_way_back() -> Result<()> {
     let bench = Bench::set_up(Site::usual()?)?;
@@ -144,12 +144,12 @@ fn killed_on_the_way_back() -> Result<()> {
                 let ran = site.run_with_fault(BACK, &format!("{step}:run={}", script.display()))?;
                 ensure!(!ran.ok, "it lived: {ran:?}");
                 also.strike(site)?;
-                site.wait_until_reachable().context("after the dead-man's work")?;
+                site.wait_until_reachable().context("after the rollback watchdog's work")?;
                 site.wait_until_closed()?;
                 site.wait_until_disarmed()?;
                 if also != AlsoDead::Nobody {
                     site.restart_daemons()?;
-                    site.run("settle")?.expect_ok()?;
+                    site.run("recover")?.expect_ok()?;
                 }
                 bench.is_as_before()
             })
@@ -171,7 +171,7 @@ fn undo_is_killed_after_every_step() -> Result<()> {
                 ensure!(!outcome.ok, "it lived: {outcome:?}");
                 site.wait_until_disarmed()?;
                 site.wait_until_reachable().context("between undo and undo")?;
-                site.run("settle")?.expect_ok()?;
+                site.run("recover")?.expect_ok()?;
                 bench.is_as_before()
             })
             .with_context(|| site.diagnosis())?;
@@ -220,11 +220,11 @@ fn killed_at_any_moment() -> Result<()> {
                     site.util(line)?.own_group().hold(&site.dir().join("killed.out"), &site.register())?;
                 std::thread::sleep(moment);
                 held.kill()?;
-                site.wait_until_reachable().context("after the dead-man's work")?;
+                site.wait_until_reachable().context("after the rollback watchdog's work")?;
                 site.wait_until_disarmed()?;
                 if site.journal_state()? == "open" {
-                    // Between the journal and the dead-man: nothing is changed yet.
-                    site.run("settle")?.expect_ok()?;
+                    // Between the journal and the rollback watchdog: nothing is changed yet.
+                    site.run("recover")?.expect_ok()?;
                 }
                 if site.has_bridge(BRIDGE)? {
                     // It had come to its end, or had not begun.

@@ -128,7 +128,7 @@ fn a_node_before_and_after() -> Result<()> {
 
     site.node().nft("delete table netdev ovn_k8s_breth0\n")?;
     finds(&site, "error", "guard-missing")?;
-    site.run("settle")?.expect_ok()?;
+    site.run("recover")?.expect_ok()?;
     doctor(&site, "breth0")?.expect_well(&["helper-away"])?;
     site.run(BACK)?.expect_ok()?;
     doctor(&site, "eth0")?.expect_well(&[]).context("back")

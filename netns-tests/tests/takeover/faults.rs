@@ -106,7 +106,7 @@ fn journals_that_mean_nothing_here() -> Result<()> {
             crate::bench::is_on_the_bridge(&site, &before).context(name)?;
         } else {
             is_refused(&site, &outcome, &before, &[&path.display().to_string()]).context(name)?;
-            let settled = site.run("settle")?;
+            let settled = site.run("recover")?;
             ensure!(!settled.said.contains("panicked"), "{name}: {}", settled.said);
         }
         site.wait_until_reachable().context(name)?;
@@ -128,7 +128,7 @@ fn a_journal_of_another_boot() -> Result<()> {
     site.wait_until_closed()?;
     site.wait_until_disarmed()?;
     fs::write(&path, open.replace(ours.trim(), "00000000-0000-4000-8000-000000000000"))?;
-    site.run("settle")?.expect_ok()?;
+    site.run("recover")?.expect_ok()?;
     bench.is_as_before()?;
     bench.finish()
 }
@@ -161,7 +161,7 @@ fn a_database_that_refuses_or_is_silent() -> Result<()> {
         bench.site.wait_until_closed().with_context(|| format!("{manner:?}"))?;
         bench.site.wait_until_disarmed()?;
         // What could not be told to the database is told to it now.
-        bench.site.run("settle")?.expect_ok().with_context(|| format!("{manner:?}"))?;
+        bench.site.run("recover")?.expect_ok().with_context(|| format!("{manner:?}"))?;
         bench.is_as_before().with_context(|| format!("{manner:?}"))?;
     }
     bench.finish()
@@ -267,7 +267,7 @@ fn two_at_once() -> Result<()> {
     let site = &bench.site;
     let halted = site.run_until_held(THERE, "addresses", "")?;
     let held = State::of(site)?;
-    for line in [THERE, BACK, "settle"] {
+    for line in [THERE, BACK, "recover"] {
         let second = site.run(line)?;
         ensure!(!second.ok, "{line} was done: {second:?}");
         ensure!(second.said.trim().lines().count() == 1, "{line}: {}", second.said);
@@ -306,19 +306,19 @@ fn the_journals_folder_is_no_folder() -> Result<()> {
     is_refused(&site, &said, &before, &[&file.display().to_string()])
 }
 
-/// Two runs with two folders meet: there is one at work in a network namespace, and its dead-man after it.
+/// Two runs with two folders meet: there is one at work in a network namespace, and its rollback watchdog after it.
 #[test]
 fn another_state_dir_is_no_way_around_the_lock() -> Result<()> {
     let bench = Bench::set_up(Site::usual()?)?;
     let site = &bench.site;
     let elsewhere = site.dir().join("elsewhere");
     let halted = site.run_until_held(THERE, "ears", "")?;
-    for line in [THERE, "settle"] {
+    for line in [THERE, "recover"] {
         let second = outcome(site.util_in(&elsewhere, line)?)?;
         ensure!(!second.ok && second.said.contains(&format!("pid {}", halted.id())), "{line}: {second:?}");
     }
     halted.kill()?;
-    // Now the dead-man has it, and then nobody.
+    // Now the rollback watchdog has it, and then nobody.
     bench.is_as_before()?;
     site.wait_until_disarmed()?;
     outcome(site.util_in(&elsewhere, THERE)?)?.expect_ok()?;
@@ -369,7 +369,7 @@ fn a_journal_that_names_others_devices() -> Result<()> {
         );
         ensure!(edited.contains(&format!("\"bridge\":\"{bridge}\"")), "{edited}");
         fs::write(&path, edited)?;
-        let outcome = site.run("settle")?;
+        let outcome = site.run("recover")?;
         ensure!(!outcome.said.contains("panicked"), "{bridge}: {outcome:?}");
         State::of(&site)?.expect(&before).with_context(|| format!("{bridge}, {way}: {outcome:?}"))?;
         site.wait_until_reachable()?;

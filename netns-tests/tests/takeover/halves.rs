@@ -68,7 +68,7 @@ fn a_lost_guard() -> Result<()> {
     site.run(THERE)?.expect_ok()?;
     let there = State::of(site)?;
     site.node().nft("flush ruleset\n")?;
-    site.run("settle")?.expect_ok()?;
+    site.run("recover")?.expect_ok()?;
     State::of(site)?.expect(&there).context("after settle")?;
     site.node().nft("flush ruleset\n")?;
     site.run(THERE)?.expect_ok()?;
@@ -89,12 +89,12 @@ fn twice() -> Result<()> {
     site.run(THERE)?.expect_ok()?;
     State::of(site)?.expect(&there)?;
     ensure!(site.vsctl("--no-wait list Bridge")? == rows, "the database was written");
-    site.run("settle")?.expect_ok()?;
+    site.run("recover")?.expect_ok()?;
     State::of(site)?.expect(&there)?;
     bench.is_on_the_bridge()?;
     site.run(BACK)?.expect_ok()?;
     bench.is_as_before()?;
-    site.run("settle")?.expect_ok()?;
+    site.run("recover")?.expect_ok()?;
     bench.is_as_before()?;
     bench.finish()
 }
@@ -127,7 +127,7 @@ fn another_tools_bridge() -> Result<()> {
     })
 }
 
-/// The machine starts again: transient ports are gone, addresses are on the NIC, `settle` is the boot unit's command.
+/// The machine starts again: transient ports are gone, addresses are on the NIC, `recover` is the boot unit's command.
 #[test]
 fn after_a_reboot() -> Result<()> {
     let site = Site::usual()?;
@@ -152,7 +152,7 @@ fn after_a_reboot() -> Result<()> {
     }
     site.wait_until_reachable()?;
     let meter = Meter::start(&site, &Load::of(Kind::Tcp).slowed(2))?;
-    site.run("settle")?.expect_ok()?;
+    site.run("recover")?.expect_ok()?;
     site.wait_until_reachable()?;
     meter.wait_until_all_move()?;
     // On the bridge or still on the NIC, as the command sees fit; the way there is open in any case.
@@ -171,7 +171,7 @@ fn a_lost_state_folder() -> Result<()> {
     site.run(THERE)?.expect_ok()?;
     // Management to the NIC, as a boot or a failover leaves it.
     site.kill(Daemon::Switch)?;
-    site.run("settle")?.expect_ok()?;
+    site.run("recover")?.expect_ok()?;
     std::fs::remove_dir_all(site.state_dir())?;
     site.restart_daemons()?;
     site.wait_until_reachable()?;
@@ -192,21 +192,21 @@ fn a_lost_database() -> Result<()> {
     site.vsctl(&format!("del-br {BRIDGE}"))?;
     site.vsctl("remove Open_vSwitch . external_ids ovn-bridge-datapath-type")?;
     // First the NIC gets its own, then the bridge is made again.
-    site.run("settle")?.expect_ok()?;
-    site.run("settle")?.expect_ok()?;
+    site.run("recover")?.expect_ok()?;
+    site.run("recover")?.expect_ok()?;
     bench.is_on_the_bridge()?;
     site.run(BACK)?.expect_ok()?;
     bench.is_as_before()?;
     bench.finish()
 }
 
-/// A run whose dead-man died as well, with everything on the bridge: that is said, not what is missing on the NIC.
+/// A run whose rollback watchdog died as well, with everything on the bridge: that is said, not what is missing on the NIC.
 #[test]
 fn an_open_journal_is_said_first() -> Result<()> {
     let bench = Bench::set_up(Site::usual()?)?;
     let site = &bench.site;
     let halted = site.run_until_held(THERE, "old-off", "")?;
-    for id in site.processes("uplink-deadman")? {
+    for id in site.processes("uplink-watchdog")? {
         nix::sys::signal::kill(
             nix::unistd::Pid::from_raw(i32::try_from(id)?),
             nix::sys::signal::Signal::SIGKILL,
@@ -221,7 +221,7 @@ fn an_open_journal_is_said_first() -> Result<()> {
         );
         ensure!(!outcome.said.contains("no-next-hop"), "{outcome:?}");
     }
-    site.run("settle")?.expect_ok()?;
+    site.run("recover")?.expect_ok()?;
     bench.is_as_before()?;
     bench.finish()
 }

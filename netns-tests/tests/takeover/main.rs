@@ -1,11 +1,9 @@
 //! The uplink takeover from outside: the built binary, real traffic, faults at every step.
 
-mod anew;
 mod attack;
 mod bench;
 mod carried;
 mod crash;
-mod deadman;
 mod doctor;
 mod faults;
 mod halfway;
@@ -14,9 +12,11 @@ mod identity;
 mod lab;
 mod meanwhile;
 mod proxy;
+mod recreated;
 mod refused;
 mod stranded;
 mod supervised;
 mod survival;
 mod traffic;
 mod waiting;
+mod watchdog;

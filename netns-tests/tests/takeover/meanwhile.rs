@@ -87,7 +87,7 @@ fn stays_on_the_nic(survival: &Survival) -> Result<()> {
         std::thread::sleep(Duration::from_millis(pause));
         is_on_the_nic(site, &survival.before)?;
         // Where the database was away, the bridge's row is still there.
-        site.run("settle")?.expect_ok()?;
+        site.run("recover")?.expect_ok()?;
     }
     is_on_the_nic(site, &survival.before)?;
     let tables = site.program("nft").line("list tables").run()?;
@@ -143,7 +143,7 @@ fn there_while_the_switch_is_stopped() -> Result<()> {
 fn settled(survival: &Survival) -> Result<()> {
     let site = &survival.site;
     let before = State::of(site)?;
-    let outcome = site.run("settle")?;
+    let outcome = site.run("recover")?;
     site.wait_for_state(&before).with_context(|| format!("{outcome:?}"))
 }
 
@@ -160,7 +160,7 @@ fn settle_while_the_switch_is_stopped() -> Result<()> {
 /// The commands and the keeper at once, right when the switch returns: one after the other, whoever is first.
 #[test]
 fn there_and_settle_when_the_switch_returns() -> Result<()> {
-    for command in [THERE, "settle"] {
+    for command in [THERE, "recover"] {
         meanwhile(
             kill_switch,
             |_| Ok(()),

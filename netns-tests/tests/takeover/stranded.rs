@@ -5,7 +5,7 @@ use netns_tests::takeover::{Site, State, nic::BRIDGE, switch::Daemon};
 
 use crate::bench::{BACK, Bench, THERE, is_on_the_bridge};
 
-/// `settle` turns management to the NIC while the switch is dead, and onto the bridge when it is back.
+/// `recover` turns management to the NIC while the switch is dead, and onto the bridge when it is back.
 #[test]
 fn settle_without_a_switch() -> Result<()> {
     let bench = Bench::set_up(Site::usual()?)?;
@@ -15,12 +15,12 @@ fn settle_without_a_switch() -> Result<()> {
         site.kill(daemon)?;
     }
     ensure!(site.reach_once()? == [false; 4], "the way to the node is not cut");
-    let said = site.run("settle")?.expect_ok()?;
+    let said = site.run("recover")?.expect_ok()?;
     ensure!(said.printed.contains("ovs-vswitchd"), "{said:?}");
     site.wait_until_reachable()?;
     site.restart_daemons()?;
     site.wait_until_reachable()?;
-    site.run("settle")?.expect_ok()?;
+    site.run("recover")?.expect_ok()?;
     bench.is_on_the_bridge()?;
     site.run(BACK)?.expect_ok()?;
     bench.is_as_before()?;
@@ -40,7 +40,7 @@ fn back_without_a_switch() -> Result<()> {
     site.wait_until_reachable()?;
     site.restart_daemons()?;
     site.wait_until_reachable()?;
-    site.run("settle")?.expect_ok()?;
+    site.run("recover")?.expect_ok()?;
     bench.is_as_before()?;
     bench.finish()
 }
@@ -53,7 +53,7 @@ fn the_bridge_is_deleted() -> Result<()> {
     site.run(THERE)?.expect_ok()?;
     site.vsctl(&format!("del-br {BRIDGE}"))?;
     ensure!(site.reach_once()? == [false; 4], "the way to the node is not cut");
-    site.run("settle")?.expect_ok()?;
+    site.run("recover")?.expect_ok()?;
     site.wait_until_reachable()?;
     site.run(THERE)?.expect_ok()?;
     site.run(BACK)?.expect_ok()?;
@@ -83,18 +83,18 @@ fn the_nic_is_made_anew_without_a_switch() -> Result<()> {
     site.run(THERE)?.expect_ok()?;
     // A takeover of what is beside does not become all that is known of the NIC.
     site.ip("addr add 172.18.0.11/24 brd + dev eth0\n")?;
-    site.run("settle")?.expect_ok()?;
+    site.run("recover")?.expect_ok()?;
     site.kill(Daemon::Switch)?;
-    site.run("settle")?.expect_ok()?;
+    site.run("recover")?.expect_ok()?;
     site.wait_until_reachable()?;
     site.unplug()?;
     site.plug()?;
-    let said = site.run("settle")?.expect_ok()?;
+    let said = site.run("recover")?.expect_ok()?;
     site.wait_until_reachable().with_context(|| format!("on the new one: {said:?}"))?;
-    site.run("settle")?;
+    site.run("recover")?;
     site.wait_until_reachable()?;
     site.restart_daemons()?;
-    let said = site.run("settle")?.expect_ok()?;
+    let said = site.run("recover")?.expect_ok()?;
     site.wait_until_reachable()?;
     is_on_the_bridge(&site, &before).with_context(|| format!("{said:?}"))
 }

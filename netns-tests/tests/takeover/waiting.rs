@@ -97,7 +97,7 @@ fn the_switch_is_stopped_on_the_way_there() -> Result<()> {
     let outcome = site.wait_until_reachable().and_then(|()| ends(held));
     site.switch().signal(Daemon::Switch, Signal::SIGCONT)?;
     outcome.context("with the switch stopped")?;
-    site.run("settle")?.expect_ok()?;
+    site.run("recover")?.expect_ok()?;
     bench.is_as_before()?;
     bench.finish()
 }

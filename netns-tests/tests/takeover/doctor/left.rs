@@ -40,7 +40,10 @@ fn the_bridge_is_deleted() -> Result<()> {
     site.run(THERE)?.expect_ok()?;
     site.vsctl("del-br breth0")?;
     let said = comes_to_find(&site, "error", "bridge-missing")?;
-    ensure!(said.findings.iter().any(|it| it.about == "breth0" && it.remedy.contains("settle")), "{said:#?}");
+    ensure!(
+        said.findings.iter().any(|it| it.about == "breth0" && it.remedy.contains("recover")),
+        "{said:#?}"
+    );
     Ok(())
 }
 
@@ -50,12 +53,12 @@ fn journals() -> Result<()> {
     let site = Site::usual()?;
     let halted = site.run_until_held(THERE, "routes", "")?;
     doctor(&site, "eth0")?.expect("note", "journal-open")?;
-    for id in site.processes("uplink-deadman")? {
+    for id in site.processes("uplink-watchdog")? {
         kill(Pid::from_raw(i32::try_from(id)?), Signal::SIGKILL)?;
     }
     halted.kill()?;
     doctor(&site, "eth0")?.expect("error", "journal-open")?;
-    site.run("settle")?.expect_ok()?;
+    site.run("recover")?.expect_ok()?;
     doctor(&site, "eth0")?.expect_well(&[])?;
 
     // The way back without a database, and what it could not do.
@@ -67,7 +70,7 @@ fn journals() -> Result<()> {
     doctor(&site, "eth0")?.expect("warning", "journal-pending")?;
     site.restart_daemons()?;
     comes_to_find(&site, "warning", "journal-pending")?;
-    site.run("settle")?.expect_ok()?;
+    site.run("recover")?.expect_ok()?;
     doctor(&site, "eth0")?.expect_well(&[])?;
 
     fs::write(site.journal_path(), "{\"version\":1,")?;

@@ -46,7 +46,7 @@ fn in_the_switch() -> Result<()> {
     site.vsctl("-- del-port breth0 eth0")?;
     comes_to_find(&site, "error", "port-missing")?;
     // As it says: onto the NIC, and from there again.
-    site.run("settle")?.expect_ok()?;
+    site.run("recover")?.expect_ok()?;
     site.run(THERE)?.expect_ok()?;
     comes_to_be_well(&site, ALONE).context("after port-missing")?;
     // ovs-vswitchd sets the device down for another address, and its routes go.
@@ -64,7 +64,7 @@ fn in_the_kernel() -> Result<()> {
     site.run(THERE)?.expect_ok()?;
     let ip = |line: &str| site.ip(&format!("{line}\n"));
     let gro = |word: &str| site.program("ethtool").args(["-K", "eth0", "gro", word]).run().map(drop);
-    let settle = || site.run("settle")?.expect_ok().map(drop);
+    let settle = || site.run("recover")?.expect_ok().map(drop);
     let route = "198.18.5.0/24 via 172.18.0.1 dev eth0";
     one_wrong(&site, "error", "link-down", || ip("link set eth0 down"), || ip("link set eth0 up"))?;
     one_wrong(

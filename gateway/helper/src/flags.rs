@@ -1,0 +1,346 @@
+//! The flags of `ovn-k8s-gateway-helper`, and what the settings file adds to them.
+//!
+//! Precedence: command line, then `ovn_k8s.conf`, then `external_ids` of the `Open_vSwitch` table, then the default. The
+//! first two meet here ([`HelperArgs::load`]); what is still `None` afterwards is for the database to say. Every value is
+//! checked where it is read, so that a wrong one ends in one clear line before anything is changed.
+
+use std::ffi::OsString;
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+
+use clap::{Parser, ValueEnum};
+use cli::{EarlyExit, OutputFormat};
+use demux::policy::PortRange;
+use ipnet::IpNet;
+use ovs::daemon::DaemonArgs;
+use ovs::paths::Paths;
+use ovs::vlog::VlogArgs;
+
+use super::bridge::INTEGRATION_BRIDGE;
+use super::config::{ConfigError, ConfigFile};
+use super::settings::{ReplySetting, Settings};
+
+/// The program's name: of its log, pidfile and control socket.
+pub const PROGRAM: &str = "ovn-k8s-gateway-helper";
+
+const EXAMPLES: &str = "\
+Examples:
+  One NIC for management and pods, as gateway-init left it:
+    ovn-k8s-gateway-helper --physical-bridge=breth0 --physical-interface=eth0 --pidfile --detach
+
+  The same, Services from a folder instead of an API server, with metrics:
+    ovn-k8s-gateway-helper --physical-bridge=breth0 --physical-interface=eth0 \\
+        --manifests /etc/ovn-k8s/services --metrics-address 127.0.0.1:9100
+
+  What would be changed, without changing it:
+    ovn-k8s-gateway-helper --physical-bridge=breth0 --physical-interface=eth0 --dry-run
+
+  Take all of it away again:
+    ovn-k8s-gateway-helper --physical-bridge=breth0 --physical-interface=eth0 --cleanup
+
+A running helper answers: ovs-appctl -t ovn-k8s-gateway-helper list-commands; ovn-k8s status; ovn-k8s explain";
+
+/// Programs the bridge that holds a node's NIC, so that each frame reaches its owner: the node itself or OVN.
+///
+/// What no flag gives is read from ovn_k8s.conf (the same names, with underscores), from external_ids of the
+/// Open_vSwitch table, from the northbound database and from the API server.
+#[derive(Clone, Debug, Parser)]
+#[command(name = PROGRAM, bin_name = PROGRAM, version, after_help = EXAMPLES)]
+pub struct HelperArgs {
+    /// The OVS bridge that holds the NIC
+    #[arg(long, value_name = "BRIDGE", value_parser = cli::interface_name)]
+    pub physical_bridge: Option<String>,
+    /// The NIC, a port of the bridge
+    #[arg(long, value_name = "INTERFACE", value_parser = cli::interface_name)]
+    pub physical_interface: Option<String>,
+
+    /// This node's name in Kubernetes (default: the gateway router's, then external_ids:hostname)
+    #[arg(long, value_name = "NAME", value_parser = not_empty)]
+    pub node_name: Option<String>,
+    /// Take Services from a folder of YAML manifests instead of an API server
+    #[arg(long, value_name = "DIR")]
+    pub manifests: Option<PathBuf>,
+    /// API server, HOST:PORT or URL (default: external_ids:k8s-api-server)
+    #[arg(long, value_name = "URL", value_parser = not_empty)]
+    pub k8s_api_server: Option<String>,
+    /// File with the bearer token (default: the text in external_ids:k8s-api-token)
+    #[arg(long, value_name = "FILE")]
+    pub k8s_token_file: Option<PathBuf>,
+    /// File with the API server's CA certificate (default: the text in external_ids:k8s-ca-certificate)
+    #[arg(long, value_name = "FILE")]
+    pub k8s_ca_file: Option<PathBuf>,
+    /// Send the token over plain http to any host
+    #[arg(long)]
+    pub allow_insecure_token: bool,
+    /// Cluster addresses of Services, one range per family (default: the ServiceCIDR objects)
+    #[arg(long, value_name = "CIDR", value_delimiter = ',', value_parser = network)]
+    pub service_cluster_ip_range: Vec<IpNet>,
+    /// The range NodePorts are taken from [default: 30000-32767]
+    #[arg(long, value_name = "LOW-HIGH", value_parser = port_range)]
+    pub service_node_port_range: Option<PortRange>,
+    /// Subnet between the gateway routers and the cluster router (default: from the northbound database)
+    #[arg(long, value_name = "CIDR", value_delimiter = ',', value_parser = network)]
+    pub join_subnet: Vec<IpNet>,
+
+    /// How replies to pods' connections are told from the host's [default: auto]
+    #[arg(long, value_name = "RULE")]
+    pub reply_rule: Option<ReplyRuleFlag>,
+    /// Source ports of OVN's SNAT, which the host keeps out of (default: external_port_range of the router's NAT row)
+    #[arg(long, value_name = "LOW-HIGH", value_parser = port_range)]
+    pub snat_ports: Option<PortRange>,
+    /// Connection tracking zone that holds the owner mark [default: 64000]
+    #[arg(long, value_name = "ZONE", value_parser = zone)]
+    pub conntrack_zone: Option<u16>,
+
+    /// Serve Prometheus metrics, /healthz and /readyz on ADDRESS:PORT or :PORT
+    #[arg(long, value_name = "ADDRESS", value_parser = listen_address)]
+    pub metrics_address: Option<SocketAddr>,
+    /// Address on which healthCheckNodePorts are served (default: all)
+    #[arg(long, value_name = "ADDRESS")]
+    pub health_check_address: Option<IpAddr>,
+
+    /// The local Open_vSwitch database (default: unix:RUNDIR/db.sock)
+    #[arg(long, value_name = "DATABASE", value_parser = not_empty)]
+    pub db: Option<String>,
+    /// The northbound database (default: external_ids:ovn-nb, then the local socket)
+    #[arg(long, alias = "nb", value_name = "DATABASE", value_parser = not_empty)]
+    pub nb_db: Option<String>,
+    /// Private key for a northbound database over SSL
+    #[arg(long, value_name = "FILE")]
+    pub nb_privkey: Option<PathBuf>,
+    /// Certificate for a northbound database over SSL
+    #[arg(long, value_name = "FILE")]
+    pub nb_cert: Option<PathBuf>,
+    /// CA certificate of a northbound database over SSL
+    #[arg(long, value_name = "FILE")]
+    pub nb_cacert: Option<PathBuf>,
+
+    /// Settings file (default: /etc/openvswitch/ovn_k8s.conf, if it is there)
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Folder for what outlives the process [default: /var/lib/ovn-k8s]
+    #[arg(long, value_name = "DIR")]
+    pub state_dir: Option<PathBuf>,
+    /// Take over the flows that an older helper left (cookie 0)
+    #[arg(long)]
+    pub adopt: bool,
+    /// Do not keep flow-restore-wait armed on the kernel datapath (then a restart of vswitchd loses packets)
+    #[arg(long)]
+    pub no_restore_wait: bool,
+    /// Leave management on the bridge when ovs-vswitchd dies or stands still (then the node is cut off meanwhile)
+    #[arg(long)]
+    pub no_failover: bool,
+    /// Remove the helper's flows, host settings and patch ports, and exit
+    #[arg(long, conflicts_with_all = ["detach", "monitor"])]
+    pub cleanup: bool,
+    /// Print what would be changed, change nothing, and exit
+    #[arg(long, conflicts_with_all = ["detach", "monitor"])]
+    pub dry_run: bool,
+    /// Form of what --dry-run prints
+    #[arg(long, value_name = "FORM", default_value = "table")]
+    pub output: OutputFormat,
+
+    /// Pidfile, background, supervision.
+    #[command(flatten)]
+    pub daemon: DaemonArgs,
+    /// Levels and log file.
+    #[command(flatten)]
+    pub vlog: VlogArgs,
+}
+
+/// `--reply-rule`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum ReplyRuleFlag {
+    /// Partitioned where the router's NAT row has a port range, else tracked
+    Auto,
+    /// By a connection table with an owner mark
+    Tracked,
+    /// By the destination port alone
+    Partitioned,
+}
+
+impl HelperArgs {
+    /// Reads the command line (with the program's name first), then the settings file for what the command line
+    /// left out, and checks that the two needed names are there.
+    pub fn load(args: impl IntoIterator<Item = OsString>, paths: &Paths) -> Result<Self, EarlyExit> {
+        let mut flags = Self::try_parse_from(args).map_err(|error| EarlyExit::from(&error))?;
+        let (path, required) = match &flags.config {
+            Some(path) => (path.clone(), true),
+            None => (paths.ovn_k8s_conf(), false),
+        };
+        let file = ConfigFile::read(&path, required)?;
+        flags.fill_from(&file)?;
+        flags.check(&file)?;
+        Ok(flags)
+    }
+
+    /// Takes from the file what no flag gave.
+    fn fill_from(&mut self, file: &ConfigFile) -> Result<(), ConfigError> {
+        fn fill<T, E: ToString>(
+            slot: &mut Option<T>,
+            file: &ConfigFile,
+            key: &str,
+            read: impl FnOnce(&str) -> Result<T, E>,
+        ) -> Result<(), ConfigError> {
+            if slot.is_none() {
+                *slot = file.read_as(key, read)?;
+            }
+            Ok(())
+        }
+        fn raise(slot: &mut bool, file: &ConfigFile, key: &str) -> Result<(), ConfigError> {
+            *slot |= file.read_as(key, truth)?.unwrap_or(false);
+            Ok(())
+        }
+        fn extend(slot: &mut Vec<IpNet>, file: &ConfigFile, key: &str) -> Result<(), ConfigError> {
+            if slot.is_empty() {
+                *slot = file.read_as(key, |text| text.split(',').map(network).collect())?.unwrap_or_default();
+            }
+            Ok(())
+        }
+        fill(&mut self.physical_bridge, file, "physical_bridge", cli::interface_name)?;
+        fill(&mut self.physical_interface, file, "physical_interface", cli::interface_name)?;
+        fill(&mut self.node_name, file, "node_name", not_empty)?;
+        fill(&mut self.manifests, file, "manifests", path)?;
+        fill(&mut self.k8s_api_server, file, "k8s_api_server", not_empty)?;
+        fill(&mut self.k8s_token_file, file, "k8s_token_file", path)?;
+        fill(&mut self.k8s_ca_file, file, "k8s_ca_file", path)?;
+        // The file may name the place where a CA would be; one that is not there leaves the word to the database.
+        let ca = file.read_as("k8s_ca_certificate", path)?.filter(|ca| ca.exists());
+        self.k8s_ca_file = self.k8s_ca_file.take().or(ca);
+        raise(&mut self.allow_insecure_token, file, "allow_insecure_token")?;
+        extend(&mut self.service_cluster_ip_range, file, "service_cluster_ip_range")?;
+        fill(&mut self.service_node_port_range, file, "service_node_port_range", port_range)?;
+        extend(&mut self.join_subnet, file, "join_subnet")?;
+        fill(&mut self.reply_rule, file, "reply_rule", |text| ReplyRuleFlag::from_str(text, true))?;
+        fill(&mut self.snat_ports, file, "snat_ports", port_range)?;
+        fill(&mut self.conntrack_zone, file, "conntrack_zone", zone)?;
+        fill(&mut self.metrics_address, file, "metrics_address", listen_address)?;
+        fill(&mut self.health_check_address, file, "health_check_address", str::parse::<IpAddr>)?;
+        fill(&mut self.db, file, "db", not_empty)?;
+        fill(&mut self.nb_db, file, "nb_db", not_empty)?;
+        fill(&mut self.nb_privkey, file, "private_key", path)?;
+        fill(&mut self.nb_cert, file, "certificate", path)?;
+        fill(&mut self.nb_cacert, file, "ca_cert", path)?;
+        fill(&mut self.state_dir, file, "state_dir", path)?;
+        raise(&mut self.no_restore_wait, file, "no_restore_wait")?;
+        raise(&mut self.no_failover, file, "no_failover")?;
+        raise(&mut self.adopt, file, "adopt")
+    }
+
+    /// What can be known to be wrong without looking at the node.
+    fn check(&self, file: &ConfigFile) -> Result<(), EarlyExit> {
+        for (flag, key, example, slot) in [
+            ("--physical-bridge", "physical_bridge", "breth0", &self.physical_bridge),
+            ("--physical-interface", "physical_interface", "eth0", &self.physical_interface),
+        ] {
+            if slot.is_none() {
+                let file = file.path().display();
+                return Err(EarlyExit::Error(format!(
+                    "{flag} is missing: give {flag}={example}, or set {key} in {file}"
+                )));
+            }
+        }
+        if self.physical_bridge == self.physical_interface {
+            return Err(EarlyExit::Error(
+                "--physical-bridge and --physical-interface name the same device: the first is the OVS bridge (breth0), \
+                 the second the NIC in it (eth0)"
+                    .to_owned(),
+            ));
+        }
+        if self.physical_bridge.as_deref() == Some(INTEGRATION_BRIDGE) {
+            return Err(EarlyExit::Error(format!(
+                "--physical-bridge={INTEGRATION_BRIDGE} is OVN's own bridge: name the bridge that holds the NIC (breth0); a NIC that \
+                 is a port of {INTEGRATION_BRIDGE} is OVN's alone and needs no helper"
+            )));
+        }
+        if let (Some(snat), node_ports) = (self.snat_ports, self.node_port_range())
+            && snat.overlaps(node_ports)
+        {
+            return Err(EarlyExit::Error(format!(
+                "--snat-ports {snat} and the NodePort range {node_ports} overlap: a reply could belong to either; choose \
+                 ports outside {node_ports}"
+            )));
+        }
+        Ok(())
+    }
+
+    /// The range NodePorts are taken from.
+    pub fn node_port_range(&self) -> PortRange {
+        self.service_node_port_range.unwrap_or_else(default_node_ports)
+    }
+
+    /// What the loop works with.
+    pub fn settings(&self) -> Settings {
+        Settings {
+            bridge: self.physical_bridge.clone().unwrap_or_default(),
+            interface: self.physical_interface.clone().unwrap_or_default(),
+            reply: match self.reply_rule {
+                None | Some(ReplyRuleFlag::Auto) => ReplySetting::Auto,
+                Some(ReplyRuleFlag::Tracked) => ReplySetting::Tracked,
+                Some(ReplyRuleFlag::Partitioned) => ReplySetting::Partitioned,
+            },
+            snat_ports: self.snat_ports,
+            node_name: self.node_name.clone(),
+            service_ranges: self.service_cluster_ip_range.clone(),
+            join_ranges: self.join_subnet.clone(),
+            node_port_range: self.node_port_range(),
+            zone: self.conntrack_zone.unwrap_or(64000),
+            state_dir: self.state_dir.clone().unwrap_or_else(|| "/var/lib/ovn-k8s".into()),
+            adopt: self.adopt,
+            metrics_address: self.metrics_address,
+            health_check_address: self.health_check_address,
+            manifests: self.manifests.clone(),
+            restore_wait: !self.no_restore_wait,
+            failover: !self.no_failover,
+        }
+    }
+}
+
+/// Kubernetes' own default.
+fn default_node_ports() -> PortRange {
+    PortRange::new(30000, 32767).unwrap_or_else(|_| unreachable!("a range from low to high"))
+}
+
+fn not_empty(text: &str) -> Result<String, String> {
+    if text.trim().is_empty() { Err("it is empty".to_owned()) } else { Ok(text.trim().to_owned()) }
+}
+
+fn path(text: &str) -> Result<PathBuf, String> {
+    not_empty(text).map(PathBuf::from)
+}
+
+/// A range of addresses; an address inside stands for its range.
+fn network(text: &str) -> Result<IpNet, String> {
+    let net: IpNet = text.trim().parse().map_err(|_| "write ADDRESS/LENGTH, like 10.96.0.0/12".to_owned())?;
+    Ok(net.trunc())
+}
+
+fn port_range(text: &str) -> Result<PortRange, String> {
+    text.parse::<PortRange>().map_err(|error| error.to_string())
+}
+
+/// Zone 0 is the one everything else on the node uses.
+fn zone(text: &str) -> Result<u16, String> {
+    match text.parse() {
+        Ok(0) | Err(_) => Err("a zone is a number from 1 to 65535".to_owned()),
+        Ok(zone) => Ok(zone),
+    }
+}
+
+/// `ADDRESS:PORT`, or `:PORT` for all IPv4 addresses.
+fn listen_address(text: &str) -> Result<SocketAddr, String> {
+    let full = if text.starts_with(':') { format!("0.0.0.0{text}") } else { text.to_owned() };
+    full.parse().map_err(|_| "write ADDRESS:PORT, like 127.0.0.1:9100 or [::]:9100".to_owned())
+}
+
+/// The words Python's ConfigParser takes.
+fn truth(text: &str) -> Result<bool, &'static str> {
+    match text.to_ascii_lowercase().as_str() {
+        "1" | "yes" | "true" | "on" => Ok(true),
+        "0" | "no" | "false" | "off" => Ok(false),
+        _ => Err("write true or false"),
+    }
+}
+
+#[cfg(test)]
+mod tests;

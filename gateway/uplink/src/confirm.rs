@@ -1,0 +1,216 @@
+//! The operator's word: a run that waits for it, and the command that gives it.
+//!
+//! The one who waits leaves a file with its run's name beside the journal; who says yes leaves another one with the same
+//! name. A word that is older than the waiting, or meant for another run, is none.
+
+use std::fs::File;
+use std::io::{BufRead, IsTerminal, Write};
+use std::os::fd::AsFd;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use host::regular_file;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::unistd::{getpgrp, tcgetpgrp};
+
+use super::error::{Error, Result};
+use super::journal::{Folder, State};
+
+/// How often a file is looked for.
+const LOOK: Duration = Duration::from_millis(50);
+/// How long a run may take from the word to its commit.
+const COMMIT: Duration = Duration::from_secs(10);
+const REMEDY: &str = "--state-dir names the folder; it must be one that can be written";
+
+/// Waits for the operator's word: `ovn-k8s-util confirm`, or Enter where somebody sits at a terminal. `go_on` is asked all
+/// the time whether waiting makes sense.
+pub fn wait(folder: &Folder, run: &str, limit: Duration, go_on: impl Fn() -> Result<()>) -> Result<()> {
+    let (waiting, confirmed) = (waiting(folder), confirmed(folder));
+    remove(&confirmed);
+    put(&waiting, run)?;
+    let outcome = until(&confirmed, run, limit, go_on);
+    remove(&waiting);
+    remove(&confirmed);
+    outcome
+}
+
+/// Gives the word to the run that waits for it, and waits until it is committed.
+pub fn give(folder: &Folder) -> Result<()> {
+    let nobody = || {
+        Error::refused("no run waits for a confirmation", "only one with --confirm does, and not for ever")
+    };
+    let journal = folder.journal()?.filter(|journal| journal.state == State::Open).ok_or_else(nobody)?;
+    if read(&waiting(folder)).as_deref() != Some(journal.run.as_str()) {
+        return Err(nobody());
+    }
+    put(&confirmed(folder), &journal.run)?;
+    let end = Instant::now() + COMMIT;
+    while Instant::now() < end {
+        match folder.journal()? {
+            Some(now) if now.run == journal.run && now.state == State::Open => std::thread::sleep(LOOK / 5),
+            Some(now) if now.run == journal.run && now.state != State::Committed => {
+                return Err(Error::failed(
+                    "confirm it",
+                    "the run was undone meanwhile",
+                    "it says why; run it again, with a longer --confirm if that was it",
+                ));
+            }
+            _ => return Ok(()),
+        }
+    }
+    Err(Error::failed(
+        "confirm it",
+        "the run has the word, and does not go on",
+        "it bounds itself and is undone then; its terminal says more",
+    ))
+}
+
+fn until(confirmed: &Path, run: &str, limit: Duration, go_on: impl Fn() -> Result<()>) -> Result<()> {
+    let end = Instant::now() + limit;
+    let mut terminal = at_a_terminal();
+    let way =
+        if terminal { "press Enter, or run `ovn-k8s-util confirm`" } else { "run `ovn-k8s-util confirm`" };
+    cli::note(format!("it works; {way} within {} s, or all is undone", limit.as_secs()));
+    while Instant::now() < end {
+        if read(confirmed).as_deref() == Some(run) {
+            return Ok(());
+        }
+        go_on()?;
+        let pause = LOOK.min(end.saturating_duration_since(Instant::now()));
+        // Reading a terminal from the background would stop us.
+        if terminal && at_a_terminal() {
+            match enter(pause) {
+                Some(true) => return Ok(()),
+                Some(false) => {}
+                None => terminal = false,
+            }
+        } else {
+            std::thread::sleep(pause);
+        }
+    }
+    Err(Error::failed(
+        "take it as confirmed",
+        format!("nobody confirmed it within {} s", limit.as_secs()),
+        "run it again when somebody can; --confirm=SECONDS gives more time",
+    ))
+}
+
+/// Whether somebody presses Enter within the time; `None` when the terminal is gone.
+fn enter(pause: Duration) -> Option<bool> {
+    let input = std::io::stdin();
+    let timeout = PollTimeout::try_from(pause).unwrap_or(PollTimeout::ZERO);
+    match poll(&mut [PollFd::new(input.as_fd(), PollFlags::POLLIN)], timeout) {
+        Ok(0) | Err(_) => Some(false),
+        Ok(_) => match input.lock().read_line(&mut String::new()) {
+            Ok(0) | Err(_) => None,
+            Ok(_) => Some(true),
+        },
+    }
+}
+
+/// Whether standard input is a terminal that is ours now.
+fn at_a_terminal() -> bool {
+    let input = std::io::stdin();
+    input.is_terminal() && tcgetpgrp(input.as_fd()).is_ok_and(|group| group == getpgrp())
+}
+
+fn waiting(folder: &Folder) -> PathBuf {
+    folder.path().join("waiting")
+}
+
+fn confirmed(folder: &Folder) -> PathBuf {
+    folder.path().join("confirmed")
+}
+
+fn read(path: &Path) -> Option<String> {
+    regular_file::read_text(path).ok()
+}
+
+/// Whole or not there.
+fn put(path: &Path, run: &str) -> Result<()> {
+    let beside = path.with_extension("new");
+    remove(&beside);
+    let mut options = File::options();
+    let made = regular_file::open(options.write(true).create(true).truncate(true), &beside);
+    let written = made.and_then(|mut file| file.write_all(run.as_bytes()));
+    let written = written.and_then(|()| std::fs::rename(&beside, path));
+    written.map_err(Error::io(format!("write {}", path.display()), REMEDY))
+}
+
+fn remove(path: &Path) {
+    // One that is not there is as good, and the run's name in it tells an old one.
+    drop(std::fs::remove_file(path));
+}
+
+#[cfg(test)]
+mod tests {
+    use ovs::ovsdb::Remote;
+
+    use super::super::journal::{Journal, Lock};
+    use super::super::options::Direction;
+    use super::*;
+
+    const PATIENCE: Duration = Duration::from_secs(30);
+
+    fn begun() -> (tempfile::TempDir, Lock, Journal) {
+        // Tests run side by side, and there is one at work in a network namespace.
+        nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNET).unwrap();
+        let dir = tempfile::tempdir().unwrap();
+        let lock = Folder::below(dir.path()).lock(Duration::ZERO).unwrap();
+        let journal = Journal::begin(Direction::There, &Remote::unix("/x"), Vec::new()).unwrap();
+        lock.begin(&journal).unwrap();
+        (dir, lock, journal)
+    }
+
+    #[test]
+    fn the_word_is_given_and_taken() {
+        let (_dir, lock, mut journal) = begun();
+        let folder = lock.folder().clone();
+        assert!(give(&folder).unwrap_err().to_string().contains("no run waits"));
+        let giver = std::thread::spawn({
+            let folder = folder.clone();
+            move || {
+                let end = Instant::now() + PATIENCE;
+                while give(&folder).is_err() {
+                    assert!(Instant::now() < end);
+                    std::thread::sleep(LOOK / 10);
+                }
+            }
+        });
+        wait(&folder, &journal.run, PATIENCE, || Ok(())).unwrap();
+        lock.close(&mut journal, State::Committed).unwrap();
+        giver.join().unwrap();
+        assert!(!waiting(&folder).exists() && !confirmed(&folder).exists());
+        assert!(give(&folder).unwrap_err().to_string().contains("no run waits"));
+    }
+
+    #[test]
+    fn no_word_or_an_old_one_is_none() {
+        let (_dir, lock, journal) = begun();
+        let folder = lock.folder();
+        put(&confirmed(folder), &journal.run).unwrap();
+        let said = wait(folder, &journal.run, LOOK, || Ok(())).unwrap_err().to_string();
+        assert!(said.contains("nobody confirmed"), "{said}");
+        put(&waiting(folder), "another").unwrap();
+        assert!(give(folder).is_err());
+    }
+
+    #[test]
+    fn whatever_lies_in_a_words_place_is_no_word() {
+        let (_dir, lock, journal) = begun();
+        let folder = lock.folder();
+        for name in ["waiting", "waiting.new", "confirmed", "confirmed.new"] {
+            nix::unistd::mkfifo(&folder.path().join(name), nix::sys::stat::Mode::S_IRWXU).unwrap();
+        }
+        assert!(give(folder).unwrap_err().to_string().contains("no run waits"));
+        let said = wait(folder, &journal.run, LOOK, || Ok(())).unwrap_err().to_string();
+        assert!(said.contains("nobody confirmed"), "{said}");
+    }
+
+    #[test]
+    fn waiting_ends_when_it_makes_no_sense() {
+        let (_dir, lock, journal) = begun();
+        let said = wait(lock.folder(), &journal.run, PATIENCE, || Err(Error::refused("x", "y")));
+        assert!(said.unwrap_err().to_string().contains('x'));
+    }
+}

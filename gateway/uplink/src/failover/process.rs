@@ -1,0 +1,186 @@
+//! ovs-vswitchd as a process: found by its pidfile, watched by pidfd.
+//!
+//! The pidfd of a process fires when its last thread is gone, which for one as large as vswitchd is 16 to 33 ms after a
+//! kill: its memory is taken down first. So its threads are watched as well (Linux 6.9): the first of them that goes is
+//! reason to look whether all of them are going.
+
+use std::os::fd::{AsFd, BorrowedFd};
+use std::path::{Path, PathBuf};
+
+use host::pidfd::Process as Pidfd;
+use ovs::pidfile::read_pid;
+
+use super::state_machine::Process;
+
+/// The name of the program, as the kernel has it.
+const PROGRAM: &str = "ovs-vswitchd";
+/// `PF_EXITING` in field 9 of `/proc/PID/stat` (include/linux/sched.h).
+const EXITING: u64 = 0x4;
+
+/// vswitchd, as far as it is known.
+#[derive(Debug)]
+pub struct Vswitchd {
+    pidfile: PathBuf,
+    life: Option<Life>,
+    /// One that was known has ended, and no other was found since.
+    ended: bool,
+    /// Its tap lost its carrier since.
+    dark: bool,
+}
+
+#[derive(Debug)]
+struct Life {
+    pid: u32,
+    process: Pidfd,
+    threads: Vec<Pidfd>,
+}
+
+/// What `/proc/PID/stat` says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stat {
+    Alive,
+    Stopped,
+    Ending,
+}
+
+impl Vswitchd {
+    /// One that is looked for by its pidfile.
+    pub fn of(pidfile: &Path) -> Self {
+        Self { pidfile: pidfile.to_owned(), life: None, ended: false, dark: false }
+    }
+
+    /// How it is now. `carrier`: whether somebody holds the bridge's tap, where the bridge is there.
+    pub fn look(&mut self, carrier: Option<bool>) -> Process {
+        if let Some(life) = &self.life {
+            match stat(life.pid) {
+                Some(Stat::Alive) => return Process::Running,
+                Some(Stat::Stopped) => return Process::Stopped,
+                Some(Stat::Ending) | None => {
+                    (self.life, self.ended, self.dark) = (None, true, false);
+                }
+            }
+        }
+        self.dark |= carrier == Some(false);
+        if let Some(life) = Life::find(&self.pidfile) {
+            (self.life, self.ended) = (Some(life), false);
+            return Process::Running;
+        }
+        // Somebody without a pidfile, or of another process namespace: only its tap tells.
+        match carrier {
+            Some(true) if !self.ended || self.dark => {
+                self.ended = false;
+                Process::Running
+            }
+            None if !self.ended => Process::Running,
+            _ => Process::Gone,
+        }
+    }
+
+    /// Its number, while it is known.
+    pub fn pid(&self) -> Option<u32> {
+        self.life.as_ref().map(|life| life.pid)
+    }
+
+    /// What becomes readable when it, or a part of it, ends.
+    pub fn descriptors(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
+        self.life.iter().flat_map(|life| {
+            std::iter::once(life.process.as_fd()).chain(life.threads.iter().map(AsFd::as_fd))
+        })
+    }
+
+    /// After a thread has ended and the process has not: the others are watched.
+    pub fn watch_again(&mut self) {
+        if let Some(life) = &mut self.life {
+            life.threads = threads(life.pid);
+        }
+    }
+}
+
+impl Life {
+    fn find(pidfile: &Path) -> Option<Self> {
+        let pid = read_pid(pidfile).ok()?;
+        let process = Pidfd::open(pid, None).ok()?;
+        // A pidfile may be older than what now has its number. Looked at after the descriptor was made: it cannot
+        // become another's any more.
+        let name = std::fs::read_to_string(format!("/proc/{pid}/comm")).ok()?;
+        let sound = name.trim() == PROGRAM && stat(pid)? != Stat::Ending;
+        sound.then(|| Self { pid, process, threads: threads(pid) })
+    }
+}
+
+/// The threads beside the first, where the kernel lets them be watched.
+fn threads(pid: u32) -> Vec<Pidfd> {
+    const ENOUGH: usize = 4;
+    let Ok(entries) = std::fs::read_dir(format!("/proc/{pid}/task")) else { return Vec::new() };
+    let numbers = entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
+    numbers
+        .filter(|thread| *thread != pid)
+        .filter_map(|thread| Pidfd::of_thread(thread).ok())
+        .take(ENOUGH)
+        .collect()
+}
+
+fn stat(pid: u32) -> Option<Stat> {
+    std::fs::read_to_string(format!("/proc/{pid}/stat")).ok().and_then(|text| read_stat(&text))
+}
+
+/// `PID (NAME) STATE ...`, proc_pid_stat(5). The name may hold anything, so the last bracket counts.
+fn read_stat(text: &str) -> Option<Stat> {
+    let (_, rest) = text.rsplit_once(") ")?;
+    let mut fields = rest.split(' ');
+    let state = fields.next()?;
+    let flags: u64 = fields.nth(5)?.parse().ok()?;
+    Some(match state {
+        "Z" | "X" | "x" => Stat::Ending,
+        _ if flags & EXITING != 0 => Stat::Ending,
+        "T" => Stat::Stopped,
+        // Traced ("t") counts as alive: a debugger may let it run between its stops, and questions tell.
+        _ => Stat::Alive,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_kernels_line_is_read() {
+        let line = |state: &str, flags: u32| {
+            format!("4242 (ovs-vswitchd) x) {state} 1 4242 4242 0 -1 {flags} 3521 0 0 0 12 8 0 0 10 -10 9 0")
+        };
+        assert_eq!(read_stat(&line("S", 0x0040_0100)), Some(Stat::Alive));
+        assert_eq!(read_stat(&line("T", 0x0040_0100)), Some(Stat::Stopped));
+        assert_eq!(read_stat(&line("t", 0x0040_0100)), Some(Stat::Alive));
+        assert_eq!(read_stat(&line("Z", 0x0040_0100)), Some(Stat::Ending));
+        assert_eq!(read_stat(&line("R", 0x0040_0104)), Some(Stat::Ending));
+        assert_eq!(read_stat("nonsense"), None);
+        assert_eq!(stat(std::process::id()), Some(Stat::Alive));
+    }
+
+    #[test]
+    fn without_a_pidfile_the_carrier_tells() {
+        let mut switch = Vswitchd::of(Path::new("/nowhere/ovs-vswitchd.pid"));
+        assert_eq!(switch.look(Some(true)), Process::Running);
+        assert_eq!(switch.look(Some(false)), Process::Gone);
+        assert_eq!(switch.look(Some(true)), Process::Running);
+        switch.ended = true;
+        switch.dark = false;
+        assert_eq!(
+            switch.look(Some(true)),
+            Process::Gone,
+            "it is dying: its tap has not lost its carrier yet"
+        );
+        assert_eq!(switch.look(Some(false)), Process::Gone);
+        assert_eq!(switch.look(Some(true)), Process::Running, "another one");
+    }
+
+    #[test]
+    fn what_has_another_name_is_not_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let pidfile = dir.path().join("ovs-vswitchd.pid");
+        std::fs::write(&pidfile, format!("{}\n", std::process::id())).unwrap();
+        let mut switch = Vswitchd::of(&pidfile);
+        assert_eq!(switch.look(Some(false)), Process::Gone);
+        assert_eq!(switch.pid(), None);
+    }
+}

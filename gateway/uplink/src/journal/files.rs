@@ -1,0 +1,162 @@
+//! Files that are whole or not there, and stay so when the power goes.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, ErrorKind, Write};
+use std::os::fd::AsFd;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+use host::regular_file;
+use nix::fcntl::{FallocateFlags, fallocate};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+use super::VERSION;
+use crate::error::{Error, Result};
+
+/// How much longer a journal may get by a change of its state.
+const SPARE: usize = 64;
+/// Longer than the journal of any node.
+const LIMIT: u64 = 256 << 20;
+
+/// Reads a file of ours; `None` when it is not there.
+pub(super) fn read<T: DeserializeOwned>(path: &Path) -> Result<Option<T>> {
+    #[derive(Deserialize)]
+    struct Head {
+        version: u32,
+    }
+    let broken = |what: String| Error::JournalBroken { path: path.to_owned(), what };
+    let bytes = match regular_file::read(path, LIMIT) {
+        Ok(bytes) => bytes,
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+        Err(error) if regular_file::is_odd(&error) => return Err(broken(error.to_string())),
+        Err(error) => return Err(failed("read", path)(error)),
+    };
+    let broken = |error: serde_json::Error| {
+        broken(if bytes.is_empty() { "it is empty".to_owned() } else { error.to_string() })
+    };
+    // The version first: what another one holds elsewhere need not make sense to us.
+    let head: Head = serde_json::from_slice(&bytes).map_err(broken)?;
+    if head.version != VERSION {
+        return Err(Error::JournalVersion { path: path.to_owned(), version: head.version });
+    }
+    serde_json::from_slice(&bytes).map(Some).map_err(broken)
+}
+
+/// Writes a file of ours, so that a reader finds the old one or the new one, also after a loss of power.
+pub(super) fn write<T: Serialize>(path: &Path, value: &T) -> Result<()> {
+    let failed = failed("write", path);
+    replace(path, &text(value).map_err(&failed)?).map_err(&failed)
+}
+
+/// The same, and keeps room for writing it once more.
+pub(super) fn write_and_reserve<T: Serialize>(path: &Path, value: &T) -> Result<()> {
+    let failed = failed("write", path);
+    let text = text(value).map_err(&failed)?;
+    replace(path, &text).map_err(&failed)?;
+    let reserved = reserve(&beside(path), text.len() + SPARE).map_err(&failed);
+    // What could not be closed must not begin.
+    if reserved.is_err() {
+        remove(path)?;
+    }
+    reserved
+}
+
+/// Removes a file of ours; one that is not there is as good.
+pub(super) fn remove(path: &Path) -> Result<()> {
+    let removed = match std::fs::remove_file(path) {
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
+        removed => removed.and_then(|()| sync_folder(path)),
+    };
+    removed.map_err(failed("remove", path))
+}
+
+/// Removes what is written beside a file before it gets its name.
+pub(super) fn release(path: &Path) {
+    // At worst a few pages stay in use until the next run.
+    drop(std::fs::remove_file(beside(path)));
+}
+
+/// A fault of the file system, with what a person can do.
+pub(super) fn failed(what: &'static str, path: &Path) -> impl Fn(io::Error) -> Error {
+    let path = path.to_owned();
+    move |source| {
+        let remedy = match source.kind() {
+            ErrorKind::StorageFull | ErrorKind::QuotaExceeded => {
+                "make room there, or name another folder by --state-dir"
+            }
+            ErrorKind::ReadOnlyFilesystem | ErrorKind::PermissionDenied => {
+                "run as root, and name a folder that can be written by --state-dir"
+            }
+            ErrorKind::InvalidData => "remove what lies there, or name another folder by --state-dir",
+            _ => "--state-dir names the folder; it must be a local one that can be written",
+        };
+        Error::Io { attempted: format!("{what} {}", path.display()), source, remedy }
+    }
+}
+
+fn text<T: Serialize>(value: &T) -> io::Result<Vec<u8>> {
+    let mut text = serde_json::to_vec(value)?;
+    text.push(b'\n');
+    Ok(text)
+}
+
+fn replace(path: &Path, text: &[u8]) -> io::Result<()> {
+    let beside = beside(path);
+    // Not truncated before: what was reserved is written over, and needs no new room.
+    let written = open(&beside).and_then(|mut file| {
+        file.write_all(text)?;
+        file.set_len(text.len().try_into().unwrap_or(u64::MAX))?;
+        file.sync_all()
+    });
+    let renamed = written.and_then(|()| std::fs::rename(&beside, path));
+    if renamed.is_err() {
+        drop(std::fs::remove_file(&beside));
+    }
+    renamed?;
+    sync_folder(path)
+}
+
+fn reserve(path: &Path, size: usize) -> io::Result<()> {
+    let size = size.try_into().unwrap_or(i64::MAX);
+    match fallocate(open(path)?.as_fd(), FallocateFlags::empty(), 0, size) {
+        // A file system that cannot reserve has to do without.
+        Ok(()) | Err(nix::errno::Errno::EOPNOTSUPP | nix::errno::Errno::ENOSYS) => Ok(()),
+        Err(errno) => {
+            drop(std::fs::remove_file(path));
+            Err(errno.into())
+        }
+    }
+}
+
+/// Opens what is written before it gets its name. That name is ours: what else lies there is removed.
+fn open(path: &Path) -> io::Result<File> {
+    let open =
+        || regular_file::open(OpenOptions::new().write(true).create(true).truncate(false).mode(0o600), path);
+    match open() {
+        Err(error) if regular_file::is_odd(&error) => {
+            let named = |_| io::Error::new(error.kind(), format!("{}: {error}", path.display()));
+            std::fs::remove_file(path).map_err(named)?;
+            open()
+        }
+        opened => opened,
+    }
+}
+
+/// The lock's own file, for who takes it.
+pub(super) fn open_lock(path: &Path) -> Result<File> {
+    let mut options = OpenOptions::new();
+    let options = options.read(true).write(true).create(true).truncate(false).mode(0o600);
+    regular_file::open(options, path).map_err(failed("open", path))
+}
+
+/// rename(2) is kept over a loss of power only when the folder is synced, too.
+fn sync_folder(path: &Path) -> io::Result<()> {
+    File::open(path.parent().unwrap_or(Path::new("/")))?.sync_all()
+}
+
+fn beside(path: &Path) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(".new");
+    name.into()
+}

@@ -1,0 +1,213 @@
+//! One at a time: who changes an uplink holds the folder's lock, and the name of its network namespace.
+//!
+//! The folder's lock keeps those apart that share a journal. Two with two folders would still turn one network: they meet
+//! at a name that a namespace has once ([`host::sole`]). The rollback watchdog has a name of its own while it watches, so that
+//! nobody begins between the death of the one at work and its undo.
+
+use std::fs::{DirBuilder, File};
+use std::io::{ErrorKind, Write};
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use host::netns_lock::{Claim, Name};
+use host::regular_file;
+use nix::errno::Errno;
+use nix::fcntl::{Flock, FlockArg};
+
+use super::files;
+use super::{Folder, Journal, State, TakeoverRecord};
+use crate::error::{Error, Result};
+use crate::options::Direction;
+
+/// How often a lock that somebody else holds is tried again.
+const RETRY: Duration = Duration::from_millis(5);
+
+/// The right to change the folder. It ends with the value, or with the process.
+#[derive(Debug)]
+pub struct Lock {
+    folder: Folder,
+    /// flock(2) is of the open file: close-on-exec keeps it from the programs we start.
+    held: Option<Flock<File>>,
+    alone: Alone,
+}
+
+/// Whether anybody else is at work in this network namespace, with whatever folder.
+#[derive(Debug)]
+enum Alone {
+    /// Nobody; as far as that can be told.
+    Yes(#[allow(dead_code, reason = "held until it is dropped")] Option<Name>),
+    /// Somebody, with another folder.
+    No,
+    /// Not looked at, because the folder's lock was not had.
+    Unknown,
+}
+
+/// Who changes an uplink.
+const AT_WORK: &str = "ovn-k8s-uplink";
+/// Who watches over one.
+const WATCHING: &str = "ovn-k8s-uplink-watchdog";
+
+impl Folder {
+    /// Takes the lock; waits for it no longer than `patience`. Makes the folder where it is not there.
+    pub fn lock(&self, patience: Duration) -> Result<Lock> {
+        let end = Instant::now() + patience;
+        let Some(held) = self.try_lock(patience)? else { return Err(Error::Busy { pid: self.holder() }) };
+        let alone = match take(AT_WORK, end)? {
+            Claim::Held(pid) => return Err(Error::Busy { pid }),
+            Claim::Ours(name) => Some(name),
+            Claim::Void => None,
+        };
+        Ok(Lock { folder: self.clone(), held: Some(held), alone: Alone::Yes(alone) })
+    }
+
+    /// The same, but where the lock cannot be had, without it: for the one who has to undo, while somebody who does
+    /// nothing any more still holds a copy of the descriptor, or the disk is not what it was.
+    pub fn lock_or_go_on(&self, patience: Duration) -> Lock {
+        let end = Instant::now() + patience;
+        let held = self.try_lock(patience).unwrap_or_default();
+        let alone = match held.as_ref().map(|_| take(AT_WORK, end)) {
+            Some(Ok(Claim::Ours(name))) => Alone::Yes(Some(name)),
+            Some(Ok(Claim::Held(_))) => Alone::No,
+            Some(Ok(Claim::Void) | Err(_)) => Alone::Yes(None),
+            None => Alone::Unknown,
+        };
+        Lock { folder: self.clone(), held, alone }
+    }
+
+    fn try_lock(&self, patience: Duration) -> Result<Option<Flock<File>>> {
+        let failed = files::failed("make the folder", self.path());
+        DirBuilder::new().recursive(true).mode(0o700).create(self.path()).map_err(failed)?;
+        let path = self.lock_path();
+        let mut file = files::open_lock(&path)?;
+        let end = Instant::now() + patience;
+        loop {
+            match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+                Ok(mut held) => {
+                    // For those who find it locked. Where there is no room for it they hear no number.
+                    drop(held.set_len(0).and_then(|()| writeln!(held, "{}", std::process::id())));
+                    return Ok(Some(held));
+                }
+                Err((_, Errno::EWOULDBLOCK)) if Instant::now() >= end => return Ok(None),
+                Err((back, Errno::EWOULDBLOCK)) => {
+                    file = back;
+                    std::thread::sleep(RETRY);
+                }
+                Err((back, Errno::EINTR)) => file = back,
+                Err((_, errno)) => return Err(files::failed("lock", &path)(errno.into())),
+            }
+        }
+    }
+
+    /// Who says to hold the lock.
+    fn holder(&self) -> Option<u32> {
+        regular_file::read_text(&self.lock_path()).ok()?.trim().parse().ok()
+    }
+}
+
+/// The name of one who watches over a run, until the value is dropped. Without it he watches as well.
+pub fn watching() -> Option<Name> {
+    match host::netns_lock::take(WATCHING) {
+        Ok(Claim::Ours(name)) => Some(name),
+        _ => None,
+    }
+}
+
+fn take(name: &str, end: Instant) -> Result<Claim> {
+    loop {
+        let taken = host::netns_lock::take(name);
+        match taken
+            .map_err(Error::io("see whether another takeover is at work", "raise the limit on open files"))?
+        {
+            Claim::Held(_) if Instant::now() < end => std::thread::sleep(RETRY),
+            taken => return Ok(taken),
+        }
+    }
+}
+
+impl Lock {
+    /// The folder.
+    pub fn folder(&self) -> &Folder {
+        &self.folder
+    }
+
+    /// Whether nobody else has it.
+    pub fn is_held(&self) -> bool {
+        self.held.is_some() && matches!(self.alone, Alone::Yes(_))
+    }
+
+    /// Whether somebody is at work on this network who has another folder.
+    pub fn is_held_elsewhere(&self) -> bool {
+        matches!(self.alone, Alone::No)
+    }
+
+    /// Waits until no rollback watchdog watches any more: it may be about to undo what somebody left.
+    pub fn nobody_watches(&self, patience: Duration) -> Result<()> {
+        match take(WATCHING, Instant::now() + patience)? {
+            Claim::Held(pid) => Err(Error::Busy { pid }),
+            Claim::Ours(_) | Claim::Void => Ok(()),
+        }
+    }
+
+    /// Writes a journal, with room for closing it. When this returns, it outlives a loss of power.
+    pub fn begin(&self, journal: &Journal) -> Result<()> {
+        files::write_and_reserve(&self.folder.journal_path(), journal)
+    }
+
+    /// Changes a journal's state, on the disk and then in `journal`. To commit it also writes what is to be kept.
+    pub fn close(&self, journal: &mut Journal, state: State) -> Result<()> {
+        if state == State::Committed && journal.direction == Direction::There {
+            let kept: Vec<TakeoverRecord> = journal.taken().collect();
+            return self.commit(journal, &kept);
+        }
+        self.change(journal, state)
+    }
+
+    /// Commits a takeover, and keeps this of it. Before the commit: a committed takeover without it could not be taken back.
+    pub fn commit(&self, journal: &mut Journal, kept: &[TakeoverRecord]) -> Result<()> {
+        kept.iter().try_for_each(|taken| self.keep(taken))?;
+        self.change(journal, State::Committed)
+    }
+
+    fn change(&self, journal: &mut Journal, state: State) -> Result<()> {
+        let path = self.folder.journal_path();
+        let changed = Journal { state, ..journal.clone() };
+        files::write(&path, &changed)?;
+        if !state.is_unfinished() {
+            files::release(&path);
+        }
+        *journal = changed;
+        Ok(())
+    }
+
+    /// Writes what is to be kept of a bridge.
+    pub fn keep(&self, taken: &TakeoverRecord) -> Result<()> {
+        files::write(&self.folder.taken_path(&taken.uplink.bridge), taken)
+    }
+
+    /// Forgets a bridge: it is not ours any more.
+    pub fn forget(&self, bridge: &str) -> Result<()> {
+        files::remove(&self.folder.taken_path(bridge))
+    }
+
+    /// Puts a file of ours aside that cannot be read, under a name that says so, and gives that name.
+    pub fn put_aside(&self, path: &Path) -> Result<Option<PathBuf>> {
+        let mut aside = path.as_os_str().to_owned();
+        aside.push(".unreadable");
+        // A folder cannot take the place of a file, nor a file that of a folder.
+        let more = (2..10).map(|number| {
+            let mut name = aside.clone();
+            name.push(format!(".{number}"));
+            name
+        });
+        let mut last = ErrorKind::AlreadyExists.into();
+        for name in std::iter::once(aside.clone()).chain(more).map(PathBuf::from) {
+            match std::fs::rename(path, &name) {
+                Ok(()) => return Ok(Some(name)),
+                Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+                Err(error) => last = error,
+            }
+        }
+        Err(files::failed("put aside", path)(last))
+    }
+}

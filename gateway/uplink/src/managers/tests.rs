@@ -1,0 +1,362 @@
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use super::*;
+use crate::command::{Answer, NoAnswer, Runner};
+use crate::observe::Address;
+
+mod real;
+
+fn place(state_dir: &Path) -> Place {
+    Place {
+        program: PathBuf::from("/usr/bin/ovn-k8s"),
+        state_dir: state_dir.to_owned(),
+        db: "unix:/run/openvswitch/db.sock".to_owned(),
+    }
+}
+
+fn nic(leased: &[&str]) -> Nic {
+    let address = |net: &&str| Address {
+        net: net.parse().unwrap(),
+        text: (*net).to_owned(),
+        left: Some(1800),
+        temporary: false,
+        link_local: false,
+        by_router: false,
+    };
+    Nic { addresses: leased.iter().map(address).collect(), ..Nic::default() }
+}
+
+fn client(line: &str) -> Client {
+    let arguments = words(line);
+    Client { pid: 700, started: 1234, program: PathBuf::from(&arguments[0]), arguments, supervisor: None }
+}
+
+fn found(manager: Manager, details: Details) -> Found {
+    Found { manager, nic: "eth0".to_owned(), evidence: "a test".to_owned(), details }
+}
+
+fn one(manager: Manager, details: Details, leased: &[&str]) -> Result<Handover, NotHandedOver> {
+    let place = place(Path::new("/var/lib/ovn-k8s"));
+    let (handovers, not) = there(&[found(manager, details)], "eth0", "breth0", &nic(leased), &place);
+    assert_eq!(handovers.len() + not.len(), 1);
+    handovers.into_iter().next().ok_or_else(|| not.into_iter().next().unwrap())
+}
+
+fn configured(content: &str) -> Details {
+    Details::Configuration { content: content.to_owned(), client_id: None }
+}
+
+/// Writes down what is run.
+#[derive(Clone, Default)]
+struct Recorder(Arc<Mutex<Vec<String>>>);
+
+impl Runner for Recorder {
+    fn run(&mut self, command: &[String], _: Duration) -> Result<Answer, NoAnswer> {
+        self.0.lock().unwrap().push(command.join(" "));
+        Ok(Answer { success: true, ..Answer::default() })
+    }
+}
+
+impl Recorder {
+    fn take(&self) -> Vec<String> {
+        std::mem::take(&mut *self.0.lock().unwrap())
+    }
+}
+
+fn files(root: &Path) -> BTreeMap<String, String> {
+    fn walk(root: &Path, folder: &Path, found: &mut BTreeMap<String, String>) {
+        for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+            let path = entry.path();
+            if path.is_dir() {
+                walk(root, &path, found);
+            } else {
+                let name = path.strip_prefix(root).unwrap().to_string_lossy().into_owned();
+                found.insert(name, fs::read_to_string(&path).unwrap());
+            }
+        }
+    }
+    let mut found = BTreeMap::new();
+    walk(root, root, &mut found);
+    found
+}
+
+fn write_file(root: &Path, path: &str, content: &str) {
+    let path = root.join(path);
+    fs::create_dir_all(path.parent().unwrap()).unwrap();
+    fs::write(path, content).unwrap();
+}
+
+const STATIC: &str = "[Match]\nMACAddress=02:00:00:00:00:02\n\n[Link]\nMTUBytes=1400\n\n[Network]\nAddress=10.0.0.5/24\nGateway=10.0.0.1\nVLAN=eth0.100\n\n[Route]\nDestination=10.9.0.0/16\n";
+
+#[test]
+fn networkd_gets_the_bridge_in_place_of_the_nic() {
+    let handover = one(Manager::Networkd, configured(STATIC), &[]).unwrap();
+    let root = tempfile::tempdir().unwrap();
+    let runs = Recorder::default();
+    let mut rim = HandoverExecutor::at(root.path(), runs.clone());
+    let handovers = [handover];
+    let (nic, bridge) =
+        ("run/systemd/network/00-ovn-k8s-eth0.network", "run/systemd/network/00-ovn-k8s-breth0.network");
+
+    assert_eq!(rim.prepare(&handovers), Vec::<String>::new());
+    assert!(files(root.path())[bridge].contains("Unmanaged=yes"));
+    assert_eq!(runs.take(), ["networkctl reload"]);
+
+    assert_eq!(rim.complete(&handovers), Vec::<String>::new());
+    let there = files(root.path());
+    let configuration = &there[bridge];
+    for said in
+        ["Name=breth0", "KeepConfiguration=yes", "IgnoreCarrierLoss=yes", "Address=10.0.0.5/24", "[Route]"]
+    {
+        assert!(configuration.contains(said), "{said}: {configuration}");
+    }
+    for left_out in ["MACAddress", "MTUBytes", "VLAN="] {
+        assert!(!configuration.contains(left_out), "{left_out}: {configuration}");
+    }
+    assert!(there[nic].contains("Name=eth0") && there[nic].contains("Unmanaged=yes"));
+    assert_eq!(runs.take(), ["networkctl reload"]);
+    // Again: nothing has changed, nothing is run.
+    assert_eq!(rim.complete(&handovers), Vec::<String>::new());
+    assert_eq!(runs.take(), Vec::<String>::new());
+
+    assert_eq!(rim.take_back(&handovers), Vec::<String>::new());
+    assert_eq!(files(root.path()), BTreeMap::new());
+    assert_eq!(runs.take(), ["networkctl reload"]);
+    assert_eq!(rim.take_back(&handovers), Vec::<String>::new());
+    assert_eq!(runs.take(), Vec::<String>::new());
+}
+
+#[test]
+fn networkd_keeps_its_lease() {
+    let content = "[Match]\nName=eth0\n[Network]\nDHCP=ipv4\n";
+    let client_id = Some("ff0a0b0c0d000200000001".to_owned());
+    let details = Details::Configuration { content: content.to_owned(), client_id };
+    let handover = one(Manager::Networkd, details, &["10.0.0.9/24"]).unwrap();
+    let texts: Vec<_> = handover
+        .complete
+        .iter()
+        .filter_map(|act| match act {
+            Act::Write { content, .. } => Some(content.as_str()),
+            _ => None,
+        })
+        .collect();
+    assert!(texts[0].contains("IAID=168496141") && texts[0].contains("DHCP=ipv4"), "{texts:?}");
+    // On the way back the lease's address must not be dropped from the NIC.
+    assert!(
+        matches!(&handover.take_back[0], Act::Write { content, .. } if content.contains("Name=eth0") && content.contains("KeepConfiguration=yes"))
+    );
+}
+
+#[test]
+fn network_manager_leaves_both_alone() {
+    let handover = one(Manager::NetworkManager, configured(""), &[]).unwrap();
+    let root = tempfile::tempdir().unwrap();
+    let runs = Recorder::default();
+    let mut rim = HandoverExecutor::at(root.path(), runs.clone());
+    rim.prepare(std::slice::from_ref(&handover));
+    rim.complete(std::slice::from_ref(&handover));
+    let there = files(root.path());
+    assert_eq!(there.len(), 2);
+    assert!(there.values().all(|text| text.contains("unmanaged-devices+=interface-name:")), "{there:?}");
+    rim.take_back(&[handover]);
+    assert_eq!(files(root.path()), BTreeMap::new());
+    let ran = [
+        "nmcli general reload conf",
+        "nmcli device set eth0 managed no",
+        "nmcli general reload conf",
+        "nmcli device set eth0 managed yes",
+    ];
+    assert_eq!(runs.take(), ran);
+    let announced = one(Manager::NetworkManager, configured(""), &["fd00::9/64"]).unwrap();
+    assert_eq!(announced.complete.last(), Some(&Act::HearRouters { device: "breth0".to_owned() }));
+    let not = one(Manager::NetworkManager, configured(""), &["10.0.0.9/24"]).unwrap_err();
+    assert!(
+        not.name == "dhcp-not-handed-over"
+            && not.what.contains("10.0.0.9/24")
+            && not.remedy.contains("ipv4.method manual"),
+        "{not:?}"
+    );
+}
+
+#[test]
+fn ifupdown_gets_a_hook() {
+    let place = Place { program: "/opt/o'vn/ovn-k8s".into(), ..place(Path::new("/var/lib/ovn-k8s")) };
+    let found = found(Manager::Ifupdown, configured(""));
+    let (handovers, _) = there(&[found], "eth0", "breth0", &nic(&[]), &place);
+    let root = tempfile::tempdir().unwrap();
+    let mut rim = HandoverExecutor::at(root.path(), Recorder::default());
+    rim.complete(&handovers);
+    let path = root.path().join("etc/network/if-up.d/ovn-k8s-uplink-eth0");
+    let text = fs::read_to_string(&path).unwrap();
+    assert!(
+        text.contains("[ \"$IFACE\" = 'eth0' ]")
+            && text.contains("ovn-k8s-util recover --state-dir '/var/lib/ovn-k8s'"),
+        "{text}"
+    );
+    assert!(std::process::Command::new("sh").arg("-n").arg(&path).status().unwrap().success());
+    assert!(std::process::Command::new(&path).env("IFACE", "lo").status().unwrap().success());
+    rim.take_back(&handovers);
+    assert!(!path.exists());
+}
+
+#[test]
+fn what_is_not_ours_is_not_touched() {
+    let handover = one(Manager::Networkd, configured(STATIC), &[]).unwrap();
+    let root = tempfile::tempdir().unwrap();
+    let path = "run/systemd/network/00-ovn-k8s-breth0.network";
+    write_file(root.path(), path, "[Match]\nName=breth0\n");
+    let runs = Recorder::default();
+    let mut rim = HandoverExecutor::at(root.path(), runs.clone());
+    for troubles in
+        [rim.prepare(std::slice::from_ref(&handover)), rim.take_back(std::slice::from_ref(&handover))]
+    {
+        assert!(troubles[0].contains("not ours") && troubles[0].contains(path), "{troubles:?}");
+    }
+    assert_eq!(files(root.path())[path], "[Match]\nName=breth0\n");
+}
+
+#[test]
+fn command_lines_of_dhclient() {
+    let line = "/sbin/dhclient -4 -v -i -pf /run/dhclient.eth0.pid -lf /var/lib/dhcp/dhclient.eth0.leases -I -df /var/lib/dhcp/dhclient6.eth0.leases eth0";
+    let handover = one(Manager::Dhclient, Details::Process(client(line)), &["10.0.0.9/24"]).unwrap();
+    let texts: Vec<_> = handover.complete.iter().map(ToString::to_string).collect();
+    assert_eq!(
+        texts,
+        [
+            "let 10.0.0.9/24 stay on breth0 until the client ends it",
+            "end /sbin/dhclient (pid 700), keeping its lease",
+            "copy the leases /var/lib/dhcp/dhclient.eth0.leases to /var/lib/dhcp/dhclient.breth0.leases for breth0",
+            "start /sbin/dhclient -nw -4 -v -i -I -df /var/lib/dhcp/dhclient6.eth0.leases -lf /var/lib/dhcp/dhclient.breth0.leases -pf /run/dhclient.breth0.pid breth0",
+        ]
+    );
+    assert!(matches!(handover.take_back.last(), Some(Act::Start { unless: Some(it), .. }) if it.pid == 700));
+    for (bad, said) in
+        [("dhclient eth0 eth1", "several"), ("dhclient", "several"), ("dhclient -6 eth0", "IPv6")]
+    {
+        let not = one(Manager::Dhclient, Details::Process(client(bad)), &[]).unwrap_err();
+        assert!(not.name == "dhcp-not-handed-over" && not.what.contains(said), "{bad}: {not:?}");
+    }
+    let plain = one(Manager::Dhclient, Details::Process(client("dhclient -d -nw eth0")), &[]).unwrap();
+    let start = plain.complete.last().unwrap().to_string();
+    assert_eq!(
+        start,
+        "start dhclient -nw -lf /var/lib/dhcp/dhclient.breth0.leases -pf /run/dhclient.breth0.pid breth0"
+    );
+}
+
+#[test]
+fn command_lines_of_udhcpc() {
+    for line in [
+        "/bin/busybox udhcpc -f -i eth0 -s /etc/my.script -p /run/u.pid -x hostname:n -R",
+        "/bin/busybox udhcpc --foreground --interface=eth0 --script=/etc/my.script --pidfile=/run/u.pid -x hostname:n -R",
+        "/bin/busybox udhcpc -f -ieth0 -s/etc/my.script -p/run/u.pid -x hostname:n -R",
+    ] {
+        let handover = one(Manager::Udhcpc, Details::Process(client(line)), &["10.0.0.9/24"]).unwrap();
+        let start = handover.complete.last().unwrap().to_string();
+        assert_eq!(
+            start,
+            "start /bin/busybox udhcpc -x hostname:n -R -i breth0 -p /run/udhcpc.breth0.pid -s /var/lib/ovn-k8s/uplink/udhcpc-breth0 -r 10.0.0.9 -b",
+            "{line}"
+        );
+        let back = handover.take_back.last().unwrap().to_string();
+        assert!(back.contains("-i eth0 -p /run/u.pid"), "{back}");
+    }
+    let not = one(Manager::Udhcpc, Details::Process(client("udhcpc -i eth0 -s /x")), &[]).unwrap_err();
+    assert!(not.name == "dhcp-not-handed-over", "{not:?}");
+}
+
+#[test]
+fn a_client_that_is_started_again_is_handed_over_and_refused() {
+    let supervisor = Supervisor { who: "runsv (pid 650)".to_owned(), remedy: "`sv once`".to_owned() };
+    for (manager, line) in
+        [(Manager::Dhclient, "dhclient -d eth0"), (Manager::Udhcpc, "udhcpc -f -i eth0 -s /etc/my.script")]
+    {
+        let client = Client { supervisor: Some(supervisor.clone()), ..client(line) };
+        let place = place(Path::new("/var/lib/ovn-k8s"));
+        let found = [found(manager, Details::Process(client))];
+        let (handovers, not) = there(&found, "eth0", "breth0", &nic(&["10.0.0.9/24"]), &place);
+        assert_eq!(not.iter().map(|it| it.name).collect::<Vec<_>>(), ["dhcp-supervised"]);
+        assert!(not[0].what.contains("runsv (pid 650)") && not[0].remedy == "`sv once`", "{not:?}");
+        let starts = |acts: &[Act]| acts.iter().filter(|act| matches!(act, Act::Start { .. })).count();
+        // On the way back the supervisor has done it.
+        assert_eq!(
+            (starts(&handovers[0].complete), starts(&handovers[0].take_back)),
+            (1, 0),
+            "{handovers:?}"
+        );
+    }
+}
+
+#[test]
+fn what_cannot_be_handed_over_says_how_to_keep_the_address() {
+    let opaque = Details::Opaque { why: "it cannot".to_owned() };
+    let not = one(Manager::OtherClient, opaque, &["10.0.0.9/24", "fd00::9/128"]).unwrap_err();
+    let v6 =
+        one(Manager::Dhclient, Details::Process(client("dhclient -6 eth0")), &["fd00::9/128"]).unwrap_err();
+    let change = |address: &str| {
+        format!("`ip address change {address} dev eth0 valid_lft forever preferred_lft forever`")
+    };
+    assert!(
+        not.remedy.contains(&change("10.0.0.9/24")) && not.remedy.contains(&change("fd00::9/128")),
+        "{not:?}"
+    );
+    assert!(v6.remedy.contains(&change("fd00::9/128")) && v6.remedy.contains("kill -9"), "{v6:?}");
+}
+
+#[test]
+fn clients_of_other_kinds() {
+    let serves =
+        |words: &[&str], nic| find::serves(&words.iter().map(|it| (*it).to_owned()).collect::<Vec<_>>(), nic);
+    for (words, both) in [
+        (&["dhcpcd: eth0 [ip4]"][..], [true, false]),
+        (&["dhcpcd: [manager] [ip4] [ip6]"], [true, true]),
+        (&["dhcpcd: [privileged proxy] eth0 [ip4]"], [false, false]),
+        (&["dhcpcd", "-q"], [true, true]),
+        (&["dhcp6c", "-f", "eth0"], [true, false]),
+    ] {
+        assert_eq!(["eth0", "eth1"].map(|nic| serves(words, nic)), both, "{words:?}");
+    }
+}
+
+#[test]
+fn who_looks_after_what() {
+    let root = tempfile::tempdir().unwrap();
+    let root = root.path();
+    assert_eq!(look(root, &[("eth0".to_owned(), 2)]), []);
+    write_file(
+        root,
+        "run/systemd/netif/links/2",
+        "ADMIN_STATE=configured\nOPER_STATE=routable\nNETWORK_FILE=/etc/systemd/network/20-a.network\n",
+    );
+    write_file(root, "etc/systemd/network/20-a.network", "[Network]\nDHCP=yes\n");
+    write_file(root, "run/systemd/netif/leases/2", "ADDRESS=10.0.0.9\nCLIENTID=ff00000001000102\n");
+    write_file(root, "run/systemd/netif/links/3", "ADMIN_STATE=unmanaged\n");
+    write_file(root, "run/NetworkManager/devices/3", "[device]\nmanaged=true\nconnection-uuid=abc\n");
+    write_file(root, "etc/network/interfaces", "auto lo\niface lo inet loopback\n");
+    write_file(root, "etc/network/interfaces.d/x", "auto eth2\niface eth2 inet dhcp\n");
+    write_file(root, "etc/netplan/01.yaml", "network:\n  ethernets:\n    \"eth0\":\n      dhcp4: true\n");
+    let nics: Vec<_> = (2..5).map(|index| (format!("eth{}", index - 2), index)).collect();
+    let all = look(root, &nics);
+    let short: Vec<_> = all.iter().map(|it| (it.nic.as_str(), it.manager, it.evidence.as_str())).collect();
+    assert_eq!(
+        short,
+        [
+            ("eth0", Manager::Networkd, "/etc/systemd/network/20-a.network"),
+            ("eth0", Manager::Netplan, "/etc/netplan/01.yaml"),
+            ("eth1", Manager::NetworkManager, "connection abc"),
+            ("eth2", Manager::Ifupdown, "/etc/network/interfaces.d/x"),
+        ]
+    );
+    assert!(
+        matches!(&all[0].details, Details::Configuration { client_id: Some(id), .. } if id == "ff00000001000102")
+    );
+    // A handover survives the journal.
+    let (handovers, _) = there(&all, "eth0", "breth0", &nic(&[]), &place(root));
+    let values: Vec<_> = handovers.iter().map(|it| serde_json::to_value(it).unwrap()).collect();
+    assert_eq!(from_journal(&values), handovers);
+    assert_eq!(from_journal(&[serde_json::json!({"manager": "of the future"})]), []);
+}

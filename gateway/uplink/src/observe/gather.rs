@@ -1,0 +1,135 @@
+//! The gathering itself: asks everybody, in turn, each for a bounded time.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use ovs::ovsdb::blocking::Client;
+use ovs::ovsdb::{Datum, Remote};
+
+use super::{Bridge, Observed, Port, Switch, firewall, kernel, sockets};
+use crate::error::Result;
+use crate::managers;
+use crate::options::Options;
+use crate::plan::{bridge_of, nic_of};
+use crate::switch_db::{self, Owner, Seen};
+
+/// How long the switch's database may take. A database that is well answers in a millisecond.
+const PATIENCE: Duration = Duration::from_secs(8);
+
+/// Looks at the node, with an eye on these NICs (or bridges) and what belongs to them.
+pub fn look(names: &[String], options: &Options) -> Result<Observed> {
+    look_at(names, &options.db, Path::new("/"))
+}
+
+/// The same, with files below another root. Devices, sockets and processes are those of this network namespace.
+pub fn look_at(names: &[String], db: &Remote, root: &Path) -> Result<Observed> {
+    look_with(names, look_at_switch(db, PATIENCE), root)
+}
+
+/// The same with what the switch has said already.
+pub fn look_with(names: &[String], switch: Switch, root: &Path) -> Result<Observed> {
+    let mut observed = Observed { switch, ..Observed::default() };
+    let pairs = pairs(names);
+    let mut asked = names.to_vec();
+    for (nic, bridge) in &pairs {
+        asked.extend([nic, bridge].into_iter().filter(|name| !names.contains(name)).cloned());
+    }
+    asked.dedup();
+    (observed.links, observed.nics) = kernel::look(&asked, root)?;
+    for nic in &mut observed.nics {
+        observed.unknown.extend(sockets::look(nic));
+    }
+    match kernel::foreign_guards(&pairs) {
+        Ok(foreign) => observed.foreign_guards = foreign,
+        Err(error) => observed.unknown.push(format!("the guard tables: {error}")),
+    }
+    let devices = pairs.iter().flat_map(|(nic, bridge)| [nic, bridge]);
+    let devices: Vec<_> =
+        devices.filter_map(|name| Some((name.clone(), observed.link(name)?.index))).collect();
+    observed.managers = managers::look(root, &devices);
+    let (rules, unknown) = firewall::look(root);
+    observed.firewall = rules;
+    observed.unknown.extend(unknown);
+    Ok(observed)
+}
+
+/// The switch alone, asked for a bounded time.
+pub fn look_at_switch(db: &Remote, patience: Duration) -> Switch {
+    switch(db, patience).unwrap_or_else(|error| Switch { said: Some(error.to_string()), ..Switch::default() })
+}
+
+/// Each NIC with its bridge, whichever of the two was named.
+fn pairs(names: &[String]) -> BTreeMap<String, String> {
+    let pair = |name: &String| match nic_of(name).filter(|nic| host::devices::is_there(nic)) {
+        Some(nic) => (nic.to_owned(), name.clone()),
+        None => (name.clone(), bridge_of(name)),
+    };
+    names.iter().map(pair).collect()
+}
+
+fn switch(db: &Remote, patience: Duration) -> Result<Switch> {
+    let deadline = Instant::now() + patience;
+    let seen = switch_db::Switch::connect(db, patience)?.observe(deadline)?;
+    let mut switch = Switch { answers: true, ..as_plain(&seen) };
+    let failed = crate::Error::database("read the switch's settings");
+    let mut client = Client::connect(db, patience).map_err(failed)?;
+    let failed = crate::Error::database("read the switch's settings");
+    let rows = client
+        .select("Open_vSwitch", &["external_ids", "other_config", "ovs_version"], deadline)
+        .map_err(failed)?;
+    if let Some(row) = rows.first() {
+        switch.external_ids = map(row.get("external_ids"));
+        switch.other_config = map(row.get("other_config"));
+    }
+    switch.vswitchd = vswitchd(db);
+    Ok(switch)
+}
+
+fn as_plain(seen: &Seen) -> Switch {
+    Switch {
+        datapath_type: seen.default_datapath.clone().unwrap_or_default(),
+        up_to_date: seen.cur_cfg >= seen.next_cfg,
+        bridges: seen
+            .bridges
+            .iter()
+            .map(|bridge| Bridge {
+                name: bridge.name.clone(),
+                datapath_type: bridge.datapath_type.clone(),
+                fail_mode: bridge.fail_mode.clone().unwrap_or_default(),
+                ours: bridge.owner == Owner::Uplink,
+                original: bridge.owner == Owner::Original,
+                ports: bridge
+                    .ports
+                    .iter()
+                    .filter(|port| port.name != bridge.name)
+                    .map(|port| Port {
+                        name: port.name.clone(),
+                        kind: port.kind.clone(),
+                        ofport: port.ofport,
+                        error: port.error.clone().unwrap_or_default(),
+                        ours: port.is_ours,
+                        of: port.peer.as_ref().map(|peer| format!("to {peer}")),
+                    })
+                    .collect(),
+            })
+            .collect(),
+        ..Switch::default()
+    }
+}
+
+/// Whether vswitchd runs, by the pidfile beside the database's socket; `None` where there is no telling.
+fn vswitchd(db: &Remote) -> Option<bool> {
+    let Remote::Unix(socket) = db else { return None };
+    let pid = host::regular_file::read_text(&socket.with_file_name("ovs-vswitchd.pid")).ok()?;
+    let name = std::fs::read_to_string(format!("/proc/{}/comm", pid.trim().parse::<u32>().ok()?));
+    Some(name.is_ok_and(|name| name.trim() == "ovs-vswitchd"))
+}
+
+fn map(datum: Option<&Datum>) -> BTreeMap<String, String> {
+    let pairs = datum.map(Datum::pairs).unwrap_or_default();
+    pairs
+        .iter()
+        .filter_map(|(key, value)| Some((key.as_str()?.to_owned(), value.as_str()?.to_owned())))
+        .collect()
+}

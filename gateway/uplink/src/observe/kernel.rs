@@ -1,0 +1,164 @@
+//! The kernel's own tables, as far as people have to know.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use host::ingress_filter::IngressFilter;
+use host::rtnl::address::Address as AddressRow;
+use host::rtnl::link::Link as LinkRow;
+use host::rtnl::neighbour::Neighbour;
+use host::rtnl::qdisc::Qdisc;
+use host::rtnl::route::Route as RouteRow;
+use host::rtnl::rule::Rule;
+use host::rtnl::{Family, Kind, Socket};
+
+use super::{Address, Link, Nic, Route};
+use crate::device_config::Network;
+use crate::error::Result;
+
+/// `IFA_F_MANAGETEMPADDR` (linux/if_addr.h): the kernel made it of a router's announcement.
+const MANAGED_FOR_TEMPORARY: u32 = 0x100;
+
+/// The links, and the asked-for NICs with what names them.
+pub(super) fn look(names: &[String], root: &Path) -> Result<(Vec<Link>, Vec<Nic>)> {
+    let socket = Socket::open()?;
+    let network = Network::observe(&socket)?;
+    let qdiscs: Vec<_> = socket.dump(Kind::Qdisc, Family::V4)?.iter().filter_map(Qdisc::of).collect();
+    let links: Vec<_> = network.links.iter().map(|row| link(row, root)).collect();
+    let found = names.iter().filter_map(|name| links.iter().find(|link| link.name == *name));
+    let nics = found.map(|link| nic(link, &network, &qdiscs)).collect();
+    Ok((links, nics))
+}
+
+fn link(row: &LinkRow, root: &Path) -> Link {
+    let name = row.name();
+    let class = root.join("sys/class/net").join(&name);
+    Link {
+        index: row.index(),
+        kind: row.kind().unwrap_or_default(),
+        ethernet: row.is_ethernet() && !row.is_loopback(),
+        loopback: row.is_loopback(),
+        wireless: class.join("phy80211").exists() || class.join("wireless").exists(),
+        up: row.is_up(),
+        carrier: row.has_carrier(),
+        mac: row.mac().map(mac).unwrap_or_default(),
+        mtu: row.mtu(),
+        master: row.master(),
+        lower: row.lower(),
+        xdp: row.xdp().map(|xdp| if xdp.native { "native" } else { "generic" }.to_owned()),
+        name,
+    }
+}
+
+fn nic(link: &Link, network: &Network, qdiscs: &[Qdisc]) -> Nic {
+    let index = link.index;
+    let routes: Vec<_> = network.routes.iter().filter(|row| row.names(index)).collect();
+    let announced = routes.iter().any(|row| row.family() == Family::V6 && row.is_learned());
+    let routers = Routers { announced, heard: hears_routers(&link.name) };
+    let mine = qdiscs.iter().filter(|qdisc| qdisc.device() == index);
+    Nic {
+        link: link.clone(),
+        addresses: network
+            .addresses
+            .iter()
+            .filter(|row| row.device() == index)
+            .filter_map(|row| address(row, routers))
+            .collect(),
+        routes: routes.iter().filter_map(|row| route(row, index, network)).collect(),
+        rules: network.rules.iter().filter(|rule| rule.names(&link.name)).map(Rule::to_string).collect(),
+        nexthops: network
+            .nexthops
+            .iter()
+            .filter(|nexthop| nexthop.device() == Some(index))
+            .map(|nexthop| without_numbers(&nexthop.to_string(), index, network))
+            .collect(),
+        neighbours: network.neighbours.iter().filter(|row: &&Neighbour| row.device() == index).count(),
+        qdisc: mine.clone().find(|it| it.is_root() && !it.is_default()).map(Qdisc::to_string),
+        clsact: mine.clone().any(Qdisc::is_ingress),
+        ..Nic::default()
+    }
+}
+
+/// What is known of routers on a link.
+#[derive(Clone, Copy)]
+struct Routers {
+    /// One has announced a route.
+    announced: bool,
+    /// The kernel goes by what they announce.
+    heard: bool,
+}
+
+/// 1 stops counting where packets are forwarded (Documentation/networking/ip-sysctl.rst). Where a network manager listens
+/// by itself it is 0.
+fn hears_routers(device: &str) -> bool {
+    let settings = host::interface_sysctls::read(device).unwrap_or_default();
+    let value = |name: &str| settings.get(name).map(String::as_str);
+    match value("ipv6/conf/accept_ra") {
+        Some("2") => true,
+        Some("1") => value("ipv6/conf/forwarding") != Some("1"),
+        _ => false,
+    }
+}
+
+fn address(row: &AddressRow, routers: Routers) -> Option<Address> {
+    let net = ipnet::IpNet::new(row.local()?, row.prefix()).ok()?;
+    let dynamic = row.valid();
+    Some(Address {
+        net,
+        text: row.to_string(),
+        left: dynamic,
+        temporary: row.is_temporary(),
+        link_local: row.is_link_local(),
+        by_router: routers.heard
+            && row.family() == Family::V6
+            && (row.flags() & MANAGED_FOR_TEMPORARY != 0 || (routers.announced && row.prefix() == 64)),
+    })
+}
+
+fn route(row: &RouteRow, index: u32, network: &Network) -> Option<Route> {
+    let hops: Vec<_> = row.hops().into_iter().filter(|hop| hop.device == Some(index)).collect();
+    Some(Route {
+        to: row.destination()?,
+        text: without_numbers(&row.to_string(), index, network),
+        table: row.table(),
+        via: hops.iter().filter_map(|hop| hop.via).collect(),
+        onlink: hops.iter().any(|hop| hop.onlink),
+        by_kernel: row.is_connected(),
+        by_nexthop: row.nexthop().is_some(),
+    })
+}
+
+/// The text of a row with the devices by name, and without the one that it is listed under.
+fn without_numbers(text: &str, own: u32, network: &Network) -> String {
+    let mut words = text.split(' ').peekable();
+    let mut said: Vec<String> = Vec::new();
+    while let Some(word) = words.next() {
+        match words.peek().and_then(|next| next.parse::<u32>().ok()).filter(|_| word == "dev") {
+            Some(index) => {
+                words.next();
+                let name = network.links.iter().find(|link| link.index() == index).map(LinkRow::name);
+                if index != own {
+                    said.push(format!("dev {}", name.unwrap_or_else(|| index.to_string())));
+                }
+            }
+            None => said.push(word.to_owned()),
+        }
+    }
+    said.join(" ")
+}
+
+/// Tables with the name of a guard of ours that do not have its mark.
+pub(super) fn foreign_guards(pairs: &BTreeMap<String, String>) -> host::Result<Vec<String>> {
+    let mut foreign = Vec::new();
+    for (nic, bridge) in pairs {
+        let ears = IngressFilter::new(nic, bridge);
+        if ears.observe()?.is_some_and(|state| !state.marked) {
+            foreign.push(ears.table);
+        }
+    }
+    Ok(foreign)
+}
+
+fn mac(bytes: [u8; 6]) -> String {
+    bytes.map(|byte| format!("{byte:02x}")).join(":")
+}

@@ -1,0 +1,174 @@
+//! What hangs on the device that loses its addresses: sockets, routes, groups, filters.
+
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+
+use super::{Plan, UplinkPlan};
+use crate::observe::{Binding, Bound, Nic, Route};
+use crate::options::{Direction, Options};
+
+/// Programs without which a node cannot be mended or is lost to its cluster.
+const VITAL: [&str; 5] = ["sshd", "sshd-session", "dropbear", "kubelet", "k3s"];
+
+/// Programs whose sockets on the device are those of a DHCP client, a manager or the switch, looked at as such.
+const KNOWN: [&str; 8] = [
+    "dhclient",
+    "udhcpc",
+    "busybox",
+    "dhcpcd",
+    "NetworkManager",
+    "systemd-network",
+    "systemd-networkd",
+    "ovs-vswitchd",
+];
+
+/// Sockets that are bound to the device.
+pub(super) fn bound_sockets(plan: &mut Plan, device: &Nic, uplink: &UplinkPlan) {
+    for socket in device.bound.iter().filter(|socket| !is_looked_at_elsewhere(socket)) {
+        bound_socket(plan, socket, uplink);
+    }
+}
+
+fn is_looked_at_elsewhere(socket: &Bound) -> bool {
+    socket.pid == Some(std::process::id())
+        || socket.program.as_deref().is_some_and(|program| KNOWN.contains(&program))
+}
+
+fn bound_socket(plan: &mut Plan, socket: &Bound, uplink: &UplinkPlan) {
+    let (from, to) = ends(uplink);
+    let vital = socket.program.as_deref().is_some_and(|program| VITAL.contains(&program));
+    let program = socket.program.as_deref().unwrap_or("its program");
+    let listen = format!("have {program} listen on addresses instead of a device, or restart it afterwards");
+    let (name, what, remedy, bad) = match socket.how {
+        Binding::Device => (
+            "bound-socket",
+            format!("{socket} is bound to the device: it hears nothing any more when management is on {to}"),
+            listen,
+            vital,
+        ),
+        Binding::Xdp => (
+            "afxdp-socket",
+            format!("{socket} takes frames before the switch sees them"),
+            format!("end {program} first"),
+            true,
+        ),
+        Binding::LinkLocal => (
+            "link-local-connection",
+            format!("{socket} goes over a link-local address of {from}: such connections break"),
+            if vital {
+                "come by another address of the node, then run this again".to_owned()
+            } else {
+                format!("{program} has to connect again")
+            },
+            vital,
+        ),
+        Binding::Packet => (
+            "packet-socket",
+            format!(
+                "{socket} listens to the device's frames: it still sees them, but what it sends passes the bridge by"
+            ),
+            listen,
+            false,
+        ),
+    };
+    if bad {
+        plan.warn_off(name, from, what, remedy);
+    } else {
+        plan.warn(name, from, what, remedy);
+    }
+}
+
+/// What neither moves nor breaks at once.
+pub(super) fn what_is_not_carried(plan: &mut Plan, device: &Nic, uplink: &UplinkPlan) {
+    let (from, to) = ends(uplink);
+    if !device.memberships.is_empty() {
+        plan.warn(
+            "multicast-membership",
+            from,
+            format!(
+                "programs have joined {} there: nothing of it reaches them any more",
+                list(&device.memberships)
+            ),
+            format!("restart them, or have them join on {to}"),
+        );
+    }
+    if device.clsact {
+        plan.warn(
+            "clsact-filters",
+            from,
+            format!(
+                "has tc filters (clsact or ingress): they stay, but the node's own traffic passes {to} now, and the switch sees frames before they act"
+            ),
+            format!("set those that are meant for the node's traffic on {to}"),
+        );
+    }
+    if device.addresses.iter().any(|address| address.temporary) {
+        plan.warn(
+            "temporary-addresses",
+            from,
+            format!(
+                "has temporary (privacy) addresses: they are not carried over, the kernel makes new ones on {to}; connections from the old ones break"
+            ),
+            "nothing to do, unless a long connection uses one",
+        );
+    }
+}
+
+/// Routes that the kernel would not take on the bridge as they are.
+pub(super) fn routes(plan: &mut Plan, device: &Nic) {
+    // Ten thousand routes have a handful of next hops.
+    let lost: BTreeSet<_> = device.next_hops().into_iter().filter(|&via| !is_on_link(device, via)).collect();
+    for route in device.routes.iter().filter(|route| !route.onlink && !route.by_nexthop) {
+        for via in route.via.iter().filter(|via| lost.contains(via)) {
+            plan.warn(
+                "route-not-remakeable",
+                &device.link.name,
+                format!(
+                    "the route \"{}\" has a next hop that no address and no route of the device reaches: the kernel keeps such a route but makes no new one, so it is made with `onlink`",
+                    route.text
+                ),
+                format!("see whether it is still wanted; a route to {via} on the device would make it whole"),
+            );
+        }
+    }
+}
+
+/// As the kernel asks when a route is made: the next hop is reached without another next hop (`fib_check_nh()`).
+fn is_on_link(device: &Nic, via: IpAddr) -> bool {
+    if matches!(via, IpAddr::V6(via) if via.is_unicast_link_local()) {
+        return true;
+    }
+    let direct = |route: &&Route| route.via.is_empty() && !route.by_nexthop;
+    device.routes.iter().filter(direct).any(|route| route.to.contains(&via))
+        || device.addresses.iter().any(|address| address.net.contains(&via))
+}
+
+/// Somebody must answer, or nothing is proved.
+pub(super) fn can_be_proved(plan: &mut Plan, device: &Nic, uplink: &UplinkPlan, options: &Options) {
+    let name = device.link.name.as_str();
+    if device.addresses.iter().all(|address| address.link_local) {
+        plan.warn("no-address", name, "has no address: there is nothing to move", "nothing to do");
+        return;
+    }
+    if !device.next_hops().is_empty() {
+        return;
+    }
+    let what = format!("has no route over a next hop: nobody can be asked whether {} carries", uplink.bridge);
+    if options.probe {
+        plan.warn_off("no-next-hop", name, what, "--no-probe does without the proof");
+    } else {
+        plan.warn("no-next-hop", name, what, "have the console at hand");
+    }
+}
+
+/// From which device, to which.
+pub(super) fn ends(uplink: &UplinkPlan) -> (&str, &str) {
+    match uplink.direction {
+        Direction::There => (&uplink.nic, &uplink.bridge),
+        Direction::Back => (&uplink.bridge, &uplink.nic),
+    }
+}
+
+fn list(addresses: &[IpAddr]) -> String {
+    addresses.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+}

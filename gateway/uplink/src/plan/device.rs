@@ -1,0 +1,174 @@
+//! What the device itself is, and what stands on it or above it.
+
+use super::Plan;
+use crate::observe::{Link, Nic, Observed};
+use crate::options::Datapath;
+
+/// Kinds whose `IFLA_LINK` is not a device below: a veth's is its other end.
+const NOT_ABOVE: [&str; 2] = ["veth", "netkit"];
+
+/// The longest name the kernel takes (`IFNAMSIZ` without the final zero).
+const LONGEST: usize = 15;
+
+/// Refuses what no bridge can have as its uplink; then there is no sense in looking further.
+pub(super) fn is_no_nic(plan: &mut Plan, nic: &Nic) -> bool {
+    let (link, name) = (&nic.link, nic.link.name.as_str());
+    let before = plan.refusals.len();
+    if link.loopback {
+        plan.refuse(
+            "loopback",
+            name,
+            "is the loopback, not a NIC",
+            "name the NIC that has the node's address",
+        );
+    } else if !link.ethernet {
+        plan.refuse(
+            "not-ethernet",
+            name,
+            "does not speak Ethernet, so it cannot be a port of a bridge",
+            "name an Ethernet device (`ip -br link`)",
+        );
+    }
+    if super::bridge_of(name).len() > LONGEST {
+        plan.refuse(
+            "name-too-long",
+            name,
+            format!("its bridge br{name} would have a name longer than the kernel's {LONGEST} bytes"),
+            "give the NIC a name of at most 13 bytes (systemd.link(5): Name=)",
+        );
+    }
+    plan.refusals.len() > before
+}
+
+/// Refuses a NIC that is part of something, or that something stands on.
+pub(super) fn stands_alone(plan: &mut Plan, observed: &Observed, nic: &Nic, datapath: Datapath) {
+    let (link, name) = (&nic.link, nic.link.name.as_str());
+    if !link.up {
+        let remedy = format!("`ip link set {name} up`");
+        plan.warn_off("down", name, "is down: nothing can be proved through it", remedy);
+    } else if !link.carrier {
+        let remedy = "see to the cable and the other end";
+        plan.warn_off("down", name, "has no carrier: nothing can be proved through it", remedy);
+    }
+    if link.wireless {
+        plan.warn_off(
+            "wireless",
+            name,
+            "is wireless: an access point carries frames of one MAC only, others may be lost",
+            "use a wired NIC",
+        );
+    }
+    has_master(plan, observed, link);
+    let is_above = |other: &&Link| {
+        other.lower == Some(link.index)
+            && other.index != link.index
+            && !NOT_ABOVE.contains(&other.kind.as_str())
+    };
+    for above in observed.links.iter().filter(is_above) {
+        stands_on(plan, name, above, datapath);
+    }
+    match link.xdp.as_deref() {
+        Some("generic") => plan.warn(
+            "xdp-attached",
+            name,
+            "has a generic XDP program: it goes on to act before the switch sees a frame",
+            format!("`ip link set {name} xdpgeneric off` if it is no longer wanted"),
+        ),
+        Some(mode) => plan.warn_off(
+            "xdp-attached",
+            name,
+            format!("has an XDP program ({mode}): the switch does not see what it takes or drops"),
+            format!("end the program that attached it, or `ip link set {name} xdp off`"),
+        ),
+        None => {}
+    }
+    for what in &nic.device_offloads {
+        plan.warn_off(
+            "device-offload",
+            name,
+            format!("does {what} in the card: frames that come by the bridge do not pass there"),
+            format!("take the offload of {what} off the device and let the kernel do it"),
+        );
+    }
+}
+
+fn has_master(plan: &mut Plan, observed: &Observed, link: &Link) {
+    let Some(index) = link.master else { return };
+    let (name, master) = (link.name.as_str(), observed.indexed(index));
+    let master_name = master.map_or("another device", |found| found.name.as_str());
+    match master.map_or("", |found| found.kind.as_str()) {
+        // The kernel datapath's own device: the NIC is a port, which is looked at as such.
+        "openvswitch" => {}
+        kind @ ("bond" | "team") => plan.refuse(
+            "bond-slave",
+            name,
+            format!("is a slave of {kind} {master_name}: its frames are the {kind}'s"),
+            format!("take the {kind} itself: nics-to-bridge {master_name}"),
+        ),
+        kind => plan.refuse(
+            "nic-has-master",
+            name,
+            format!("is a port of {master_name} ({})", said(kind)),
+            format!("`ip link set {name} nomaster` first, its addresses on it"),
+        ),
+    }
+}
+
+fn stands_on(plan: &mut Plan, nic: &str, above: &Link, datapath: Datapath) {
+    let (name, kind) = (&above.name, above.kind.as_str());
+    match (kind, datapath) {
+        ("vlan", Datapath::Netdev) => plan.warn_off(
+            "vlan-child",
+            nic,
+            format!(
+                "VLAN {name} stands on it and would hear nothing any more: the guard that keeps frames from coming twice is below it"
+            ),
+            format!("make the VLAN on the bridge instead (an internal port of br{nic} with that tag), or take {name} itself as the uplink"),
+        ),
+        // VLAN devices are served before the handler by which the kernel datapath takes frames.
+        ("vlan", Datapath::System) => plan.warn(
+            "vlan-child",
+            nic,
+            format!("VLAN {name} stands on it and keeps its frames: the bridge does not see that VLAN"),
+            "make the VLAN on the bridge (a port with that tag) if pods need it",
+        ),
+        _ => plan.warn_off(
+            "nic-is-lower-device",
+            nic,
+            format!("{name} ({}) stands on it and would be cut off", said(kind)),
+            format!("take it away first (`ip link del {name}`) and make it on br{nic} afterwards"),
+        ),
+    }
+}
+
+/// Says what holds for a bond and for a tagged uplink; both are fine.
+pub(super) fn bond_or_vlan(plan: &mut Plan, observed: &Observed, nic: &Nic) {
+    let name = nic.link.name.as_str();
+    match nic.link.kind.as_str() {
+        kind @ ("bond" | "team") => plan.warn(
+            "bond",
+            name,
+            format!(
+                "is a {kind}: it stays one, slaves, hash and LACP are as before; the bridge keeps the MAC the {kind} has now"
+            ),
+            "do not run it with fail_over_mac=active: its MAC would change under the bridge",
+        ),
+        "vlan" => {
+            let below = nic.link.lower.and_then(|index| observed.indexed(index));
+            let below = below.map_or("the device below", |link| link.name.as_str());
+            plan.warn(
+                "tagged-uplink",
+                name,
+                format!(
+                    "is a VLAN of {below}: the bridge sees its frames without the tag, {below} is left as it is"
+                ),
+                "nothing to do; the VLAN must stay as long as the bridge does",
+            );
+        }
+        _ => {}
+    }
+}
+
+fn said(kind: &str) -> &str {
+    if kind.is_empty() { "unknown kind" } else { kind }
+}

@@ -1,0 +1,64 @@
+//! Addresses that end by themselves: somebody must go on to renew them.
+
+use ipnet::IpNet;
+
+use super::{Plan, UplinkPlan};
+use crate::managers::{Handover, Manager};
+use crate::observe::{Address, Nic, Observed};
+
+/// Less than this is not enough to hand over in.
+const SHORTEST: u32 = 60;
+
+/// Refuses where an address would end and nobody renews it.
+pub(super) fn are_kept(
+    plan: &mut Plan,
+    observed: &Observed,
+    device: &Nic,
+    uplink: &UplinkPlan,
+    handovers: &[Handover],
+) {
+    let name = device.link.name.as_str();
+    let mine = |address: &&Address| !address.temporary && !address.link_local;
+    for (address, left) in
+        device.addresses.iter().filter(mine).filter_map(|address| Some((address, address.left?)))
+    {
+        if left < SHORTEST {
+            plan.warn_off(
+                "lifetime-too-short",
+                name,
+                format!(
+                    "{} ends in {left} s: too soon to see whether it is renewed on {}",
+                    address.net, uplink.bridge
+                ),
+                format!("wait until it has been renewed (at least {SHORTEST} s left), then run this again"),
+            );
+        }
+        let renewed = address.by_router || handovers.iter().any(|handover| renews(handover, address));
+        // A manager that was found and cannot be handed over has been refused by its own name.
+        let refused = observed
+            .managers
+            .iter()
+            .any(|found| found.nic == uplink.nic && !handovers.iter().any(|it| it.manager == found.manager));
+        if !renewed && !refused {
+            plan.warn_off(
+                "dhcp-not-handed-over",
+                name,
+                format!(
+                    "{} ends in {left} s and nothing was found that renews it: the node would be unreachable then",
+                    address.net
+                ),
+                "find the DHCP client (`ss -ulnp sport = :68`) and end it without release, or make the address static",
+            );
+        }
+    }
+}
+
+fn renews(handover: &Handover, address: &Address) -> bool {
+    match handover.manager {
+        Manager::Networkd => true,
+        Manager::Dhclient | Manager::Udhcpc => matches!(address.net, IpNet::V6(_)) == handover.for_ipv6,
+        // It has the kernel hear routers in its place.
+        Manager::NetworkManager => matches!(address.net, IpNet::V6(_)),
+        Manager::Ifupdown | Manager::Netplan | Manager::OtherClient => false,
+    }
+}

@@ -1,0 +1,333 @@
+//! RecoveryCase states: what a run that died, a boot or another tool has left, and what is done about it.
+//!
+//! [`classify`] is pure: what is found of a bridge becomes one of a few cases ([`RecoveryCase`]). [`recover`] is what
+//! `ovn-k8s-util recover` does, and the unit at boot: an unfinished journal first, then every bridge that was taken into
+//! use.
+
+use std::time::{Duration, Instant};
+
+use host::ingress_filter::{Accepting, IngressFilter};
+use host::rtnl::Socket;
+use host::rtnl::link::Link;
+use ovs::ovsdb::Remote;
+
+use super::device_config::Network;
+use super::error::{Error, Result};
+use super::journal::{Folder, Journal, State, TakeoverRecord, Uplink};
+use super::options::{Datapath, Direction, Options};
+use super::transaction::{self, LOCK, Report};
+use super::undo::Rollback;
+use super::util::PROGRAM;
+use super::{observe, plan, reattach, steps, switchover, undo, verify};
+
+/// How long a next hop may take to answer through a bridge that is thought to be well.
+const ANSWER: Duration = Duration::from_secs(1);
+
+/// What is found of an uplink.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct UplinkState {
+    /// What carries the bridge's frames.
+    pub datapath: Datapath,
+    /// The NIC is there.
+    pub nic: bool,
+    /// The bridge's device is there.
+    pub bridge: bool,
+    /// The NIC has addresses of more than the link.
+    pub nic_carries: bool,
+    /// The bridge has.
+    pub bridge_carries: bool,
+    /// The guard hears the bridge, and the bridge alone.
+    pub guarded: bool,
+    /// Frames pass the bridge, as far as can be told: somebody holds its tap, and a next hop answers through it or
+    /// answers nowhere.
+    pub alive: bool,
+}
+
+/// What that is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RecoveryCase {
+    /// The bridge carries everything, and is guarded where it has to be.
+    Whole,
+    /// The bridge carries everything, and every frame is heard twice, or none.
+    Unguarded,
+    /// The bridge has the addresses and carries nothing: its switch is dead.
+    Cut,
+    /// The NIC carries what it has: after a boot, or after a failover. The way there is open.
+    OnTheNic,
+    /// Neither carries anything.
+    Nowhere,
+    /// The NIC is gone.
+    NoNic,
+}
+
+/// Which case it is.
+#[must_use]
+pub fn classify(scene: &UplinkState) -> RecoveryCase {
+    match *scene {
+        UplinkState { nic: false, .. } => RecoveryCase::NoNic,
+        UplinkState { nic_carries: true, .. } => RecoveryCase::OnTheNic,
+        UplinkState {
+            bridge: true, bridge_carries: true, alive: false, datapath: Datapath::Netdev, ..
+        } => RecoveryCase::Cut,
+        UplinkState { bridge: true, bridge_carries: true, guarded, datapath, .. } => {
+            if guarded || datapath == Datapath::System {
+                RecoveryCase::Whole
+            } else {
+                RecoveryCase::Unguarded
+            }
+        }
+        _ => RecoveryCase::Nowhere,
+    }
+}
+
+/// Mends what is half done. What was taken over before a boot is taken over again.
+pub fn recover(options: &Options) -> Result<Report> {
+    let mut report = Report::default();
+    let folder = Folder::below(&options.state_dir);
+    journal(&folder, options, &mut report)?;
+    let mut failed = Vec::new();
+    for taken in folder.all_taken()? {
+        match taken {
+            // One that cannot be mended is no reason to leave the others.
+            Ok(taken) => failed.extend(uplink(&taken, options, &mut report).err()),
+            Err(error) => report.warnings.push(error.to_string()),
+        }
+    }
+    if let Some(last) = failed.pop() {
+        report.lines.iter().chain(&report.warnings).for_each(|line| cli::note(line));
+        failed.iter().for_each(|line| cli::note(line));
+        return Err(last);
+    }
+    if report.lines.is_empty() && report.warnings.is_empty() {
+        report.lines.push("nothing to recover".to_owned());
+    }
+    Ok(report)
+}
+
+/// An unfinished journal is undone, whoever wrote it.
+fn journal(folder: &Folder, options: &Options, report: &mut Report) -> Result<()> {
+    let lock = folder.lock(LOCK)?;
+    let mut aside = |error: Error| match &error {
+        Error::JournalBroken { path, .. } => {
+            if let Some(aside) = lock.put_aside(path)? {
+                report.warnings.push(format!("{error}: now {}", aside.display()));
+            }
+            Ok(())
+        }
+        _ => Err(error),
+    };
+    for error in folder.all_taken()?.into_iter().filter_map(Result::err) {
+        // One of another version is said where it is used.
+        drop(aside(error));
+    }
+    let found = match folder.journal() {
+        Ok(found) => found,
+        Err(error) => return aside(error),
+    };
+    let Some(mut journal) = found.filter(|journal| journal.state.is_unfinished()) else { return Ok(()) };
+    let mut undone = undo::run(&lock, &mut journal);
+    // The database may have moved; the network is put back already, and to do that again changes nothing.
+    if undone.pending && journal.db != options.db.to_string() {
+        journal.db = options.db.to_string();
+        undone = undo::run(&lock, &mut journal);
+    }
+    report.warnings.extend(undone.troubles);
+    let names: Vec<&str> = journal.uplinks.iter().map(|uplink| uplink.nic.name.as_str()).collect();
+    let rest = if undone.pending { ", but for the switch's database, which does not answer" } else { "" };
+    report.lines.push(format!("a run that did not come to its end is put back: {}{rest}", names.join(", ")));
+    Ok(())
+}
+
+fn uplink(taken: &TakeoverRecord, options: &Options, report: &mut Report) -> Result<()> {
+    let attached = attached(taken, options, report)?;
+    half(taken, options, report)?;
+    if attached {
+        let _lock = Folder::below(&options.state_dir).lock(LOCK)?;
+        reattach::tidy(taken)?;
+    }
+    Ok(())
+}
+
+fn half(taken: &TakeoverRecord, options: &Options, report: &mut Report) -> Result<()> {
+    let (nic, bridge) = (&taken.uplink.nic.name, &taken.uplink.bridge);
+    let ears = IngressFilter::new(nic, bridge);
+    match classify(&look(taken, &ears)?) {
+        RecoveryCase::Whole => {}
+        RecoveryCase::Unguarded => {
+            ears.set(Accepting::Bridge)?;
+            report.lines.push(format!("{bridge}: the guard against hearing twice was made again"));
+        }
+        RecoveryCase::Cut => to_nic(taken, &ears, &Folder::below(&options.state_dir), report)?,
+        RecoveryCase::OnTheNic => {
+            let nics = std::slice::from_ref(nic);
+            let seen = observe::look(nics, options)?;
+            // The switch's database may be lost with what it said.
+            let known = Some(taken.uplink.datapath).filter(|_| seen.switch.bridge(bridge).is_none());
+            let options = &Options { datapath: options.datapath.or(known), ..options.clone() };
+            let plan = plan::there(&seen, nics, options);
+            plan.verdict(options.force)?;
+            let again = transaction::nics_to_bridge(&plan, options)?;
+            report.lines.extend(again.lines);
+            report.warnings.extend(again.warnings);
+        }
+        RecoveryCase::Nowhere if taken.is_of_this_boot()? => again(taken, options, report)?,
+        // The unit at boot tries again: a lease may take its time.
+        RecoveryCase::Nowhere => {
+            return Err(Error::refused(
+                format!("neither {nic} nor {bridge} has an address"),
+                format!("start what configures {nic}, then run this again"),
+            ));
+        }
+        RecoveryCase::NoNic => {
+            report.warnings.push(format!("{nic} is gone: {bridge} leads nowhere until it is back"))
+        }
+    }
+    Ok(())
+}
+
+/// A NIC that was made anew is attached to its bridge again; what becomes of the addresses is seen after it. Whether it
+/// was.
+fn attached(taken: &TakeoverRecord, options: &Options, report: &mut Report) -> Result<bool> {
+    let (nic, bridge) = (&taken.uplink.nic.name, &taken.uplink.bridge);
+    let lock = Folder::below(&options.state_dir).lock(LOCK)?;
+    let attached = reattach::mend(&lock, taken, &options.db);
+    match &attached {
+        Ok(true) => report.lines.push(format!("{nic} was made anew: attached to {bridge} again")),
+        Ok(false) => {}
+        Err(error) => report.warnings.push(format!("{nic} was made anew, and {error}")),
+    }
+    Ok(attached.unwrap_or_default())
+}
+
+/// What the NIC had before it was taken over, on the NIC: the bridge was removed with all it carried, and the guard may
+/// still keep the NIC deaf.
+fn again(taken: &TakeoverRecord, options: &Options, report: &mut Report) -> Result<()> {
+    let _lock = Folder::below(&options.state_dir).lock(LOCK)?;
+    let (nic, bridge) = (&taken.uplink.nic.name, &taken.uplink.bridge);
+    report.warnings.extend(home(taken, &options.db)?);
+    report.lines.push(format!("{bridge} had no address any more: {nic} has its own of before"));
+    Ok(())
+}
+
+/// The NIC has what it had before the takeover. The caller holds the lock.
+pub(super) fn home(taken: &TakeoverRecord, db: &Remote) -> Result<Vec<String>> {
+    reattach::raise(&Socket::open()?, &taken.uplink.nic.name)?;
+    let uplink = Uplink { bridge_rows: None, ..taken.uplink.clone() };
+    let journal = Journal::begin(Direction::Back, db, vec![uplink])?;
+    let mut refused = Vec::new();
+    let mut home = Rollback::of(&journal)?;
+    home.all(steps::to_nic(home.datapath()), &mut refused);
+    Ok(refused)
+}
+
+/// For a helper that cannot begin because the switch's database does not answer: management to the NIC where the bridge
+/// of a takeover of this boot carries nothing. What was done, in words.
+pub fn cut_off(folder: &Folder, bridge: &str) -> Result<Vec<String>> {
+    let Some(taken) = folder.taken(bridge)? else { return Ok(Vec::new()) };
+    let open = folder.journal()?.is_some_and(|journal| journal.state == State::Open);
+    let ears = IngressFilter::new(&taken.uplink.nic.name, bridge);
+    if open || !taken.is_of_this_boot()? || classify(&look(&taken, &ears)?) != RecoveryCase::Cut {
+        return Ok(Vec::new());
+    }
+    let mut report = Report::default();
+    to_nic(&taken, &ears, folder, &mut report)?;
+    report.lines.extend(report.warnings);
+    Ok(report.lines)
+}
+
+/// Management to the NIC while the switch is dead, as the keeper does where it runs.
+fn to_nic(taken: &TakeoverRecord, ears: &IngressFilter, folder: &Folder, report: &mut Report) -> Result<()> {
+    let _lock = folder.lock(LOCK)?;
+    // Somebody else may have been at work until now.
+    if classify(&look(taken, ears)?) != RecoveryCase::Cut {
+        return Ok(());
+    }
+    let socket = Socket::open()?;
+    let network = Network::observe(&socket)?;
+    let device = |name: &str| network.link(name).map(Link::device);
+    let (nic, bridge) = (&taken.uplink.nic.name, &taken.uplink.bridge);
+    reattach::raise(&socket, nic)?;
+    let (Some(on_nic), Some(on_bridge)) = (device(nic), device(bridge)) else { return Ok(()) };
+    let context = switchover::Context { socket: &socket, nic: on_nic, bridge: on_bridge, ears: Some(ears) };
+    report.warnings.extend(switchover::to_nic(&context)?);
+    report.lines.push(format!(
+        "{bridge} carries nothing (is ovs-vswitchd dead?): {nic} has addresses and routes for now; `{PROGRAM} recover` \
+         again when the switch is back"
+    ));
+    Ok(())
+}
+
+/// Whether frames pass the bridge. What cannot be told is taken to be well.
+pub(super) fn is_alive(network: &Network, uplink: &Uplink) -> Result<bool> {
+    let (nic, bridge) = (network.link(&uplink.nic.name), network.link(&uplink.bridge));
+    let (Some(nic), Some(bridge)) = (nic, bridge) else { return Ok(true) };
+    if !bridge.is_up() || uplink.datapath != Datapath::Netdev {
+        return Ok(true);
+    }
+    // The tap loses its carrier with the process that holds it.
+    if !bridge.has_carrier() {
+        return Ok(false);
+    }
+    let questions = verify::questions(&network.of(&bridge.device()));
+    let answers = |link: &Link| match link.mac() {
+        Some(mac) => verify::answered(link.index(), mac, &questions, Instant::now() + ANSWER),
+        None => Ok(false),
+    };
+    // Asked over a NIC with another MAC address, neighbours would look for the bridge's addresses there.
+    let one = bridge.mac() == nic.mac();
+    Ok(questions.is_empty() || answers(bridge)? || !one || !answers(nic)?)
+}
+
+fn look(taken: &TakeoverRecord, ears: &IngressFilter) -> Result<UplinkState> {
+    let network = Network::observe(&Socket::open()?)?;
+    let carries =
+        |name: &str| network.link(name).is_some_and(|link| network.of(&link.device()).has_address());
+    let guarded = ears.observe()?.is_some_and(|state| {
+        state.nic.is_some_and(|chain| chain.drops) && state.bridge.is_some_and(|chain| !chain.drops)
+    });
+    Ok(UplinkState {
+        datapath: taken.uplink.datapath,
+        nic: network.link(&taken.uplink.nic.name).is_some(),
+        bridge: network.link(&taken.uplink.bridge).is_some_and(undo::is_of_switch),
+        nic_carries: carries(&taken.uplink.nic.name),
+        bridge_carries: carries(&taken.uplink.bridge),
+        guarded,
+        alive: is_alive(&network, &taken.uplink)?,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_case_has_its_name() {
+        let whole = UplinkState {
+            datapath: Datapath::Netdev,
+            nic: true,
+            bridge: true,
+            nic_carries: false,
+            bridge_carries: true,
+            guarded: true,
+            alive: true,
+        };
+        assert_eq!(classify(&whole), RecoveryCase::Whole);
+        assert_eq!(classify(&UplinkState { alive: false, guarded: false, ..whole }), RecoveryCase::Cut);
+        assert_eq!(
+            classify(&UplinkState { alive: false, datapath: Datapath::System, ..whole }),
+            RecoveryCase::Whole
+        );
+        assert_eq!(classify(&UplinkState { guarded: false, ..whole }), RecoveryCase::Unguarded);
+        // The kernel's datapath gives every frame to the bridge alone.
+        assert_eq!(
+            classify(&UplinkState { guarded: false, datapath: Datapath::System, ..whole }),
+            RecoveryCase::Whole
+        );
+        let booted = UplinkState { nic_carries: true, bridge_carries: false, guarded: false, ..whole };
+        assert_eq!(classify(&booted), RecoveryCase::OnTheNic);
+        assert_eq!(classify(&UplinkState { bridge: false, ..booted }), RecoveryCase::OnTheNic);
+        assert_eq!(classify(&UplinkState { bridge_carries: true, ..booted }), RecoveryCase::OnTheNic, "both");
+        assert_eq!(classify(&UplinkState { bridge_carries: false, ..whole }), RecoveryCase::Nowhere);
+        assert_eq!(classify(&UplinkState { nic: false, ..whole }), RecoveryCase::NoNic);
+    }
+}

@@ -1,0 +1,439 @@
+//! The switch's part: what its database holds of bridge and NIC, and the transactions that change it.
+//!
+//! [`Switch::observe`] reads everything in one transaction ([`Seen`], a value that plans are made from).
+//! [`Switch::make_bridges`] and [`Switch::add_ports`] are the steps `bridge-tx` and `port-tx`; after each somebody has to
+//! wait, because the reply of a transaction says nothing about ovs-vswitchd: [`Switch::wait_for_devices`] and
+//! [`Switch::wait_for_ports`] look at the rows these very transactions made, by their UUIDs. [`Switch::remove`] takes
+//! away what is ours.
+//!
+//! Rows of ours carry `external_ids:ovn-k8s-owner=uplink`. A bridge that was there before is kept with its ports; what
+//! was set on it is put back from [`PriorOvsConfig`]. Every call has a deadline, because in undo the database may be gone.
+
+use std::time::{Duration, Instant};
+
+use ovs::ovsdb::blocking::Client;
+use ovs::ovsdb::{Atom, Condition, Datum, OpResult, Operation, Remote, Uuid};
+use serde::{Deserialize, Serialize};
+
+use super::error::{Error, Result};
+use super::options::Datapath;
+
+mod reopen;
+mod snapshot;
+#[cfg(test)]
+mod tests;
+
+pub use snapshot::{BridgeSeen, Owner, PortSeen, Seen};
+
+/// Key of `external_ids` on rows of ours, and its value.
+pub const OWNER: (&str, &str) = ("ovn-k8s-owner", "uplink");
+/// Key of `external_ids` of a QoS row of ours that names its NIC: it outlives the NIC's port.
+const NIC: &str = "ovn-k8s-nic";
+/// Key of a bridge's `external_ids` that names the bridge.
+pub const BRIDGE_ID: &str = "bridge-id";
+
+/// What the switch's database held before, of one bridge and its NIC.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PriorOvsConfig {
+    /// The bridge was there.
+    pub bridge: bool,
+    /// The NIC was a port of it.
+    pub port: bool,
+    /// `other_config:hwaddr` of a bridge that was there.
+    pub hwaddr: Option<String>,
+    /// `mtu_request` of the device of a bridge that was there.
+    pub mtu_request: Option<i64>,
+}
+
+/// A bridge that is wanted, and the NIC that will be its port.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Wanted {
+    /// The bridge.
+    pub bridge: String,
+    /// The NIC.
+    pub nic: String,
+    /// The NIC's address, with colons; the bridge's from now on.
+    pub mac: String,
+    /// The NIC's MTU.
+    pub mtu: u32,
+    /// What carries the bridge's frames.
+    pub datapath: Datapath,
+}
+
+/// What was written, for the one who waits until ovs-vswitchd has carried it out.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Written {
+    /// The interfaces' rows: each with the name it has to come up under.
+    interfaces: Vec<(String, Uuid)>,
+    /// `next_cfg` after this transaction.
+    number: i64,
+}
+
+/// What became of one bridge in [`Switch::remove`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Removed {
+    /// The bridge is gone, with its ports.
+    Bridge,
+    /// The bridge was not ours or not empty; the NIC is no port of it any more.
+    Port,
+    /// Nothing there was ours.
+    Nothing,
+}
+
+/// A connection to the switch's database.
+#[derive(Debug)]
+pub struct Switch {
+    client: Client,
+}
+
+impl Switch {
+    /// Connects within `limit`.
+    pub fn connect(remote: &Remote, limit: Duration) -> Result<Self> {
+        let client = Client::connect(remote, limit).map_err(Error::database("reach the switch"))?;
+        Ok(Self { client })
+    }
+
+    /// Everything a plan needs, as of one moment.
+    pub fn observe(&mut self, deadline: Instant) -> Result<Seen> {
+        let results = self.client.transact(&snapshot::questions(), deadline);
+        Ok(Seen::read(&results.map_err(Error::database("read the switch's database"))?))
+    }
+
+    /// Makes the bridges (step `bridge-tx`), each with its own device only; one transaction. A bridge that is there is
+    /// kept, and gets the NIC's address and MTU.
+    pub fn make_bridges(&mut self, wanted: &[Wanted], deadline: Instant) -> Result<Written> {
+        let names: Vec<&str> = wanted.iter().map(|wanted| wanted.bridge.as_str()).collect();
+        let attempted = format!("make {} in the switch's database", names.join(", "));
+        let seen = self.observe(deadline)?;
+        seen.usable()?;
+        let mut operations = vec![Operation::comment(&format!("ovn-k8s-util: make {}", names.join(", ")))];
+        for (index, wanted) in wanted.iter().enumerate() {
+            match seen.bridge(&wanted.bridge) {
+                Some(bridge) => operations.extend(adopt(bridge, wanted)),
+                None => operations.extend(make(index, wanted)),
+            }
+        }
+        let results = self.write(operations, &attempted, deadline)?;
+        self.written(&results, names.iter().map(|name| (*name).to_owned()).collect(), &attempted, deadline)
+    }
+
+    /// Makes each NIC a port of its bridge (step `port-tx`); one transaction. A port that is there is kept.
+    pub fn add_ports(&mut self, wanted: &[Wanted], deadline: Instant) -> Result<Written> {
+        let names: Vec<&str> = wanted.iter().map(|wanted| wanted.nic.as_str()).collect();
+        let attempted = format!("add {} to its bridge in the switch's database", names.join(", "));
+        let seen = self.observe(deadline)?;
+        let mut operations = vec![Operation::comment(&format!("ovn-k8s-util: add {}", names.join(", ")))];
+        for (index, wanted) in wanted.iter().enumerate() {
+            match seen.bridge_of(&wanted.nic) {
+                Some(bridge) if bridge.name == wanted.bridge => {}
+                Some(other) => {
+                    return Err(Error::failed(
+                        &attempted,
+                        format!("{} has become a port of {}", wanted.nic, other.name),
+                        "find out who did that; then run it again",
+                    ));
+                }
+                None => {
+                    operations.extend(free(&seen, &wanted.nic));
+                    operations.extend(add(index, wanted));
+                }
+            }
+        }
+        let results = self.write(operations, &attempted, deadline)?;
+        self.written(&results, names.iter().map(|name| (*name).to_owned()).collect(), &attempted, deadline)
+    }
+
+    /// Waits until each bridge's device is there with the wanted address: before that, what is configured on it is lost.
+    pub fn wait_for_devices(
+        &mut self,
+        wanted: &[Wanted],
+        written: &Written,
+        deadline: Instant,
+    ) -> Result<()> {
+        self.wait(written, deadline, |name, interface| {
+            let mac = wanted.iter().find(|wanted| wanted.bridge == name).map(|wanted| wanted.mac.as_str());
+            interface.ofport.is_some() && interface.mac_in_use.as_deref() == mac
+        })
+    }
+
+    /// Waits until each NIC has a port number (step `ofport`).
+    pub fn wait_for_ports(&mut self, written: &Written, deadline: Instant) -> Result<()> {
+        self.wait(written, deadline, |_, interface| interface.ofport.is_some_and(|port| port > 0))
+    }
+
+    /// Waits until ovs-vswitchd has carried out what was written; `false` when it has not by the deadline.
+    pub fn wait_carried_out(&mut self, written: &Written, deadline: Instant) -> Result<bool> {
+        let found = self.client.wait("Open_vSwitch", &["cur_cfg"], deadline, |rows| {
+            let done = rows.first()?.get("cur_cfg")?.as_integer()? >= written.number;
+            done.then_some(())
+        });
+        Ok(found.map_err(Error::database("wait for ovs-vswitchd"))?.is_some())
+    }
+
+    /// Takes away what is ours of each bridge and NIC, and puts back what was set on a bridge that was there before. One
+    /// transaction; what is gone already is as good.
+    ///
+    /// `original` also takes a bridge away that carries no mark of ours but the one of the original `nics-to-bridge`: for
+    /// when somebody asks for that by name.
+    pub fn remove(
+        &mut self,
+        uplinks: &[(&str, &str, &PriorOvsConfig)],
+        original: bool,
+        deadline: Instant,
+    ) -> Result<(Vec<Removed>, Written)> {
+        let names: Vec<&str> = uplinks.iter().map(|(bridge, ..)| *bridge).collect();
+        let attempted = format!("remove {} from the switch's database", names.join(", "));
+        loop {
+            let seen = self.observe(deadline)?;
+            let mut operations =
+                vec![Operation::comment(&format!("ovn-k8s-util: remove {}", names.join(", ")))];
+            let mut removed = Vec::with_capacity(uplinks.len());
+            for (bridge, nic, held) in uplinks {
+                let (what, more) = take_away(&seen, bridge, nic, held, original);
+                removed.push(what);
+                operations.extend(more);
+            }
+            if operations.len() == 1 {
+                return Ok((removed, Written { interfaces: Vec::new(), number: seen.cur_cfg }));
+            }
+            match self.write(operations, &attempted, deadline) {
+                // Somebody changed a bridge's ports between our looking and our writing.
+                Err(Error::Database { source, .. })
+                    if source.is_wait_failed() && Instant::now() < deadline => {}
+                Err(error) => return Err(error),
+                Ok(results) => {
+                    let number = number(&results).unwrap_or_default();
+                    return Ok((removed, Written { interfaces: Vec::new(), number }));
+                }
+            }
+        }
+    }
+
+    /// Sends operations, and with them that the configuration has changed (`next_cfg`), as ovs-vsctl does.
+    fn write(
+        &mut self,
+        mut operations: Vec<Operation>,
+        attempted: &str,
+        deadline: Instant,
+    ) -> Result<Vec<OpResult>> {
+        operations.push(Operation::mutate("Open_vSwitch").add("next_cfg", 1));
+        operations.push(Operation::select("Open_vSwitch").columns(&["next_cfg"]));
+        self.client.transact(&operations, deadline).map_err(Error::database(attempted))
+    }
+
+    /// The rows that now stand for these names.
+    fn written(
+        &mut self,
+        results: &[OpResult],
+        names: Vec<String>,
+        attempted: &str,
+        deadline: Instant,
+    ) -> Result<Written> {
+        let seen = self.observe(deadline)?;
+        let row = |name: String| match seen.interface(&name) {
+            Some(uuid) => Ok((name, uuid)),
+            None => Err(Error::failed(
+                attempted,
+                format!("{name} is gone again right after it was written"),
+                "find out which program changes the switch's database; then run it again",
+            )),
+        };
+        let interfaces = names.into_iter().map(row).collect::<Result<_>>()?;
+        Ok(Written { interfaces, number: number(results).unwrap_or_default() })
+    }
+
+    /// Waits until all rows are as they should be, or one has an error.
+    fn wait(
+        &mut self,
+        written: &Written,
+        deadline: Instant,
+        is_good: impl Fn(&str, &snapshot::InterfaceSeen) -> bool,
+    ) -> Result<()> {
+        let mut waits_for = String::new();
+        let looked = self.client.wait("Interface", &snapshot::INTERFACE_COLUMNS, deadline, |rows| {
+            for (name, uuid) in &written.interfaces {
+                let row = rows.iter().find(|row| row.get("_uuid").and_then(Datum::as_uuid) == Some(*uuid));
+                let Some(interface) = row.map(snapshot::InterfaceSeen::read) else {
+                    return Some(Err(format!("somebody removed {name} from the switch's database")));
+                };
+                if let Some(error) = interface.error {
+                    return Some(Err(format!("ovs-vswitchd says of {name}: {error}")));
+                }
+                if !is_good(name, &interface) {
+                    waits_for = format!(
+                        "{name} (ofport {}, MAC {})",
+                        interface.ofport.map_or("none".to_owned(), |port| port.to_string()),
+                        interface.mac_in_use.as_deref().unwrap_or("none")
+                    );
+                    return None;
+                }
+            }
+            Some(Ok(()))
+        });
+        const ATTEMPTED: &str = "get the devices from ovs-vswitchd";
+        match looked.map_err(Error::database("wait for ovs-vswitchd"))? {
+            Some(Ok(())) => Ok(()),
+            Some(Err(what)) => Err(Error::failed(ATTEMPTED, what, "its log says more")),
+            None => Err(Error::failed(
+                ATTEMPTED,
+                format!("still waiting for {waits_for}"),
+                "does ovs-vswitchd run, and has it this datapath? its log says so",
+            )),
+        }
+    }
+}
+
+/// The mark of ours, as a column.
+fn owner() -> Datum {
+    Datum::map([OWNER])
+}
+
+/// A new bridge with its own device.
+fn make(index: usize, wanted: &Wanted) -> [Operation; 4] {
+    let [interface, port, bridge] = ["interface", "port", "bridge"].map(|what| format!("{what}{index}"));
+    [
+        Operation::insert("Interface")
+            .named(&interface)
+            .set("name", wanted.bridge.as_str())
+            .set("type", "internal")
+            .set("mtu_request", i64::from(wanted.mtu))
+            .set("external_ids", owner()),
+        Operation::insert("Port")
+            .named(&port)
+            .set("name", wanted.bridge.as_str())
+            .set("interfaces", Atom::named(&interface))
+            .set("external_ids", owner()),
+        Operation::insert("Bridge")
+            .named(&bridge)
+            .set("name", wanted.bridge.as_str())
+            .set("ports", Atom::named(&port))
+            .set("datapath_type", wanted.datapath.name())
+            .set("fail_mode", "standalone")
+            .set("other_config", Datum::map([("hwaddr", wanted.mac.as_str())]))
+            .set("external_ids", Datum::map([OWNER, (BRIDGE_ID, wanted.bridge.as_str())])),
+        Operation::mutate("Open_vSwitch").put("bridges", Atom::named(&bridge)),
+    ]
+}
+
+/// A bridge that is there: the NIC's address and MTU, and nothing else.
+fn adopt(bridge: &BridgeSeen, wanted: &Wanted) -> Vec<Operation> {
+    let mut operations = Vec::new();
+    if bridge.hwaddr.as_deref() != Some(wanted.mac.as_str()) {
+        operations.push(Operation::mutate("Bridge").row(bridge.uuid).put_key(
+            "other_config",
+            "hwaddr",
+            &wanted.mac,
+        ));
+    }
+    if let Some(device) = bridge.device()
+        && device.mtu_request != Some(i64::from(wanted.mtu))
+    {
+        operations.push(set_mtu(device.interface, Some(i64::from(wanted.mtu))));
+    }
+    operations
+}
+
+fn set_mtu(interface: Uuid, mtu: Option<i64>) -> Operation {
+    let mtu = mtu.map_or_else(Datum::empty_set, Datum::from);
+    Operation::update("Interface").row(interface).set("mtu_request", mtu)
+}
+
+/// A NIC as a port. `linux-noop` in the same transaction: without it ovs-vswitchd takes the NIC's root qdisc away.
+/// `transient`: at the next boot the node comes up as it was before, until `recover` has run.
+fn add(index: usize, wanted: &Wanted) -> [Operation; 4] {
+    let [interface, port, qos] = ["interface", "port", "qos"].map(|what| format!("{what}{index}"));
+    [
+        Operation::insert("QoS")
+            .named(&qos)
+            .set("type", "linux-noop")
+            .set("external_ids", Datum::map([OWNER, (NIC, wanted.nic.as_str())])),
+        Operation::insert("Interface")
+            .named(&interface)
+            .set("name", wanted.nic.as_str())
+            .set("external_ids", owner()),
+        Operation::insert("Port")
+            .named(&port)
+            .set("name", wanted.nic.as_str())
+            .set("interfaces", Atom::named(&interface))
+            .set("qos", Atom::named(&qos))
+            .set("other_config", Datum::map([("transient", "true")]))
+            .set("external_ids", owner()),
+        Operation::mutate("Bridge")
+            .filter(Condition::equal("name", wanted.bridge.as_str()))
+            .put("ports", Atom::named(&port)),
+    ]
+}
+
+/// What is to be taken away of one bridge, and how.
+fn take_away(
+    seen: &Seen,
+    bridge: &str,
+    nic: &str,
+    held: &PriorOvsConfig,
+    original: bool,
+) -> (Removed, Vec<Operation>) {
+    let row = seen.bridge(bridge);
+    // Without its QoS row ovs-vswitchd takes the root qdisc of a port that stays.
+    let stays = held.port && row.is_some_and(|row| row.port(nic).is_some());
+    let mut operations = if stays { Vec::new() } else { free(seen, nic) };
+    let Some(row) = row else { return (Removed::Nothing, operations) };
+    let port = row.port(nic);
+    let ours = match row.owner {
+        Owner::Uplink => true,
+        Owner::Original => original,
+        Owner::Other => false,
+    };
+    // Nobody's port is lost: the bridge must still have exactly those we looked at.
+    let unchanged = Operation::wait_equal("Bridge")
+        .row(row.uuid)
+        .set("ports", Datum::set(row.ports.iter().map(|port| port.uuid)));
+    if ours && !held.bridge && row.others(nic).next().is_none() {
+        operations.push(unchanged);
+        operations.push(Operation::mutate("Open_vSwitch").take("bridges", row.uuid));
+        return (Removed::Bridge, operations);
+    }
+    if held.bridge {
+        operations.extend(put_back(row, held));
+    }
+    match port {
+        Some(port) if !held.port && (port.is_ours || (ours && original)) => {
+            operations.push(Operation::mutate("Bridge").row(row.uuid).take("ports", port.uuid));
+            (Removed::Port, operations)
+        }
+        _ => (Removed::Nothing, operations),
+    }
+}
+
+/// Takes away a NIC's QoS rows of ours. They are roots of the database, so they stay when their port goes, and they
+/// cannot go while a port names them.
+fn free(seen: &Seen, nic: &str) -> Vec<Operation> {
+    let ours = seen.our_qos.iter().filter(|(_, of)| of.as_deref() == Some(nic));
+    ours.flat_map(|(qos, _)| {
+        let users = Operation::mutate("Port").filter(Condition::includes("qos", *qos));
+        [users.take("qos", *qos), Operation::delete("QoS").row(*qos)]
+    })
+    .collect()
+}
+
+/// A bridge that was there before, as it was.
+fn put_back(bridge: &BridgeSeen, held: &PriorOvsConfig) -> Vec<Operation> {
+    let mut operations = Vec::new();
+    if bridge.hwaddr != held.hwaddr {
+        let mutate = Operation::mutate("Bridge").row(bridge.uuid);
+        operations.push(match &held.hwaddr {
+            Some(hwaddr) => mutate.put_key("other_config", "hwaddr", hwaddr),
+            None => mutate.take("other_config", Datum::set(["hwaddr"])),
+        });
+    }
+    if let Some(device) = bridge.device()
+        && device.mtu_request != held.mtu_request
+    {
+        operations.push(set_mtu(device.interface, held.mtu_request));
+    }
+    operations
+}
+
+/// `next_cfg` as the last operation read it.
+fn number(results: &[OpResult]) -> Option<i64> {
+    results.last()?.rows().first()?.get("next_cfg")?.as_integer()
+}

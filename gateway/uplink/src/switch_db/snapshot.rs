@@ -1,0 +1,337 @@
+//! What the switch's database holds, as a value.
+
+use ovs::ovsdb::blocking::RowData;
+use ovs::ovsdb::{Datum, OpResult, Operation, Uuid};
+
+use super::{BRIDGE_ID, NIC, OWNER, PriorOvsConfig};
+use crate::error::{Error, Result};
+use crate::options::Datapath;
+
+/// The columns that are read of an interface.
+pub(super) const INTERFACE_COLUMNS: [&str; 10] = [
+    "_uuid",
+    "name",
+    "type",
+    "options",
+    "ofport",
+    "ofport_request",
+    "error",
+    "mac_in_use",
+    "mtu_request",
+    "external_ids",
+];
+
+/// The switch as a plan sees it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Seen {
+    /// Whether the database has its one row of settings.
+    pub is_initialised: bool,
+    /// `external_ids:ovn-bridge-datapath-type`: what OVN's own bridge is of.
+    pub default_datapath: Option<String>,
+    /// `external_ids:ovn-bridge-mappings`.
+    pub bridge_mappings: Option<String>,
+    /// The datapath types this ovs-vswitchd has; empty when none ever ran.
+    pub datapath_types: Vec<String>,
+    /// `next_cfg`: changes asked for.
+    pub next_cfg: i64,
+    /// `cur_cfg`: changes carried out.
+    pub cur_cfg: i64,
+    /// The bridges, by name.
+    pub bridges: Vec<BridgeSeen>,
+    /// The QoS rows of ours, each with the NIC it is for.
+    pub our_qos: Vec<(Uuid, Option<String>)>,
+}
+
+/// A bridge.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BridgeSeen {
+    /// Its row.
+    pub uuid: Uuid,
+    /// Its name.
+    pub name: String,
+    /// Who made it.
+    pub owner: Owner,
+    /// Column `datapath_type`; empty is `system`.
+    pub datapath_type: String,
+    /// Column `fail_mode`.
+    pub fail_mode: Option<String>,
+    /// `other_config:hwaddr`.
+    pub hwaddr: Option<String>,
+    /// Its ports, its own device among them, by name.
+    pub ports: Vec<PortSeen>,
+}
+
+/// Who made a bridge.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Owner {
+    /// This product's takeover.
+    Uplink,
+    /// The original `nics-to-bridge`: `external_ids:bridge-id` is the bridge's own name.
+    Original,
+    /// Somebody else.
+    Other,
+}
+
+/// A port of a bridge. Of a bond every member is one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PortSeen {
+    /// The port's row.
+    pub uuid: Uuid,
+    /// The interface's row.
+    pub interface: Uuid,
+    /// The interface's name.
+    pub name: String,
+    /// The port's name; another one for a bond.
+    pub port: String,
+    /// `internal`, `patch`; empty for a device of the kernel.
+    pub kind: String,
+    /// `options:peer` of a patch port.
+    pub peer: Option<String>,
+    /// `external_ids:iface-id`.
+    pub iface_id: Option<String>,
+    /// Its number, once ovs-vswitchd has given it one.
+    pub ofport: Option<i64>,
+    /// The number that somebody wants it to have.
+    pub ofport_request: Option<i64>,
+    /// What ovs-vswitchd says is wrong with it.
+    pub error: Option<String>,
+    /// `other_config:transient`: removed when the switch starts.
+    pub is_transient: bool,
+    /// `mtu_request`.
+    pub mtu_request: Option<i64>,
+    /// Whether the takeover made it.
+    pub is_ours: bool,
+    /// The QoS row that it uses.
+    pub qos: Option<Uuid>,
+}
+
+/// An interface's row.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct InterfaceSeen {
+    pub(super) ofport: Option<i64>,
+    pub(super) error: Option<String>,
+    pub(super) mac_in_use: Option<String>,
+}
+
+impl Seen {
+    /// Whether anything can be made in it.
+    pub fn usable(&self) -> Result<()> {
+        match self.is_initialised {
+            true => Ok(()),
+            false => Err(Error::refused(
+                "the switch's database has no settings row",
+                "start Open vSwitch as its package does, or run `ovs-vsctl init`",
+            )),
+        }
+    }
+
+    /// A bridge by its name.
+    pub fn bridge(&self, name: &str) -> Option<&BridgeSeen> {
+        self.bridges.iter().find(|bridge| bridge.name == name)
+    }
+
+    /// The bridge that a device is a port of; its own device counts too.
+    pub fn bridge_of(&self, device: &str) -> Option<&BridgeSeen> {
+        self.bridges.iter().find(|bridge| bridge.port(device).is_some())
+    }
+
+    /// What is held of a bridge and a NIC, for the journal.
+    pub fn held(&self, bridge: &str, nic: &str) -> PriorOvsConfig {
+        let Some(bridge) = self.bridge(bridge) else { return PriorOvsConfig::default() };
+        PriorOvsConfig {
+            bridge: true,
+            port: bridge.port(nic).is_some(),
+            hwaddr: bridge.hwaddr.clone(),
+            mtu_request: bridge.device().and_then(|device| device.mtu_request),
+        }
+    }
+
+    /// The datapath of a bridge: its own where it is there, else what was asked for, else what OVN's bridge is of.
+    pub fn datapath(&self, bridge: &str, asked: Option<Datapath>) -> Result<Datapath> {
+        let known = |text: &str, whose: &str| {
+            Datapath::of(text).ok_or_else(|| {
+                Error::refused(
+                    format!("{whose} is of datapath type \"{text}\""),
+                    "only system and netdev can be taken over; --datapath-type names one for a new bridge",
+                )
+            })
+        };
+        let datapath = match (self.bridge(bridge), asked) {
+            (Some(row), asked) => {
+                let own = known(&row.datapath_type, bridge)?;
+                if let Some(asked) = asked.filter(|asked| *asked != own) {
+                    return Err(Error::refused(
+                        format!("{bridge} is there already and of datapath type {own}, not {asked}"),
+                        "leave out --datapath-type, or remove the bridge first",
+                    ));
+                }
+                own
+            }
+            (None, Some(asked)) => asked,
+            (None, None) => match &self.default_datapath {
+                Some(text) => known(text, "external_ids:ovn-bridge-datapath-type")?,
+                None => Datapath::System,
+            },
+        };
+        if !self.datapath_types.is_empty() && !self.datapath_types.iter().any(|has| has == datapath.name()) {
+            return Err(Error::refused(
+                format!("this ovs-vswitchd has no datapath of type {datapath}"),
+                format!("it has {}; --datapath-type names one", self.datapath_types.join(", ")),
+            ));
+        }
+        Ok(datapath)
+    }
+
+    /// The interface row of this name.
+    pub(super) fn interface(&self, name: &str) -> Option<Uuid> {
+        Some(self.bridge_of(name)?.port(name)?.interface)
+    }
+
+    /// Reads the answers to [`questions`].
+    pub(super) fn read(results: &[OpResult]) -> Self {
+        let rows = |index: usize| results.get(index).map(OpResult::rows).unwrap_or_default();
+        let (root, bridges, ports, interfaces, qos) = (rows(0).first(), rows(1), rows(2), rows(3), rows(4));
+        let our_qos = qos.iter().filter(|row| is_ours(row));
+        let our_qos = our_qos.filter_map(|row| Some((uuid(row)?, key(row, "external_ids", NIC)))).collect();
+        let read_ports = |bridge: &RowData| {
+            let ports = references(bridge, "ports").filter_map(|port| by_uuid(ports, port));
+            let mut read: Vec<PortSeen> = ports
+                .flat_map(|port| {
+                    let members = references(port, "interfaces").filter_map(|uuid| by_uuid(interfaces, uuid));
+                    members.filter_map(|interface| PortSeen::read(port, interface))
+                })
+                .collect();
+            read.sort_by(|left, right| left.name.cmp(&right.name));
+            read
+        };
+        let mut bridges: Vec<BridgeSeen> = bridges
+            .iter()
+            .filter_map(|row| {
+                let name = text(row, "name")?;
+                Some(BridgeSeen {
+                    uuid: uuid(row)?,
+                    owner: match key(row, "external_ids", BRIDGE_ID) {
+                        _ if is_ours(row) => Owner::Uplink,
+                        Some(id) if id == name => Owner::Original,
+                        _ => Owner::Other,
+                    },
+                    datapath_type: text(row, "datapath_type").unwrap_or_default(),
+                    fail_mode: text(row, "fail_mode"),
+                    hwaddr: key(row, "other_config", "hwaddr"),
+                    ports: read_ports(row),
+                    name,
+                })
+            })
+            .collect();
+        bridges.sort_by(|left, right| left.name.cmp(&right.name));
+        let setting = |name| root.and_then(|root| key(root, "external_ids", name));
+        let counter = |column| root.and_then(|root| root.get(column)?.as_integer()).unwrap_or_default();
+        let types = root.and_then(|root| root.get("datapath_types")).map(Datum::atoms).unwrap_or_default();
+        Self {
+            is_initialised: root.is_some(),
+            default_datapath: setting("ovn-bridge-datapath-type"),
+            bridge_mappings: setting("ovn-bridge-mappings"),
+            datapath_types: types.iter().filter_map(|atom| atom.as_str().map(str::to_owned)).collect(),
+            next_cfg: counter("next_cfg"),
+            cur_cfg: counter("cur_cfg"),
+            bridges,
+            our_qos,
+        }
+    }
+}
+
+impl BridgeSeen {
+    /// A port by its device's name.
+    pub fn port(&self, device: &str) -> Option<&PortSeen> {
+        self.ports.iter().find(|port| port.name == device)
+    }
+
+    /// Its own device.
+    pub fn device(&self) -> Option<&PortSeen> {
+        self.port(&self.name)
+    }
+
+    /// Its ports but its own device and this NIC.
+    pub fn others<'a>(&'a self, nic: &'a str) -> impl Iterator<Item = &'a PortSeen> {
+        self.ports.iter().filter(move |port| port.name != self.name && port.name != nic)
+    }
+
+    /// The ports by which OVN uses the bridge: a gateway router's, or those of `ovn-bridge-mappings`.
+    pub fn patch_ports(&self) -> impl Iterator<Item = &PortSeen> {
+        self.ports.iter().filter(|port| port.kind == "patch")
+    }
+
+    /// The devices of the kernel among its ports: candidates for the NIC.
+    pub fn nics(&self) -> impl Iterator<Item = &PortSeen> {
+        self.ports.iter().filter(|port| port.kind.is_empty() || port.kind == "system")
+    }
+}
+
+impl PortSeen {
+    fn read(port: &RowData, interface: &RowData) -> Option<Self> {
+        let row = InterfaceSeen::read(interface);
+        Some(Self {
+            uuid: uuid(port)?,
+            interface: uuid(interface)?,
+            name: text(interface, "name")?,
+            port: text(port, "name")?,
+            kind: text(interface, "type").unwrap_or_default(),
+            peer: key(interface, "options", "peer"),
+            iface_id: key(interface, "external_ids", "iface-id"),
+            ofport: row.ofport,
+            ofport_request: interface.get("ofport_request").and_then(Datum::as_integer),
+            error: row.error,
+            is_transient: key(port, "other_config", "transient").as_deref() == Some("true"),
+            mtu_request: interface.get("mtu_request").and_then(Datum::as_integer),
+            is_ours: is_ours(port),
+            qos: references(port, "qos").next(),
+        })
+    }
+}
+
+impl InterfaceSeen {
+    pub(super) fn read(row: &RowData) -> Self {
+        Self {
+            ofport: row.get("ofport").and_then(Datum::as_integer),
+            error: text(row, "error"),
+            mac_in_use: text(row, "mac_in_use"),
+        }
+    }
+}
+
+/// What is asked for, in the order [`Seen::read`] reads it.
+pub(super) fn questions() -> Vec<Operation> {
+    let columns: [(&str, &[&str]); 5] = [
+        ("Open_vSwitch", &["external_ids", "datapath_types", "next_cfg", "cur_cfg"]),
+        ("Bridge", &["_uuid", "name", "ports", "datapath_type", "fail_mode", "other_config", "external_ids"]),
+        ("Port", &["_uuid", "name", "interfaces", "qos", "other_config", "external_ids"]),
+        ("Interface", &INTERFACE_COLUMNS),
+        ("QoS", &["_uuid", "external_ids"]),
+    ];
+    columns.iter().map(|(table, columns)| Operation::select(table).columns(columns)).collect()
+}
+
+fn is_ours(row: &RowData) -> bool {
+    key(row, "external_ids", OWNER.0).as_deref() == Some(OWNER.1)
+}
+
+fn by_uuid(rows: &[RowData], wanted: Uuid) -> Option<&RowData> {
+    rows.iter().find(|row| uuid(row) == Some(wanted))
+}
+
+fn uuid(row: &RowData) -> Option<Uuid> {
+    row.get("_uuid")?.as_uuid()
+}
+
+/// A text that is not empty.
+fn text(row: &RowData, column: &str) -> Option<String> {
+    row.get(column)?.as_str().filter(|text| !text.is_empty()).map(str::to_owned)
+}
+
+fn key(row: &RowData, column: &str, key: &str) -> Option<String> {
+    row.get(column)?.get(key).map(str::to_owned)
+}
+
+fn references(row: &RowData, column: &str) -> impl Iterator<Item = Uuid> {
+    row.get(column).into_iter().flat_map(Datum::atoms).filter_map(|atom| atom.as_uuid())
+}

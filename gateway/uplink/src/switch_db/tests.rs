@@ -1,0 +1,344 @@
+//! A real ovsdb-server and ovs-vswitchd in a namespace of their own, and pure cases beside them.
+
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+
+use netns_tests::lab::identity::Identity;
+use netns_tests::lab::netns::Namespace;
+use netns_tests::lab::process::{Held as Process, Program, wait_until};
+use nix::sys::signal::Signal;
+
+use super::*;
+
+const PATIENCE: Duration = Duration::from_secs(30);
+const MAC: &str = "0a:00:00:00:00:01";
+
+/// Fields end in this order: processes, then their namespace, then the folder.
+struct Node {
+    vswitchd: Option<Process>,
+    database: Option<Process>,
+    namespace: Namespace,
+    dir: PathBuf,
+    identity: Identity,
+}
+
+impl Node {
+    /// A node with `eth0`, and Open vSwitch as its package leaves it.
+    fn up() -> Self {
+        let identity = Identity::next().unwrap();
+        let namespace = Namespace::create(&format!("{}-s", identity.name())).unwrap();
+        let dir = identity.dir().to_owned();
+        let mut node = Self { vswitchd: None, database: None, namespace, dir, identity };
+        node.namespace
+            .ip(format!("link add eth0 address {MAC} mtu 1400 type veth peer name wire\nlink set eth0 up\nlink set wire up\n"))
+            .unwrap();
+        let file = node.dir.join("conf.db").display().to_string();
+        let schema = "/usr/share/openvswitch/vswitch.ovsschema";
+        Program::new("ovsdb-tool").args(["create", &file, schema]).run().unwrap();
+        node.database =
+            Some(node.start("ovsdb-server", &[file, format!("--remote=punix:{}", node.socket())]));
+        wait_until("ovsdb-server to listen", || Ok(PathBuf::from(node.socket()).exists())).unwrap();
+        node.vsctl("init");
+        node.start_vswitchd();
+        node
+    }
+
+    fn socket(&self) -> String {
+        self.dir.join("db.sock").display().to_string()
+    }
+
+    fn start(&self, daemon: &str, words: &[String]) -> Process {
+        let mut program = Program::new(daemon).inside(&self.namespace);
+        for what in ["RUNDIR", "LOGDIR", "DBDIR", "SYSCONFDIR"] {
+            program = program.env(&format!("OVS_{what}"), &self.dir);
+        }
+        program
+            .arg("-vconsole:off")
+            .args(words)
+            .arg(format!("--pidfile={}/{daemon}.pid", self.dir.display()))
+            .arg(format!("--log-file={}/{daemon}.log", self.dir.display()))
+            .hold(&self.dir.join(format!("{daemon}.out")), &self.identity.register())
+            .unwrap()
+    }
+
+    fn start_vswitchd(&mut self) {
+        self.vswitchd = Some(self.start("ovs-vswitchd", &[format!("unix:{}", self.socket())]));
+    }
+
+    fn vsctl(&self, line: &str) -> String {
+        let db = format!("--db=unix:{}", self.socket());
+        Program::new("ovs-vsctl").args(["--no-wait", "--timeout=30", &db]).line(line).run().unwrap()
+    }
+
+    fn switch(&self) -> Switch {
+        Switch::connect(&Remote::unix(self.socket()), PATIENCE).unwrap()
+    }
+
+    fn has(&self, device: &str) -> bool {
+        let shown = Program::new("ip").args(["-n", self.namespace.name(), "link", "show", device]).outcome();
+        shown.unwrap().0
+    }
+}
+
+fn later() -> Instant {
+    Instant::now() + PATIENCE
+}
+
+fn wanted() -> Wanted {
+    Wanted {
+        bridge: "breth0".to_owned(),
+        nic: "eth0".to_owned(),
+        mac: MAC.to_owned(),
+        mtu: 1400,
+        datapath: Datapath::Netdev,
+    }
+}
+
+/// Both steps, waited for.
+fn take(switch: &mut Switch, wanted: &[Wanted]) {
+    let written = switch.make_bridges(wanted, later()).unwrap();
+    switch.wait_for_devices(wanted, &written, later()).unwrap();
+    let written = switch.add_ports(wanted, later()).unwrap();
+    switch.wait_for_ports(&written, later()).unwrap();
+}
+
+#[test]
+fn there_and_back() {
+    let node = Node::up();
+    let mut switch = node.switch();
+    let before = switch.observe(later()).unwrap();
+    assert_eq!(before.held("breth0", "eth0"), PriorOvsConfig::default());
+    take(&mut switch, &[wanted()]);
+
+    let seen = switch.observe(later()).unwrap();
+    let bridge = seen.bridge("breth0").unwrap();
+    assert_eq!((bridge.owner, bridge.datapath_type.as_str()), (Owner::Uplink, "netdev"));
+    assert_eq!((bridge.hwaddr.as_deref(), bridge.fail_mode.as_deref()), (Some(MAC), Some("standalone")));
+    assert_eq!(node.vsctl("br-get-external-id breth0 bridge-id").trim(), "breth0");
+    let port = bridge.port("eth0").unwrap();
+    assert!(port.is_ours && port.is_transient && port.ofport > Some(0));
+    assert_eq!(seen.our_qos, [(port.qos.unwrap(), Some("eth0".to_owned()))]);
+    assert_eq!(node.vsctl("get QoS . type").trim(), "linux-noop");
+    assert!(bridge.others("eth0").next().is_none());
+    assert_eq!(bridge.nics().map(|port| port.name.as_str()).collect::<Vec<_>>(), ["eth0"]);
+    let shown =
+        Program::new("ip").args(["-n", node.namespace.name(), "link", "show", "breth0"]).run().unwrap();
+    assert!(shown.contains(MAC) && shown.contains("mtu 1400"), "{shown}");
+
+    // A start of the switch takes transient ports away, and leaves their QoS rows.
+    node.vsctl("del-port eth0");
+    take(&mut switch, &[wanted()]);
+    assert_eq!(switch.observe(later()).unwrap().our_qos.len(), 1);
+    // Doing it again changes nothing.
+    let seen = switch.observe(later()).unwrap();
+    take(&mut switch, &[wanted()]);
+    assert_eq!(switch.observe(later()).unwrap().bridges, seen.bridges);
+
+    let held = before.held("breth0", "eth0");
+    let (removed, written) = switch.remove(&[("breth0", "eth0", &held)], false, later()).unwrap();
+    assert_eq!(removed, [Removed::Bridge]);
+    assert!(switch.wait_carried_out(&written, later()).unwrap());
+    assert!(!node.has("breth0") && node.has("eth0"));
+    assert_eq!(node.vsctl("list QoS"), "");
+    let (removed, _) = switch.remove(&[("breth0", "eth0", &held)], false, later()).unwrap();
+    assert_eq!(removed, [Removed::Nothing]);
+    assert!(switch.observe(later()).unwrap().bridges.is_empty());
+}
+
+#[test]
+fn several_at_once() {
+    let node = Node::up();
+    node.namespace
+        .ip("link add eth1 address 0a:00:00:00:00:02 type veth peer name wire1\nlink set eth1 up\n")
+        .unwrap();
+    let second = Wanted {
+        bridge: "breth1".to_owned(),
+        nic: "eth1".to_owned(),
+        mac: "0a:00:00:00:00:02".to_owned(),
+        mtu: 1500,
+        datapath: Datapath::Netdev,
+    };
+    let mut switch = node.switch();
+    take(&mut switch, &[wanted(), second]);
+    let held = PriorOvsConfig::default();
+    let (removed, _) =
+        switch.remove(&[("breth0", "eth0", &held), ("breth1", "eth1", &held)], false, later()).unwrap();
+    assert_eq!(removed, [Removed::Bridge, Removed::Bridge]);
+    assert_eq!(node.vsctl("list QoS"), "");
+}
+
+#[test]
+fn a_bridge_that_was_there_is_kept_with_its_ports() {
+    let node = Node::up();
+    node.vsctl("add-br breth0 -- set bridge breth0 datapath_type=netdev other_config:x=y");
+    node.vsctl("add-port breth0 p1 -- set interface p1 type=internal");
+    let mut switch = node.switch();
+    let held = switch.observe(later()).unwrap().held("breth0", "eth0");
+    assert_eq!(held, PriorOvsConfig { bridge: true, ..PriorOvsConfig::default() });
+    take(&mut switch, &[wanted()]);
+    let seen = switch.observe(later()).unwrap();
+    assert_eq!(seen.bridge("breth0").unwrap().owner, Owner::Other);
+    assert_eq!(seen.bridge("breth0").unwrap().hwaddr.as_deref(), Some(MAC));
+
+    let (removed, _) = switch.remove(&[("breth0", "eth0", &held)], false, later()).unwrap();
+    assert_eq!(removed, [Removed::Port]);
+    let seen = switch.observe(later()).unwrap();
+    assert_eq!(seen.held("breth0", "eth0"), held, "as it was before");
+    assert!(seen.bridge("breth0").unwrap().port("p1").is_some());
+    assert_eq!(node.vsctl("get bridge breth0 other_config:x").trim(), "y");
+    assert_eq!(node.vsctl("list QoS"), "");
+}
+
+#[test]
+fn a_port_that_was_there_is_kept() {
+    let node = Node::up();
+    node.vsctl("add-br breth0 -- set bridge breth0 datapath_type=netdev -- add-port breth0 eth0");
+    let mut switch = node.switch();
+    let held = switch.observe(later()).unwrap().held("breth0", "eth0");
+    assert!(held.port);
+    take(&mut switch, &[wanted()]);
+    let (removed, _) = switch.remove(&[("breth0", "eth0", &held)], true, later()).unwrap();
+    assert_eq!(removed, [Removed::Nothing]);
+    assert!(switch.observe(later()).unwrap().bridge("breth0").unwrap().port("eth0").is_some());
+}
+
+#[test]
+fn a_port_that_is_kept_keeps_its_qos() {
+    let node = Node::up();
+    let mut switch = node.switch();
+    take(&mut switch, &[wanted()]);
+    let held = switch.observe(later()).unwrap().held("breth0", "eth0");
+    take(&mut switch, &[wanted()]);
+    let (removed, _) = switch.remove(&[("breth0", "eth0", &held)], false, later()).unwrap();
+    assert_eq!(removed, [Removed::Nothing]);
+    assert_eq!(node.vsctl("--bare --columns=type list QoS").trim(), "linux-noop");
+}
+
+#[test]
+fn a_bridge_of_ours_that_others_use_by_now_is_kept() {
+    let node = Node::up();
+    let mut switch = node.switch();
+    take(&mut switch, &[wanted()]);
+    node.vsctl("add-port breth0 p1 -- set interface p1 type=internal");
+    let (removed, _) =
+        switch.remove(&[("breth0", "eth0", &PriorOvsConfig::default())], false, later()).unwrap();
+    assert_eq!(removed, [Removed::Port]);
+    let seen = switch.observe(later()).unwrap();
+    assert!(seen.bridge("breth0").unwrap().port("p1").is_some() && seen.bridge_of("eth0").is_none());
+}
+
+#[test]
+fn a_bridge_of_the_original_tool_goes_only_when_it_is_named() {
+    let node = Node::up();
+    node.vsctl("add-br breth0 -- set bridge breth0 datapath_type=netdev -- br-set-external-id breth0 bridge-id breth0");
+    node.vsctl("add-port breth0 eth0");
+    let mut switch = node.switch();
+    assert_eq!(switch.observe(later()).unwrap().bridge("breth0").unwrap().owner, Owner::Original);
+    let held = PriorOvsConfig::default();
+    let (removed, _) = switch.remove(&[("breth0", "eth0", &held)], false, later()).unwrap();
+    assert_eq!(removed, [Removed::Nothing]);
+    let (removed, _) = switch.remove(&[("breth0", "eth0", &held)], true, later()).unwrap();
+    assert_eq!(removed, [Removed::Bridge]);
+}
+
+#[test]
+fn what_vswitchd_says_is_passed_on() {
+    let node = Node::up();
+    let mut switch = node.switch();
+    let wanted = [Wanted { nic: "eth7".to_owned(), ..wanted() }];
+    let written = switch.make_bridges(&wanted, later()).unwrap();
+    switch.wait_for_devices(&wanted, &written, later()).unwrap();
+    let written = switch.add_ports(&wanted, later()).unwrap();
+    let said = switch.wait_for_ports(&written, later()).unwrap_err().to_string();
+    assert!(said.contains("eth7") && said.contains("No such device"), "{said}");
+}
+
+#[test]
+fn a_vswitchd_that_is_away_or_stopped_is_given_up() {
+    let mut node = Node::up();
+    let mut switch = node.switch();
+    let wanted = [wanted()];
+    node.vswitchd.as_ref().unwrap().signal(Signal::SIGSTOP).unwrap();
+    let written = switch.make_bridges(&wanted, later()).unwrap();
+    let soon = Instant::now() + Duration::from_millis(80);
+    let said = switch.wait_for_devices(&wanted, &written, soon).unwrap_err().to_string();
+    assert!(said.contains("waiting for breth0") && said.contains("does ovs-vswitchd run"), "{said}");
+    node.vswitchd.take();
+    // Taking it away again needs only the database.
+    let (removed, written) =
+        switch.remove(&[("breth0", "eth0", &PriorOvsConfig::default())], false, later()).unwrap();
+    assert_eq!(removed, [Removed::Bridge]);
+    let soon = Instant::now() + Duration::from_millis(80);
+    assert!(!switch.wait_carried_out(&written, soon).unwrap());
+    node.start_vswitchd();
+    assert!(switch.wait_carried_out(&written, later()).unwrap());
+}
+
+#[test]
+fn without_a_database_it_ends_in_time() {
+    let mut node = Node::up();
+    let mut switch = node.switch();
+    node.database.as_ref().unwrap().signal(Signal::SIGSTOP).unwrap();
+    let soon = Instant::now() + Duration::from_millis(80);
+    let error = switch.remove(&[("breth0", "eth0", &PriorOvsConfig::default())], false, soon).unwrap_err();
+    assert!(error.to_string().contains("is ovsdb-server stopped"), "{error}");
+    node.database.take();
+    let soon = Instant::now() + Duration::from_millis(80);
+    let error = switch.observe(soon).unwrap_err().to_string();
+    assert!(error.contains("is ovsdb-server running"), "{error}");
+}
+
+fn bridge(name: &str, datapath_type: &str) -> BridgeSeen {
+    BridgeSeen {
+        uuid: Uuid(1),
+        name: name.to_owned(),
+        owner: Owner::Uplink,
+        datapath_type: datapath_type.to_owned(),
+        fail_mode: None,
+        hwaddr: None,
+        ports: Vec::new(),
+    }
+}
+
+#[test]
+fn the_datapath_is_the_bridges_own_then_the_asked_one_then_ovns() {
+    let seen = |default: Option<&str>, bridges| Seen {
+        is_initialised: true,
+        default_datapath: default.map(str::to_owned),
+        bridges,
+        ..Seen::default()
+    };
+    let (netdev, system) = (Datapath::Netdev, Datapath::System);
+    for (default, asked, datapath) in [
+        (None, None, system),
+        (Some("netdev"), None, netdev),
+        (Some("netdev"), Some(system), system),
+        (None, Some(netdev), netdev),
+    ] {
+        assert_eq!(seen(default, vec![]).datapath("b", asked).unwrap(), datapath, "{default:?} {asked:?}");
+    }
+    assert_eq!(seen(Some("netdev"), vec![bridge("b", "")]).datapath("b", None).unwrap(), system);
+    let refused = seen(None, vec![bridge("b", "")]).datapath("b", Some(netdev)).unwrap_err().to_string();
+    assert!(refused.contains("leave out --datapath-type"), "{refused}");
+    assert!(seen(Some("dpdk"), vec![]).datapath("b", None).is_err());
+    let few = Seen { datapath_types: vec!["netdev".to_owned()], ..seen(None, vec![]) };
+    assert!(few.datapath("b", None).unwrap_err().to_string().contains("it has netdev"));
+}
+
+#[test]
+fn an_empty_database_is_refused_with_its_remedy() {
+    let said = Seen::default().usable().unwrap_err().to_string();
+    assert!(said.contains("ovs-vsctl init"), "{said}");
+}
+
+#[test]
+fn every_row_of_ours_carries_the_mark() {
+    let marked: BTreeSet<String> = make(0, &wanted())
+        .iter()
+        .chain(&add(0, &wanted()))
+        .map(Operation::to_string)
+        .filter(|text| text.contains(r#""op":"insert""#))
+        .filter(|text| !text.contains(r#"["ovn-k8s-owner","uplink"]"#))
+        .collect();
+    assert!(marked.is_empty(), "{marked:?}");
+}

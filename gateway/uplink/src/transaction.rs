@@ -1,0 +1,341 @@
+//! The takeover and the way back, as transactions on the node's network.
+//!
+//! ```text
+//! nics-to-bridge   look -> refuse or print -> lock -> journal, rollback watchdog -> steps -> verify -> commit
+//! bridge-to-nics   look -> refuse or print -> lock -> journal, rollback watchdog -> the NIC's side -> verify -> clear -> commit
+//! ```
+//!
+//! The steps are data ([`super::steps`]); one loop runs them. One that fails turns everything back, by the same undo
+//! that the rollback watchdog runs when this process is gone. Several NICs are one journal: all or none.
+
+use std::cell::Cell;
+use std::time::{Duration, Instant};
+
+use host::ingress_filter::IngressFilter;
+use host::rtnl::link::{self, Link};
+use host::rtnl::{Device, Kind, Socket};
+
+use super::confirm;
+use super::device_config::{DeviceRows, Network};
+use super::error::{Error, Result};
+use super::fault;
+use super::journal::{Folder, Journal, Lock, Nic, State, Uplink};
+use super::managers::{self, Handover, HandoverExecutor};
+use super::options::{Datapath, Direction, Options};
+use super::recover;
+use super::settings;
+use super::switch_db::{PriorOvsConfig, Seen, Switch, Wanted};
+use super::undo::{self, Undone};
+use super::watchdog::{self, Armed};
+
+mod attach;
+mod detach;
+
+pub use attach::nics_to_bridge;
+pub use detach::bridge_to_nics;
+
+/// How long another run is waited for.
+pub(super) const LOCK: Duration = Duration::from_secs(2);
+/// How long the switch's database may take to be reached, and to be read.
+const CONNECT: Duration = Duration::from_secs(8);
+/// The rollback watchdog waits a little longer than we do: who can undo himself does.
+const GRACE: Duration = Duration::from_secs(2);
+/// How often a device is looked at that is to come up.
+const LOOK: Duration = Duration::from_millis(1);
+/// From here on somebody at a terminal wants to know where we are.
+const SILENCE: Duration = Duration::from_secs(1);
+
+/// What a run came to.
+#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize)]
+pub struct Report {
+    /// What was done, for people.
+    pub lines: Vec<String>,
+    /// What did not come out as wanted, and is not worth turning back for.
+    pub warnings: Vec<String>,
+    /// Every step with when it was done, in microseconds from the start.
+    pub steps: Vec<(&'static str, u64)>,
+}
+
+/// What a run works with.
+struct Run<'o> {
+    options: &'o Options,
+    socket: Socket,
+    /// None on a way back while the switch's database is away.
+    switch: Option<Switch>,
+    lock: Lock,
+    journal: Journal,
+    started: Instant,
+    deadline: Instant,
+    report: Report,
+    /// The TCP connections at the beginning, and right before the turn.
+    first: Vec<host::sockets::Connection>,
+    before: Vec<host::sockets::Connection>,
+    /// From the journal on.
+    armed: Option<Armed>,
+    /// While a word is waited for: when somebody was last asked through the bridges.
+    asked: Cell<Option<Instant>>,
+}
+
+impl<'o> Run<'o> {
+    /// Everything looked at and nothing changed; the lock is held. The way back needs no switch: it is what is left to a
+    /// node whose switch does not come up any more.
+    fn new(options: &'o Options, direction: Direction, started: Instant) -> Result<(Self, Seen, Network)> {
+        // What we start must not keep what we hold, also not what we were given ourselves.
+        let _ = host::pidfd::keep_descriptors();
+        let lock = Folder::below(&options.state_dir).lock(LOCK)?;
+        finish_earlier(&lock, options)?;
+        lock.nobody_watches(LOCK)?;
+        let socket = Socket::open()?;
+        let network = Network::observe(&socket)?;
+        let reached = Switch::connect(&options.db, CONNECT).and_then(|mut switch| {
+            let seen = switch.observe(Instant::now() + CONNECT)?;
+            Ok((Some(switch), seen))
+        });
+        let (switch, seen) = match (reached, direction) {
+            (Err(_), Direction::Back) => (None, Seen::default()),
+            (reached, _) => reached?,
+        };
+        let run = Self {
+            options,
+            socket,
+            switch,
+            lock,
+            journal: Journal::begin(direction, &options.db, Vec::new())?,
+            started,
+            deadline: started + options.verify_timeout,
+            report: Report::default(),
+            // They only help to verify.
+            first: host::sockets::connections().unwrap_or_default(),
+            before: Vec::new(),
+            armed: None,
+            asked: Cell::new(None),
+        };
+        Ok((run, seen, network))
+    }
+
+    /// The switch, for who changes what it holds.
+    fn switch(&mut self) -> Result<&mut Switch> {
+        self.switch.as_mut().ok_or_else(|| {
+            Error::failed("change the switch's database", "it does not answer", "is ovsdb-server running?")
+        })
+    }
+
+    /// The journal to the disk; from here on somebody undoes, whatever happens to us.
+    fn arm(&mut self) -> Result<()> {
+        self.lock.begin(&self.journal)?;
+        let time = self.options.verify_timeout + self.options.confirm.unwrap_or_default() + GRACE;
+        self.armed = Some(watchdog::arm(self.lock.folder(), &self.journal, time)?);
+        Ok(())
+    }
+
+    /// The journal's last state; the rollback watchdog leaves when it sees it.
+    fn close(&mut self, state: State) -> Result<()> {
+        self.lock.close(&mut self.journal, state)?;
+        self.disarm();
+        Ok(())
+    }
+
+    fn disarm(&mut self) {
+        if let Some(armed) = self.armed.take() {
+            armed.dismiss(&self.journal);
+        }
+    }
+
+    /// Nothing is carried over from a NIC that has gone meanwhile, and what it carried is gone with it.
+    fn has_nics(&self) -> Result<()> {
+        let gone = self.journal.uplinks.iter().find(|uplink| !host::devices::is_there(&uplink.nic.name));
+        match gone {
+            Some(uplink) => {
+                Err(Error::failed("go on", format!("{} is gone", uplink.nic.name), "is it plugged in?"))
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// Without a rollback watchdog nothing may be changed.
+    fn is_watched(&self) -> Result<()> {
+        if self.armed.as_ref().is_some_and(|armed| !armed.is_alive()) {
+            return Err(Error::failed(
+                "go on",
+                "the rollback watchdog has ended, who undoes when this process cannot",
+                "is the machine out of memory? run it again",
+            ));
+        }
+        Ok(())
+    }
+
+    /// A bridge whose switch has died carries nothing, and nobody but us may turn management away from it while we wait:
+    /// it is not waited for to the end.
+    fn has_switch(&self) -> Result<()> {
+        if self.journal.direction == Direction::Back {
+            return Ok(());
+        }
+        let links = self.socket.dump(Kind::Link, host::rtnl::Family::V4)?;
+        let links: Vec<Link> = links.iter().filter_map(Link::of).collect();
+        let held = |uplink: &Uplink| {
+            uplink.datapath != Datapath::Netdev
+                || links.iter().any(|link| link.name() == uplink.bridge && link.has_carrier())
+        };
+        let silent = self.silent_bridge()?;
+        let carries = |uplink: &Uplink| held(uplink) && silent.as_ref() != Some(&uplink.bridge);
+        match self.journal.uplinks.iter().find(|uplink| !carries(uplink)) {
+            Some(uplink) => Err(Error::failed(
+                "wait for a confirmation",
+                format!("{} carries nothing any more", uplink.bridge),
+                "did ovs-vswitchd end, or does it stand still? its log says why",
+            )),
+            None => Ok(()),
+        }
+    }
+
+    /// A bridge through which nobody answers, twice in a row, who answers on the NIC. Asked once a second.
+    fn silent_bridge(&self) -> Result<Option<String>> {
+        let asked = self.asked.get().is_some_and(|asked| asked.elapsed() < SILENCE);
+        if asked || !self.options.probe {
+            return Ok(None);
+        }
+        let network = Network::observe(&self.socket)?;
+        for uplink in &self.journal.uplinks {
+            if !recover::is_alive(&network, uplink)? && !recover::is_alive(&network, uplink)? {
+                return Ok(Some(uplink.bridge.clone()));
+            }
+        }
+        self.asked.set(Some(Instant::now()));
+        Ok(None)
+    }
+
+    /// Waits for the operator's word, where it is wanted.
+    fn confirmed(&mut self) -> Result<()> {
+        if let Some(limit) = self.options.confirm {
+            let since = Instant::now();
+            confirm::wait(self.lock.folder(), &self.journal.run, limit, || {
+                self.is_watched()?;
+                self.has_switch()
+            })?;
+            self.deadline += since.elapsed();
+        }
+        Ok(())
+    }
+
+    /// A step is done.
+    fn done(&mut self, name: &'static str) -> Result<()> {
+        let so_far = self.started.elapsed();
+        self.report.steps.push((name, u64::try_from(so_far.as_micros()).unwrap_or(u64::MAX)));
+        if so_far > SILENCE {
+            cli::note(format!("{:>6} ms  {name}", so_far.as_millis()));
+        }
+        fault::after(name)?;
+        self.is_watched()?;
+        self.has_nics()?;
+        if self.journal.state == State::Open && Instant::now() > self.deadline {
+            return Err(Error::failed(
+                "finish in time",
+                format!("{name} was done after {} ms", so_far.as_millis()),
+                "give it longer with --verify-timeout",
+            ));
+        }
+        Ok(())
+    }
+
+    /// Does a part of all hand-overs; what does not come out is told.
+    fn each_manager(
+        &mut self,
+        part: impl FnOnce(&mut HandoverExecutor<'static>, &[Handover]) -> Vec<String>,
+    ) {
+        let values: Vec<_> = self.journal.uplinks.iter().flat_map(|uplink| uplink.managers.clone()).collect();
+        if !values.is_empty() {
+            self.report
+                .warnings
+                .extend(part(&mut HandoverExecutor::host(), &managers::from_journal(&values)));
+        }
+    }
+
+    /// It has not begun: nothing but the journal may have been written.
+    fn given_up(mut self, why: Error) -> Error {
+        match self.lock.folder().journal() {
+            Ok(Some(written)) if written.run == self.journal.run => {
+                if let Err(error) = self.close(State::Undone) {
+                    cli::note(error);
+                }
+                why
+            }
+            _ => why,
+        }
+    }
+
+    /// Turns everything back, and says why.
+    fn undo(mut self, why: Error) -> Error {
+        let Undone { troubles, pending } = undo::run(&self.lock, &mut self.journal);
+        self.disarm();
+        for trouble in &troubles {
+            cli::note(format!("undoing: {trouble}"));
+        }
+        let what = if pending {
+            "the node is as before but for the bridge's row in the switch's database: `ovn-k8s-util recover` when it answers"
+        } else if troubles.is_empty() {
+            "everything was turned back; the node is as before"
+        } else {
+            "turned back as far as it went; `ovn-k8s-util recover` tries the rest again"
+        };
+        Error::Undone { why: Box::new(why), what }
+    }
+}
+
+/// What an earlier run left. An open one is not this run's to judge; where only the switch's database was missing, its
+/// bridge would be taken for one that was there before.
+fn finish_earlier(lock: &Lock, options: &Options) -> Result<()> {
+    let Some(mut journal) = lock.folder().journal()?.filter(|journal| journal.state.is_unfinished()) else {
+        return Ok(());
+    };
+    if journal.state == State::UndoneOvsdbPending {
+        journal.db = options.db.to_string();
+        undo::run(lock, &mut journal);
+    }
+    match journal.state.is_unfinished() {
+        false => Ok(()),
+        true => Err(not_ended()),
+    }
+}
+
+/// What has to come to its end before anything is begun: more than what is found half done while it is under way.
+pub fn nothing_open(options: &Options) -> Result<()> {
+    let folder = Folder::below(&options.state_dir);
+    match folder.journal() {
+        Ok(Some(journal)) if journal.state == State::Open => match folder.lock(Duration::ZERO) {
+            Err(busy @ Error::Busy { .. }) => Err(busy),
+            _ => Err(not_ended()),
+        },
+        Err(error @ (Error::JournalBroken { .. } | Error::JournalVersion { .. })) => Err(error),
+        // The run itself says what it cannot read.
+        _ => Ok(()),
+    }
+}
+
+fn not_ended() -> Error {
+    Error::refused(
+        "an earlier run did not come to its end",
+        "`ovn-k8s-util recover` mends what it left; then run this again",
+    )
+}
+
+/// Waits until a device is there and has the MAC address.
+fn device_with_mac(socket: &Socket, name: &str, mac: [u8; 6], deadline: Instant) -> Result<Device> {
+    loop {
+        match link::named(socket, name)? {
+            Some(link) if link.mac() == Some(mac) => return Ok(link.device()),
+            _ if Instant::now() < deadline => std::thread::sleep(LOOK),
+            _ => {
+                return Err(Error::failed(
+                    format!("get {name} from ovs-vswitchd"),
+                    "its device has not come up with the NIC's MAC address",
+                    "its log says why",
+                ));
+            }
+        }
+    }
+}
+
+/// A MAC address as people write it.
+fn mac_text(mac: [u8; 6]) -> String {
+    mac.map(|byte| format!("{byte:02x}")).join(":")
+}

@@ -1,0 +1,323 @@
+//! Management back to the NIC, from what the journal says and the kernel holds: the undo, and the way back.
+//!
+//! Network first, the switch's database last: neither of its daemons has to live, and nothing is executed. Every write
+//! is "put it so" or "take it away if it is there"; what fails is noted and nothing stops it, so it ends with as much
+//! put back as can be, and can be run again, or go on where another one was killed.
+
+use std::time::{Duration, Instant};
+
+use host::ingress_filter::IngressFilter;
+use host::rtnl::{Device, Move, Socket, link};
+
+use super::device_config::{DeviceRows, Network};
+use super::error::{Error, Result};
+use super::fault;
+use super::journal::{Journal, Lock, State, Uplink};
+use super::managers::{self, HandoverExecutor};
+use super::migration;
+use super::options::{Datapath, Direction};
+use super::settings;
+use super::steps::{DetachStep, clear, to_nic};
+use super::switch_db::{PriorOvsConfig, Removed, Switch};
+use super::switchover::{self, Migration};
+
+/// How long the switch's database may take in an undo; after that the network is whole, and the rest waits.
+pub const DATABASE: Duration = Duration::from_secs(1);
+
+/// The same on the kernel's datapath: there the NIC hears for itself again only when the switch has let go of it.
+const DATABASE_FOR_EARS: Duration = Duration::from_secs(5);
+
+/// How long ovs-vswitchd may take to take a device away.
+const VANISH: Duration = Duration::from_millis(200);
+const LOOK: Duration = Duration::from_millis(1);
+
+/// What came of it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Undone {
+    /// What could not be done, in words.
+    pub troubles: Vec<String>,
+    /// The switch's database still holds what is ours.
+    pub pending: bool,
+}
+
+/// Puts everything back and writes into the journal that it is. `journal` may be of a run that died anywhere, also in
+/// an undo.
+pub fn run(lock: &Lock, journal: &mut Journal) -> Undone {
+    let mut undone = Undone::default();
+    match Rollback::of(journal) {
+        Ok(mut home) => {
+            let datapath = home.datapath();
+            home.all(to_nic(datapath), &mut undone.troubles);
+            home.all(clear(datapath), &mut undone.troubles);
+            undone.pending = home.pending;
+        }
+        Err(error) => undone.troubles.push(error.to_string()),
+    }
+    if let Err(error) = close(lock, journal, undone.pending) {
+        undone.troubles.push(error.to_string());
+    }
+    undone
+}
+
+/// The journal of a run that is back on the NIC.
+fn close(lock: &Lock, journal: &mut Journal, pending: bool) -> Result<()> {
+    if pending {
+        return lock.close(journal, State::UndoneOvsdbPending);
+    }
+    // What was kept of an earlier takeover is of no use: there is no bridge.
+    journal
+        .uplinks
+        .iter()
+        .filter(|uplink| !uplink.held.bridge)
+        .try_for_each(|uplink| lock.forget(&uplink.bridge))?;
+    // A way back is where it was to come, whoever brought it there.
+    let state = if journal.direction == Direction::Back { State::Committed } else { State::Undone };
+    lock.close(journal, state)
+}
+
+/// The way home of all uplinks of a journal.
+#[derive(Debug)]
+pub struct Rollback<'a> {
+    socket: Socket,
+    journal: &'a Journal,
+    /// The database was not reached.
+    pub pending: bool,
+    /// What the NIC had before is put there where it lacks. Not after a boot in which the host's own configuration has
+    /// given it addresses: those are the truth then.
+    replay: bool,
+    /// Numbers of devices in the journal mean something.
+    this_boot: bool,
+}
+
+impl<'a> Rollback<'a> {
+    /// Of a journal.
+    pub fn of(journal: &'a Journal) -> Result<Self> {
+        let socket = Socket::open()?;
+        let this_boot = journal.is_of_this_boot()?;
+        let replay = this_boot || !is_configured(&socket, journal)?;
+        Ok(Self { socket, journal, pending: false, replay, this_boot })
+    }
+
+    /// What carries the bridges' frames: one for all.
+    pub fn datapath(&self) -> Datapath {
+        self.journal.uplinks.first().map_or(Datapath::Netdev, |uplink| uplink.datapath)
+    }
+
+    /// Does steps, each for all uplinks; what fails is noted.
+    pub fn all(&mut self, steps: &[DetachStep], troubles: &mut Vec<String>) {
+        for &step in steps {
+            if step == DetachStep::Ovsdb {
+                if let Err(error) = self.database() {
+                    self.pending = true;
+                    troubles.push(format!("{step}: {error}"));
+                }
+            } else {
+                for uplink in &self.journal.uplinks {
+                    match self.one(step, uplink) {
+                        Ok(refused) => troubles.extend(refused.iter().map(|line| format!("{step}: {line}"))),
+                        Err(error) => troubles.push(format!("{step} of {}: {error}", uplink.nic.name)),
+                    }
+                }
+            }
+            if let Err(error) = fault::after(step.name()) {
+                troubles.push(error.to_string());
+            }
+        }
+    }
+
+    fn one(&self, step: DetachStep, uplink: &Uplink) -> Result<switchover::Refusals> {
+        let network = Network::observe(&self.socket)?;
+        // A NIC that is gone keeps nothing from being cleared away.
+        let nic = || nic(&network, uplink, self.this_boot);
+        let found = network.link(&uplink.bridge);
+        let bridge = found.filter(|link| is_of_switch(link)).map(link::Link::device);
+        let name = nic().map_or_else(|_| uplink.nic.name.clone(), |nic| nic.name);
+        let ears = IngressFilter::new(&name, &uplink.bridge);
+        let way = || nic().map(|nic| self.way(uplink, &nic, bridge.as_ref()));
+        let caught = uplink.datapath == Datapath::System
+            && network.link(&name).is_some_and(|link| link.master().is_some());
+        match step {
+            DetachStep::Down if found.is_some() && bridge.is_none() => {
+                Ok(vec![format!("{} is no bridge of Open vSwitch, and is left as it is", uplink.bridge)])
+            }
+            // The kernel still gives every frame to the bridge: deaf and without addresses it would cut the node off.
+            DetachStep::OldOff | DetachStep::Down if caught => Ok(vec![format!(
+                "{} is still a port of the kernel's datapath; {} keeps its addresses until ovs-vswitchd has let it go",
+                uplink.nic.name, uplink.bridge
+            )]),
+            DetachStep::Addresses => way()?.prepare(),
+            DetachStep::Routes => way()?.mouth(),
+            DetachStep::IngressFilter if bridge.is_some() && ears.observe()?.is_some() => {
+                switchover::overlap(Some(&ears)).map(|()| Vec::new())
+            }
+            // A guard without its bridge only deafens the NIC.
+            DetachStep::IngressFilter => Ok(ears.remove().map(|()| Vec::new())?),
+            DetachStep::OldOff => {
+                let mut refused = way()?.untwin()?;
+                refused.extend(way()?.old_off()?);
+                Ok(refused)
+            }
+            DetachStep::Down => {
+                if let Some(bridge) = bridge.filter(|_| goes_down(self.journal.direction, uplink)) {
+                    self.socket.apply(&link::set_down(bridge.index))?;
+                }
+                Ok(Vec::new())
+            }
+            DetachStep::Guard => {
+                ears.remove()?;
+                let mut refused = match nic() {
+                    // In another boot nothing of ours is left in them, and numbers of devices mean others.
+                    Ok(nic) if self.this_boot => settings::restore(&self.socket, &nic, &uplink.rows),
+                    Ok(_) => Vec::new(),
+                    Err(error) => vec![error.to_string()],
+                };
+                let handovers = managers::from_journal(&uplink.managers);
+                if !handovers.is_empty() {
+                    // The network is whole by now; a manager may take its time.
+                    refused.extend(HandoverExecutor::host().take_back(&handovers));
+                }
+                Ok(refused)
+            }
+            DetachStep::Ovsdb => Ok(Vec::new()),
+        }
+    }
+
+    /// From the bridge to the NIC; what the journal has besides what is found, without what was the bridge's own.
+    fn way(&self, uplink: &Uplink, nic: &Device, bridge: Option<&Device>) -> Migration<'_> {
+        let nowhere = Device { index: 0, name: uplink.bridge.clone() };
+        let bridge = bridge.unwrap_or(&nowhere);
+        let from = |rows: &DeviceRows| {
+            migration::moved(&rows.own(), &Move { from: rows.device.clone(), to: nic.clone() })
+        };
+        let mut wanted = if self.replay { from(&uplink.rows) } else { DeviceRows::none(nic) };
+        let mut own = DeviceRows::none(bridge);
+        if let Some(rows) = &uplink.bridge_rows {
+            match self.journal.direction {
+                Direction::Back => wanted = migration::union(&wanted, &from(rows)),
+                Direction::There => {
+                    own = migration::moved(rows, &Move { from: rows.device.clone(), to: bridge.clone() });
+                }
+            }
+        }
+        Migration::new(&self.socket, bridge, nic).wanting(wanted).leaving(own)
+    }
+
+    fn database(&self) -> Result<()> {
+        let kernel = self.journal.uplinks.iter().any(|uplink| uplink.datapath == Datapath::System);
+        let patience = if kernel { DATABASE_FOR_EARS } else { DATABASE };
+        let deadline = Instant::now() + patience;
+        let remote = self.journal.db.parse().map_err(|error| {
+            Error::failed(
+                format!("reach the switch's database at {}", self.journal.db),
+                format!("{error}"),
+                "was the journal edited? remove the bridge with ovs-vsctl del-br",
+            )
+        })?;
+        let mut switch = Switch::connect(&remote, patience)?;
+        let uplinks: Vec<(&str, &str, &PriorOvsConfig)> = self
+            .journal
+            .uplinks
+            .iter()
+            .map(|uplink| (uplink.bridge.as_str(), uplink.nic.name.as_str(), &uplink.held))
+            .collect();
+        let by_name = self.journal.direction == Direction::Back;
+        let (removed, _) = switch.remove(&uplinks, by_name, deadline)?;
+        for (uplink, _) in
+            self.journal.uplinks.iter().zip(removed).filter(|(_, what)| *what == Removed::Bridge)
+        {
+            self.vanish(&uplink.bridge)?;
+        }
+        if self.journal.uplinks.iter().all(|uplink| self.is_let_go(uplink, deadline)) {
+            return Ok(());
+        }
+        Err(Error::failed(
+            "take the NIC off the kernel's datapath",
+            "ovs-vswitchd does not do it",
+            "does it run? `ovn-k8s-util recover` finishes this when it does",
+        ))
+    }
+}
+
+impl Rollback<'_> {
+    /// Waits until the kernel's datapath has let the NIC go. (The userspace one is only a listener.)
+    fn is_let_go(&self, uplink: &Uplink, deadline: Instant) -> bool {
+        if uplink.datapath == Datapath::Netdev || uplink.held.port {
+            return true;
+        }
+        loop {
+            let nic = link::named(&self.socket, &uplink.nic.name).unwrap_or_default();
+            if nic.is_none_or(|link| link.master().is_none()) {
+                return true;
+            }
+            if Instant::now() >= deadline {
+                return false;
+            }
+            std::thread::sleep(LOOK);
+        }
+    }
+
+    /// Waits until ovs-vswitchd has taken the device of a bridge away that is no longer in its database. When nobody
+    /// does, nobody ever will: one that starts later does not know it. (With the bridge still in the database a living
+    /// ovs-vswitchd would be driven mad by this.)
+    /// What the kernel's datapath holds goes only by ovs-vswitchd.
+    fn vanish(&self, bridge: &str) -> Result<()> {
+        let end = Instant::now() + VANISH;
+        loop {
+            let Some(link) = link::named(&self.socket, bridge)? else { return Ok(()) };
+            if Instant::now() < end {
+                std::thread::sleep(LOOK);
+            } else if link.kind().as_deref() == Some("tun") {
+                return Ok(self.socket.apply(&link::remove(link.index()))?);
+            } else {
+                return Ok(());
+            }
+        }
+    }
+}
+
+/// Every NIC of a journal has addresses (of more than the link).
+fn is_configured(socket: &Socket, journal: &Journal) -> Result<bool> {
+    let network = Network::observe(socket)?;
+    Ok(journal.uplinks.iter().all(|uplink| {
+        network.link(&uplink.nic.name).is_some_and(|link| network.of(&link.device()).has_address())
+    }))
+}
+
+/// The NIC as it is now, under whatever name: in the boot of the journal its number and its MAC address say which it is
+/// (udev may rename it under way).
+fn nic(network: &Network, uplink: &Uplink, this_boot: bool) -> Result<Device> {
+    let is_it = |link: &&link::Link| {
+        let mac = link.mac().map(|mac| mac.map(|byte| format!("{byte:02x}")).join(":"));
+        this_boot
+            && link.index() == uplink.nic.index
+            && mac.is_some_and(|mac| mac.eq_ignore_ascii_case(&uplink.nic.mac))
+            && link.name() != uplink.bridge
+    };
+    let found = network.links.iter().find(is_it).or_else(|| network.link(&uplink.nic.name));
+    found.filter(|link| !link.is_loopback()).map(link::Link::device).ok_or_else(|| {
+        Error::failed(
+            format!("put {} back", uplink.nic.name),
+            "it is gone",
+            "what configures it gives it its addresses when it is back",
+        )
+    })
+}
+
+/// Whether a device is one that a switch makes for a bridge: the tap of the userspace datapath, or the kernel's internal
+/// port. Nothing else is taken for a bridge, whatever a journal says.
+pub(super) fn is_of_switch(link: &link::Link) -> bool {
+    matches!(link.kind().as_deref(), Some("tun" | "openvswitch"))
+}
+
+/// A bridge that was up before somebody took the NIC onto it stays up.
+fn goes_down(direction: Direction, uplink: &Uplink) -> bool {
+    direction == Direction::Back
+        || uplink
+            .bridge_rows
+            .as_ref()
+            .and_then(|rows| rows.link.as_ref())
+            .is_none_or(|row| link::Link::of(row).is_none_or(|link| !link.is_up()))
+}
+
+#[cfg(test)]
+mod tests;

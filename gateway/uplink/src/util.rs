@@ -1,0 +1,122 @@
+//! `ovn-k8s-util`: the takeover's command line.
+
+use std::ffi::OsString;
+use std::process::ExitCode;
+
+use cli::OutputFormat;
+
+use super::error::{Error, Result};
+use super::journal::Folder;
+use super::managers::{self, Handover};
+use super::options::Options;
+use super::plan::{self, Plan};
+use super::transaction::{self, Report};
+use super::{confirm, observe, recover};
+
+mod args;
+
+pub use args::{Command, PROGRAM, UtilArgs};
+
+/// Runs `ovn-k8s-util`. `args` begin with its name. Exits 0 when it is done (or was done before, or could be), else 1.
+pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let args: UtilArgs = match cli::parse(PROGRAM, args) {
+        Ok(args) => args,
+        Err(code) => return code,
+    };
+    match run(&args) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => cli::fail(PROGRAM, &error.to_string()),
+    }
+}
+
+fn run(args: &UtilArgs) -> Result<()> {
+    let mut form = OutputFormat::Table;
+    let report = match &args.command {
+        Command::NicsToBridge(there) => {
+            let options = there.options()?;
+            let plan = plan::there(&observe::look(&there.interfaces, &options)?, &there.interfaces, &options);
+            if options.dry_run {
+                return show(&plan, &options);
+            }
+            allow(&plan, &options)?;
+            form = options.form;
+            transaction::nics_to_bridge(&plan, &options)?
+        }
+        Command::BridgeToNics(back) => {
+            let options = back.options()?;
+            let taken = handed_over(&back.bridges, &options)?;
+            let plan = plan::back(&observe::look(&back.bridges, &options)?, &back.bridges, &taken, &options);
+            if options.dry_run {
+                return show(&plan, &options);
+            }
+            allow(&plan, &options)?;
+            form = options.form;
+            transaction::bridge_to_nics(&plan, &options)?
+        }
+        Command::Recover(place) => recover::recover(&place.options()?)?,
+        Command::Confirm(place) => {
+            confirm::give(&Folder::below(&place.folder()?))?;
+            Report { lines: vec!["confirmed; the run has committed".to_owned()], ..Report::default() }
+        }
+    };
+    if form == OutputFormat::Json {
+        // Warnings and times are in it.
+        let text = serde_json::to_string_pretty(&report).map_err(|error| {
+            Error::failed("write the report as JSON", error.to_string(), "--output=table does without")
+        })?;
+        cli::print(&(text + "\n"));
+        return Ok(());
+    }
+    for warning in &report.warnings {
+        cli::note(format!("{PROGRAM}: {warning}"));
+    }
+    cli::print(&report.lines.iter().map(|line| format!("{line}\n")).collect::<String>());
+    Ok(())
+}
+
+/// `--dry-run`: what would be done. Nothing is changed; what stands against it is said once more, and is a failure.
+fn show(plan: &Plan, options: &Options) -> Result<()> {
+    let text = match options.form {
+        OutputFormat::Table => plan.to_string(),
+        OutputFormat::Json => {
+            serde_json::to_string_pretty(plan).map_err(|error| {
+                Error::failed("write the plan as JSON", error.to_string(), "--output=table does without")
+            })? + "\n"
+        }
+    };
+    cli::print(&text);
+    verdict(plan, options)
+}
+
+/// What stands against it. A run that is open explains more than what is found of it.
+fn verdict(plan: &Plan, options: &Options) -> Result<()> {
+    transaction::nothing_open(options)?;
+    plan.verdict(options.force)
+}
+
+/// Whether it may be done; what changes without being carried over is said beforehand.
+fn allow(plan: &Plan, options: &Options) -> Result<()> {
+    if let Err(against) = plan.verdict(options.force) {
+        transaction::nothing_open(options)?;
+        return Err(against);
+    }
+    for warning in &plan.warnings {
+        cli::note(format!("{PROGRAM}: {}: {} ({})", warning.about, warning.what, warning.remedy));
+    }
+    for refusal in &plan.refusals {
+        cli::note(format!("{PROGRAM}: forced: {}: {} ({})", refusal.about, refusal.what, refusal.remedy));
+    }
+    Ok(())
+}
+
+/// The network managers that were handed over with these bridges.
+fn handed_over(bridges: &[String], options: &Options) -> Result<Vec<Handover>> {
+    let folder = Folder::below(&options.state_dir);
+    let mut all = Vec::new();
+    for bridge in bridges {
+        if let Some(taken) = folder.taken(bridge)? {
+            all.extend(managers::from_journal(&taken.uplink.managers));
+        }
+    }
+    Ok(all)
+}

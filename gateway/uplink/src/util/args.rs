@@ -1,0 +1,316 @@
+//! The flags of `ovn-k8s-util`.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use cli::OutputFormat;
+use ovs::ovsdb::Remote;
+
+use crate::error::{Error, Result};
+use crate::options::{Datapath, Options};
+
+/// The program's name.
+pub const PROGRAM: &str = "ovn-k8s-util";
+
+const EXAMPLES: &str = "\
+Examples:
+  ovn-k8s-util nics-to-bridge --dry-run eth0
+        what would be done, and what stands against it
+  ovn-k8s-util nics-to-bridge eth0
+        bridge breth0 with eth0 as its port; addresses and routes move over
+  ovn-k8s-util nics-to-bridge --confirm=60 eth0
+        the same, undone unless `ovn-k8s-util confirm` (or Enter) comes within a minute
+  ovn-k8s-util bridge-to-nics breth0
+        back again
+
+Exit codes:
+  0  done, or nothing to do; with --dry-run: nothing stands against it
+  1  not done: one line says why and what to do; the node is as before.
+     With --dry-run: something stands against it that --force, if given, does not overrule";
+
+const THERE: &str = "\
+Examples:
+  ovn-k8s-util nics-to-bridge --dry-run --output=json eth0
+  ovn-k8s-util nics-to-bridge eth0 eth1
+        both, or none
+  ovn-k8s-util nics-to-bridge --verify-cmd='curl -sf -m 5 https://10.0.0.1:6443/healthz' eth0
+  ovn-k8s-util nics-to-bridge --confirm eth0
+        undone unless `ovn-k8s-util confirm` is run, or Enter is pressed, in time";
+
+const BACK: &str = "\
+Examples:
+  ovn-k8s-util bridge-to-nics --dry-run breth0
+  ovn-k8s-util bridge-to-nics breth0 breth1";
+
+/// Moves the node's management from a NIC onto an OVS bridge and back, without a packet lost.
+#[derive(Clone, Debug, Parser)]
+#[command(name = PROGRAM, bin_name = PROGRAM, version, after_help = EXAMPLES, subcommand_required = true, arg_required_else_help = false)]
+pub struct UtilArgs {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What to do.
+#[derive(Clone, Debug, Subcommand)]
+pub enum Command {
+    /// Make a bridge br<IFACE> of each NIC, with the NIC as its port, and move addresses and routes onto it
+    #[command(after_help = THERE)]
+    NicsToBridge(There),
+    /// Move addresses and routes from each bridge back to its NIC, and remove the bridge
+    #[command(after_help = BACK)]
+    BridgeToNics(Back),
+    /// Mend what was left half done, and make guard and bridge again after a reboot
+    Recover(RecoverArgs),
+    /// Say yes to a run that waits for it (--confirm)
+    Confirm(Place),
+}
+
+/// `nics-to-bridge`.
+#[derive(Clone, Debug, Args)]
+pub struct There {
+    /// The NICs
+    #[arg(value_name = "IFACE", required = true, value_parser = cli::interface_name)]
+    pub interfaces: Vec<String>,
+    /// The bridge's datapath (default: external_ids:ovn-bridge-datapath-type of table Open_vSwitch, then system)
+    #[arg(long, value_name = "TYPE")]
+    pub datapath_type: Option<DatapathFlag>,
+    /// Turn although no next hop answers through the bridge
+    #[arg(long)]
+    pub no_probe: bool,
+    /// What both ways have.
+    #[command(flatten)]
+    pub run: Run,
+}
+
+/// `bridge-to-nics`.
+#[derive(Clone, Debug, Args)]
+pub struct Back {
+    /// The bridges
+    #[arg(value_name = "BRIDGE", required = true, value_parser = cli::interface_name)]
+    pub bridges: Vec<String>,
+    /// What both ways have.
+    #[command(flatten)]
+    pub run: Run,
+}
+
+/// What both ways have.
+#[derive(Clone, Debug, Args)]
+pub struct Run {
+    /// Print what would be done, change nothing, and exit: with 1 when something stands against it
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Form of the plan
+    #[arg(long, short, value_name = "FORM", default_value = "table")]
+    pub output: OutputFormat,
+    /// Do what is only dangerous, not impossible
+    #[arg(long)]
+    pub force: bool,
+    /// Undo what is not verified after this many seconds
+    #[arg(long, value_name = "SECONDS", default_value_t = 15, value_parser = clap::value_parser!(u64).range(1..=86400))]
+    pub verify_timeout: u64,
+    /// A shell command that must succeed after the turn, or all is undone
+    #[arg(long, value_name = "COMMAND")]
+    pub verify_cmd: Option<String>,
+    /// Wait for `ovn-k8s-util confirm` or Enter; undo when it does not come in time [SECONDS: 60]
+    #[arg(long, value_name = "SECONDS", num_args = 0..=1, require_equals = true, default_missing_value = "60", value_parser = clap::value_parser!(u64).range(1..=86400))]
+    pub confirm: Option<u64>,
+    /// Where things are.
+    #[command(flatten)]
+    pub place: Place,
+}
+
+/// `recover`.
+#[derive(Clone, Debug, Args)]
+pub struct RecoverArgs {
+    /// Where things are.
+    #[command(flatten)]
+    pub place: Place,
+}
+
+/// Where things are.
+#[derive(Clone, Debug, Args)]
+pub struct Place {
+    /// Folder for the journal and for what outlives the process
+    #[arg(long, value_name = "DIR", default_value = cli::STATE_DIR)]
+    pub state_dir: PathBuf,
+    /// The local Open_vSwitch database (default: unix:RUNDIR/db.sock)
+    #[arg(long, value_name = "DATABASE")]
+    pub db: Option<String>,
+}
+
+/// `--datapath-type`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum DatapathFlag {
+    /// vswitchd itself, in userspace
+    Netdev,
+    /// The kernel's openvswitch module
+    System,
+}
+
+impl There {
+    /// As a value.
+    pub fn options(&self) -> Result<Options> {
+        let datapath = self.datapath_type.map(|flag| match flag {
+            DatapathFlag::Netdev => Datapath::Netdev,
+            DatapathFlag::System => Datapath::System,
+        });
+        once(&self.interfaces)?;
+        Ok(Options { datapath, probe: !self.no_probe, ..self.run.options()? })
+    }
+}
+
+impl Back {
+    /// As a value.
+    pub fn options(&self) -> Result<Options> {
+        once(&self.bridges)?;
+        self.run.options()
+    }
+}
+
+impl Run {
+    /// As a value.
+    pub fn options(&self) -> Result<Options> {
+        Ok(Options {
+            dry_run: self.dry_run,
+            form: self.output,
+            force: self.force,
+            datapath: None,
+            probe: true,
+            verify_timeout: Duration::from_secs(self.verify_timeout),
+            verify_cmd: self.verify_cmd.clone(),
+            confirm: self.confirm.map(Duration::from_secs),
+            state_dir: self.place.folder()?,
+            db: self.place.remote()?,
+        })
+    }
+}
+
+impl RecoverArgs {
+    /// As a value: a takeover that is made again is asked for nothing special.
+    pub fn options(&self) -> Result<Options> {
+        Ok(Options {
+            dry_run: false,
+            form: OutputFormat::Table,
+            // It was weighed when it was taken over.
+            force: true,
+            datapath: None,
+            probe: true,
+            verify_timeout: Duration::from_secs(15),
+            verify_cmd: None,
+            confirm: None,
+            state_dir: self.place.folder()?,
+            db: self.place.remote()?,
+        })
+    }
+}
+
+impl Place {
+    /// Folder for the journal, wherever the process goes.
+    pub fn folder(&self) -> Result<PathBuf> {
+        absolute("--state-dir", &self.state_dir)
+    }
+
+    /// The switch's database, wherever the process goes.
+    pub fn remote(&self) -> Result<Remote> {
+        let remote = cli::database(self.db.as_deref())
+            .map_err(|error| Error::refused(error, "leave it out for the local switch's own socket"))?;
+        match remote {
+            Remote::Ssl(_) => Err(Error::refused(
+                format!("--db={remote} is not on this node, or not meant for it"),
+                "a NIC is taken over through the node's own switch: write unix:PATH, or tcp:127.0.0.1:PORT",
+            )),
+            Remote::Unix(path) => absolute("--db", &path).map(Remote::Unix),
+            remote => Ok(remote),
+        }
+    }
+}
+
+/// The rollback watchdog works in another folder, and must find the same files.
+fn absolute(flag: &'static str, path: &Path) -> Result<PathBuf> {
+    std::path::absolute(path).map_err(|error| {
+        Error::refused(format!("{flag}={}: {error}", path.display()), "write the whole path")
+    })
+}
+
+/// A name that stands there twice is a slip of the pen for another one.
+fn once(names: &[String]) -> Result<()> {
+    let twice =
+        names.iter().enumerate().find(|(at, name)| names.iter().take(*at).any(|other| other == *name));
+    match twice {
+        Some((_, name)) => Err(Error::refused(format!("{name} is named twice"), "name each device once")),
+        None => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(line: &str) -> std::result::Result<UtilArgs, String> {
+        let words = std::iter::once(PROGRAM).chain(line.split_whitespace());
+        UtilArgs::try_parse_from(words).map_err(|error| error.to_string())
+    }
+
+    fn there(line: &str) -> There {
+        match parse(&format!("nics-to-bridge {line}")).unwrap().command {
+            Command::NicsToBridge(there) => there,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn both_ways_to_write_a_flag() {
+        for line in [
+            "--verify-timeout=3 --datapath-type=netdev --state-dir=/x --db=unix:/y --output=json eth0 eth1",
+            "--verify-timeout 3 --datapath-type netdev --state-dir /x --db unix:/y --output json eth0 eth1",
+            "eth0 eth1 --verify-timeout 3 --datapath-type netdev --state-dir /x --db unix:/y -o json",
+        ] {
+            let there = there(line);
+            assert_eq!(there.interfaces, ["eth0", "eth1"], "{line}");
+            let options = there.options().unwrap();
+            assert_eq!(options.verify_timeout, Duration::from_secs(3));
+            assert_eq!((options.datapath, options.form), (Some(Datapath::Netdev), OutputFormat::Json));
+            assert_eq!((options.state_dir, options.db), ("/x".into(), Remote::unix("/y")));
+        }
+    }
+
+    #[test]
+    fn confirm_has_a_time_of_its_own() {
+        assert_eq!(there("--confirm eth0").options().unwrap().confirm, Some(Duration::from_secs(60)));
+        assert_eq!(there("--confirm=5 eth0").options().unwrap().confirm, Some(Duration::from_secs(5)));
+        assert_eq!(there("eth0").options().unwrap().confirm, None);
+    }
+
+    #[test]
+    fn what_is_wrong_is_said() {
+        for (line, said) in [
+            ("nics-to-bridge", "<IFACE>"),
+            ("bridge-to-nics", "<BRIDGE>"),
+            ("nics-to-bridge averyveryverylongname", "longer than 15"),
+            ("nics-to-bridge a/b", "ip -br link"),
+            ("nics-to-bridge --datapath-type=dpdk eth0", "netdev"),
+            ("nics-to-bridge --verify-timeout=0 eth0", "1..=86400"),
+            ("nics-to-bridges eth0", "nics-to-bridge"),
+        ] {
+            let error = parse(line).unwrap_err();
+            assert!(error.contains(said), "{line}: {error}");
+        }
+    }
+
+    #[test]
+    fn a_device_named_twice_is_refused() {
+        let said = there("eth0 eth1 eth0").options().unwrap_err().to_string();
+        assert!(said.contains("eth0 is named twice"), "{said}");
+    }
+
+    #[test]
+    fn a_database_elsewhere_is_refused() {
+        let error = there("--db=ssl:10.0.0.1:6640 eth0").options().unwrap_err().to_string();
+        assert!(error.contains("unix:PATH"), "{error}");
+        let options = there("--db=unix:x.sock --state-dir=y eth0").options().unwrap();
+        assert!(options.state_dir.is_absolute() && options.db.to_string().starts_with("unix:/"));
+        assert!(there("--db=pigeon eth0").options().unwrap_err().to_string().contains("--db"));
+    }
+}

@@ -1,0 +1,200 @@
+//! Is it as it was, and does it work? Before anything is turned (the proof), and before anything is committed.
+//!
+//! | asked | how | when |
+//! |---|---|---|
+//! | a next hop answers through the bridge | ARP, ND, by a packet socket that no guard deafens | before the turn, and after it |
+//! | addresses and routes are what the NIC's were | both compared as the kernel has them | after it |
+//! | TCP connections that waited for an answer got on | `TCP_INFO` | after it |
+//! | the routers answer a ping that answered one before | the node's own stack: ears, mouth, neighbours | after it |
+//! | the operator's own command succeeds | `--verify-cmd` | last |
+//!
+//! A *new connection from outside* cannot be made from here: what the node sends to itself does not pass the wire, and
+//! what is put onto the NIC goes out, not in. The ping's answer takes the same way in (wire, switch, ears, stack); what
+//! it does not take is a firewall that judges new connections by the device they come from, which the plan looks for.
+//! Who wants that tried says so with `--verify-cmd`, which may ask a host outside to connect.
+
+use std::net::IpAddr;
+use std::time::{Duration, Instant};
+
+use host::neighbour_probe::{Prober, Question};
+use host::ping::ping;
+use host::rtnl::neighbour::Neighbour;
+use host::rtnl::{Device, Socket};
+use host::sockets::{Connection, connections};
+
+use super::device_config::{DeviceRows, Network};
+use super::error::{Error, Result};
+use super::migration;
+
+mod command;
+
+pub use command::run as run_command;
+
+/// How often a question is asked.
+const EVERY: Duration = Duration::from_millis(2);
+/// The first patience with all who are asked; it doubles until somebody answers.
+const FIRST: Duration = Duration::from_millis(6);
+/// When nobody has answered for so long, nobody will.
+const NOBODY: Duration = Duration::from_secs(3);
+/// How long a router may take to answer its ping before the turn, to be expected to answer afterwards.
+const SOON: Duration = Duration::from_millis(10);
+/// How long it may take afterwards.
+const LATER: Duration = Duration::from_secs(1);
+/// Nobody needs to ask all neighbours of a large network.
+const MOST: usize = 16;
+
+/// Who can be asked on an uplink: the routers of its routes; where it has none, its neighbours.
+#[must_use]
+pub fn questions(rows: &DeviceRows) -> Vec<Question> {
+    let mut targets = rows.routers();
+    if targets.is_empty() {
+        targets = rows.neighbours.iter().filter_map(Neighbour::of).filter_map(|row| row.address()).collect();
+    }
+    let addresses = rows.addresses();
+    let source = |target: &IpAddr| {
+        let family =
+            addresses.iter().filter(|own| own.local().is_some_and(|own| own.is_ipv4() == target.is_ipv4()));
+        let covers = |own: &&host::rtnl::address::Address| {
+            let network = own.local().and_then(|local| ipnet::IpNet::new(local, own.prefix()).ok());
+            network.is_some_and(|network| network.contains(target))
+        };
+        let all: Vec<_> = family.collect();
+        all.iter().copied().find(covers).or(all.first().copied()).and_then(|own| own.local())
+    };
+    let asked =
+        targets.iter().filter_map(|target| Some(Question { target: *target, source: source(target)? }));
+    asked.take(MOST).collect()
+}
+
+/// Somebody answers on a device, whoever it is first.
+pub fn answered(device: u32, mac: [u8; 6], questions: &[Question], deadline: Instant) -> Result<bool> {
+    if questions.is_empty() {
+        return Ok(false);
+    }
+    let prober = Prober::open(device, mac)?;
+    let deadline = deadline.min(Instant::now() + NOBODY);
+    let mut patience = FIRST;
+    while Instant::now() < deadline {
+        if !prober.ask(questions, EVERY, patience)?.is_empty() {
+            return Ok(true);
+        }
+        patience *= 2;
+    }
+    Ok(false)
+}
+
+/// A next hop of the NIC answers through the bridge, or this is as far as it goes.
+pub fn prove(nic: &DeviceRows, bridge: &Device, mac: [u8; 6], deadline: Instant) -> Result<()> {
+    let questions = questions(nic);
+    if answered(bridge.index, mac, &questions, deadline)? {
+        return Ok(());
+    }
+    let device = &nic.device.name;
+    let asked: Vec<String> = questions.iter().take(4).map(|question| question.target.to_string()).collect();
+    let what = match asked.len() {
+        0 => format!("{device} has neither a route over a router nor a neighbour to ask"),
+        _ => format!("nobody answers through it ({})", asked.join(", ")),
+    };
+    Err(Error::failed(
+        format!("prove the way through {}", bridge.name),
+        what,
+        "ovs-vswitchd's log may say why; --no-probe goes on without a proof",
+    ))
+}
+
+/// The routers that answer a ping now: they have to afterwards.
+pub fn answering(rows: &DeviceRows) -> Vec<IpAddr> {
+    let defaults = rows.routes();
+    let defaults = defaults.iter().filter(|route| route.is_default());
+    let routers: std::collections::BTreeSet<IpAddr> =
+        defaults.flat_map(|route| route.hops()).filter_map(|hop| hop.via).collect();
+    let pings = |router: &IpAddr| matches!(ping(*router, rows.device.index, EVERY, SOON), Ok(Some(_)));
+    routers.into_iter().take(2).filter(pings).collect()
+}
+
+/// Those routers still answer, by whatever device the routes name now.
+pub fn still_answer(routers: &[IpAddr], device: &Device, deadline: Instant) -> Result<()> {
+    for router in routers {
+        let patience = LATER.min(deadline.saturating_duration_since(Instant::now()));
+        if ping(*router, device.index, EVERY, patience)?.is_none() {
+            return Err(Error::failed(
+                format!("reach {router} by {}", device.name),
+                "it answered before, and does not answer now".to_owned(),
+                "is there a firewall or a policy rule that names the other device?",
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// TCP connections over the devices that were turned, as they stood right before.
+#[derive(Debug)]
+pub struct Connections<'a> {
+    before: Vec<&'a Connection>,
+}
+
+impl<'a> Connections<'a> {
+    /// Those of all that have one of these devices' addresses. One that stood still before already has lost its peer,
+    /// and tells nothing.
+    pub fn before<'r>(
+        first: &[Connection],
+        all: &'a [Connection],
+        devices: impl Iterator<Item = &'r DeviceRows>,
+    ) -> Result<Self> {
+        let still: Vec<u64> = host::sockets::stalled(first, all).into_iter().map(|one| one.cookie).collect();
+        let addresses: Vec<IpAddr> =
+            devices.flat_map(DeviceRows::addresses).filter_map(|address| address.local()).collect();
+        let over = |connection: &&Connection| {
+            addresses.contains(&connection.socket.local.ip().to_canonical())
+                && !still.contains(&connection.cookie)
+        };
+        Ok(Self { before: all.iter().filter(over).collect() })
+    }
+
+    /// At least one of those that waited for an answer has got on. Quiet ones tell nothing; a single one that stands
+    /// still may have lost its peer at any time.
+    pub fn move_on(&self, deadline: Instant) -> Result<()> {
+        let waited: Vec<Connection> = self
+            .before
+            .iter()
+            .filter(|one| one.progress.unacknowledged > 0)
+            .map(|one| (*one).clone())
+            .collect();
+        if waited.is_empty() {
+            return Ok(());
+        }
+        let deadline = deadline.min(Instant::now() + NOBODY);
+        loop {
+            let now = connections()?;
+            let here = now.iter().filter(|now| waited.iter().any(|one| one.cookie == now.cookie)).count();
+            let stalled = host::sockets::stalled(&waited, &now);
+            if here == 0 || stalled.len() < here {
+                return Ok(());
+            }
+            if Instant::now() >= deadline {
+                let peers: Vec<String> =
+                    stalled.iter().take(3).map(|one| format!("{:?}", one.socket.remote)).collect();
+                return Err(Error::failed(
+                    "keep the TCP connections moving",
+                    format!("all {here} that were busy stand still ({})", peers.join(", ")),
+                    "is there a firewall or a policy rule that names the other device?",
+                ));
+            }
+            std::thread::sleep(EVERY);
+        }
+    }
+}
+
+/// A device carries these addresses and routes.
+pub fn carries(socket: &Socket, rows: &DeviceRows) -> Result<()> {
+    let lacks = migration::missing(rows, &Network::routing(socket)?);
+    if lacks.is_empty() {
+        return Ok(());
+    }
+    let lacks: Vec<String> = lacks.iter().map(ToString::to_string).collect();
+    Err(Error::failed(
+        format!("put everything onto {}", rows.device.name),
+        format!("it lacks what these would make: {}", lacks.join("; ")),
+        "what the kernel does not take has to be taken away first",
+    ))
+}

@@ -1,0 +1,129 @@
+//! Daemons by their pidfiles and control sockets.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use ovs::ovsdb::Remote;
+use ovs::paths::Paths;
+use ovs::pidfile;
+use ovs::unixctl::{Client, UnixctlError};
+
+use super::super::snapshot::{Answers, DaemonsSeen};
+
+/// How long a daemon may take to say something that it knows by heart.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// The directories of the switch behind this database: where its socket is, its daemons have theirs.
+pub(super) fn paths(db: &Remote) -> Paths {
+    let mut paths = Paths::from_env();
+    if let Remote::Unix(socket) = db
+        && let Some(folder) = socket.parent().filter(|folder| !folder.as_os_str().is_empty())
+    {
+        paths.rundir = folder.to_owned();
+    }
+    paths
+}
+
+/// The switch's two.
+pub(super) fn switch(paths: &Paths) -> DaemonsSeen {
+    let pid = |program: &str| running(&paths.pidfile(program, ""), program);
+    DaemonsSeen {
+        stopped_database: pid("ovsdb-server").filter(|pid| is_stopped(*pid)),
+        vswitchd: pid("ovs-vswitchd")
+            .map(|pid| answers(pid, &paths.ctl("ovs-vswitchd", pid), "version", PATIENCE)),
+    }
+}
+
+/// The process that a pidfile names, when it is there and is called so. A pidfile outlives a daemon that is killed.
+pub(super) fn running(pidfile: &Path, program: &str) -> Option<u32> {
+    let pid = pidfile::read_pid(pidfile).ok()?;
+    is_called(pid, program).then_some(pid)
+}
+
+/// Names of processes end after 15 bytes. One that has ended and was not waited for is none any more.
+pub(super) fn is_called(pid: u32, program: &str) -> bool {
+    let name = std::fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
+    let name = name.trim_end();
+    !matches!(state(pid), Some('Z' | 'X'))
+        && !name.is_empty()
+        && program.starts_with(name)
+        && name.len() >= program.len().min(15)
+}
+
+/// Whether it was stopped by a signal or a debugger.
+pub(super) fn is_stopped(pid: u32) -> bool {
+    matches!(state(pid), Some('T' | 't'))
+}
+
+/// Field 3 of `/proc/PID/stat` (proc(5)), behind the name in brackets, which may hold anything.
+fn state(pid: u32) -> Option<char> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    stat.rsplit_once(')')?.1.trim_start().chars().next()
+}
+
+/// What a daemon says to a command.
+pub(super) fn answers(pid: u32, socket: &Path, command: &str, limit: Duration) -> Answers {
+    Answers { pid, stopped: is_stopped(pid), said: said(socket.to_owned(), command, limit) }
+}
+
+fn said(socket: PathBuf, command: &str, limit: Duration) -> Result<String, String> {
+    let runtime = runtime()?;
+    runtime.block_on(call(&socket, command, &[], limit))
+}
+
+/// A runtime for one thread.
+pub(super) fn runtime() -> Result<tokio::runtime::Runtime, String> {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|error| error.to_string())
+}
+
+/// One command over a control socket, connecting included.
+pub(super) async fn call(
+    socket: &Path,
+    command: &str,
+    words: &[&str],
+    limit: Duration,
+) -> Result<String, String> {
+    let answer = async {
+        let client = Client::connect(socket).await?;
+        client.with_patience(limit).call(command, words).await
+    };
+    match tokio::time::timeout(limit, answer).await {
+        Ok(Ok(text)) => Ok(text),
+        Ok(Err(UnixctlError::Refused(what))) => Err(format!("it says: {what}")),
+        Ok(Err(error)) => Err(error.to_string()),
+        Err(_) => Err(format!("no answer in {} s", limit.as_secs())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_pidfile_names() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("x.pid");
+        assert_eq!(running(&file, "x"), None);
+        let own = std::process::id();
+        let name = std::fs::read_to_string("/proc/self/comm").unwrap();
+        std::fs::write(&file, format!("{own}\n")).unwrap();
+        assert_eq!(running(&file, name.trim()), Some(own));
+        assert_eq!(running(&file, "ovs-vswitchd"), None, "another process has the number now");
+        std::fs::write(&file, "0").unwrap();
+        assert_eq!(running(&file, "ovs-vswitchd"), None);
+        assert!(!is_stopped(own));
+        let mut child = std::process::Command::new("true").spawn().unwrap();
+        while state(child.id()) != Some('Z') {
+            std::thread::yield_now();
+        }
+        assert!(!is_called(child.id(), "true"), "it has ended");
+        child.wait().unwrap();
+    }
+
+    #[test]
+    fn the_directory_is_that_of_the_database() {
+        let of = |db: &str| paths(&db.parse().unwrap()).rundir;
+        assert_eq!(of("unix:/n1/run/db.sock"), Path::new("/n1/run"));
+        assert_eq!(of("tcp:10.0.0.1:6640"), Paths::from_env().rundir);
+    }
+}

@@ -1,0 +1,97 @@
+//! Where the policy and the facts of the bridge come from: the running helper, or a file.
+
+use std::path::Path;
+
+use demux::decide::Ingress;
+use demux::policy::Policy;
+use ovs::openflow::flow::OfPort;
+use ovs::paths::Paths;
+use ovs::unixctl::{Client, UnixctlError};
+
+use super::args::ExplainArgs;
+use super::error::ExplainError;
+use super::input;
+use helper::status::Status;
+
+/// The bridge, its ports and its zone, as the helper knows them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Site {
+    /// The bridge's name.
+    pub bridge: String,
+    /// The uplink's port number.
+    pub uplink: Option<OfPort>,
+    /// The overlay's port number.
+    pub overlay: Option<OfPort>,
+    /// Further ports, by name.
+    pub others: Vec<String>,
+    /// The conntrack zone with the owners' marks.
+    pub zone: u16,
+}
+
+/// The policy, and where it is from.
+pub async fn policy(args: &ExplainArgs, paths: &Paths) -> Result<(Policy, String), ExplainError> {
+    let (text, origin) = match &args.policy {
+        Some(file) => {
+            let bytes = input::read(file, "--policy names the file; without it the running helper is asked")?;
+            (String::from_utf8_lossy(&bytes).into_owned(), named(file))
+        }
+        None => {
+            let remedy = "start it, name it with --target, or give a policy with --policy FILE";
+            let text = ask(args, paths, "policy", &[]).await;
+            let text = text.map_err(|error| ExplainError::Helper { what: "policy", error, remedy })?;
+            if text.is_empty() {
+                return Err(ExplainError::NoPolicy);
+            }
+            (text, format!("of the running helper ({})", args.target))
+        }
+    };
+    let policy = serde_json::from_str(&text);
+    Ok((policy.map_err(|error| ExplainError::Policy { origin: origin.clone(), error })?, origin))
+}
+
+/// The bridge that the running helper programs.
+pub async fn site(args: &ExplainArgs, paths: &Paths) -> Result<Site, ExplainError> {
+    let remedy =
+        "with --live it says which bridge is meant: start it, name it with --target, or leave out --live";
+    let text = ask(args, paths, "status", &["json"]).await;
+    let text = text.map_err(|error| ExplainError::Helper { what: "status", error, remedy })?;
+    let status: Status = serde_json::from_str(&text).map_err(ExplainError::Status)?;
+    let bridge = status.bridge;
+    Ok(Site {
+        bridge: bridge.name,
+        uplink: bridge.uplink_ofport.map(OfPort),
+        overlay: bridge.overlay_ofport.map(OfPort),
+        others: bridge.other_ports,
+        zone: bridge.conntrack_zone,
+    })
+}
+
+impl Site {
+    /// The port by which frames of an ingress come in, as `ofproto/trace` reads it.
+    pub fn in_port(&self, ingress: Ingress) -> Result<String, ExplainError> {
+        let missing = |what| ExplainError::NoPort { bridge: self.bridge.clone(), what };
+        match ingress {
+            Ingress::Host => Ok("LOCAL".to_owned()),
+            Ingress::Uplink => Ok(self.uplink.ok_or_else(|| missing("port of the uplink"))?.0.to_string()),
+            Ingress::Overlay => Ok(self.overlay.ok_or_else(|| missing("port of the overlay"))?.0.to_string()),
+            Ingress::Other => {
+                let name = self.others.first().ok_or_else(|| missing("further port"))?;
+                Ok(format!("\"{name}\""))
+            }
+        }
+    }
+}
+
+async fn ask(
+    args: &ExplainArgs,
+    paths: &Paths,
+    command: &str,
+    words: &[&str],
+) -> Result<String, UnixctlError> {
+    let socket = Client::find(&args.target, paths)?;
+    Client::connect(&socket).await?.with_patience(args.patience()).call(command, words).await
+}
+
+fn named(file: &Path) -> String {
+    if file == Path::new("-") { "standard input".to_owned() } else { file.display().to_string() }
+}
