@@ -111,17 +111,20 @@ pub fn database(flag: Option<&str>) -> Result<Remote, String> {
 /// Checks a name that a Linux interface can have (`dev_valid_name()` in the kernel).
 pub fn interface_name(text: &str) -> Result<String, String> {
     let fault = if text.is_empty() {
-        "empty"
+        "it is empty"
     } else if text.len() > 15 {
-        "longer than 15 bytes"
+        "it is longer than 15 bytes"
     } else if matches!(text, "." | "..")
         || text.contains(|c: char| c == '/' || c == ':' || c.is_whitespace() || c.is_control())
     {
-        "not the name of an interface"
+        "it has a blank, a slash, a colon or a control character"
     } else {
         return Ok(text.to_owned());
     };
-    Err(format!("\"{}\" is {fault}; `ip -br link` lists the interfaces", text.escape_debug()))
+    Err(format!(
+        "\"{}\" is not the name of an interface: {fault}; `ip -br link` lists the interfaces",
+        text.escape_debug()
+    ))
 }
 
 /// Joins two lines of an error so that they read as one.
