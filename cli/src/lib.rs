@@ -110,19 +110,17 @@ pub fn database(flag: Option<&str>) -> Result<Remote, String> {
 
 /// Checks a name that a Linux interface can have (`dev_valid_name()` in the kernel).
 pub fn interface_name(text: &str) -> Result<String, String> {
-    let fault = if text.is_empty() {
-        "it is empty"
-    } else if text.len() > 15 {
-        "it is longer than 15 bytes"
-    } else if matches!(text, "." | "..")
-        || text.contains(|c: char| c == '/' || c == ':' || c.is_whitespace() || c.is_control())
-    {
-        "it has a blank, a slash, a colon or a control character"
-    } else {
-        return Ok(text.to_owned());
+    let well_formed = !matches!(text, "." | "..")
+        && !text.contains(|c: char| c == '/' || c == ':' || c.is_whitespace() || c.is_control());
+    let fault = match text.len() {
+        0 => "is empty, ",
+        16.. => "is longer than 15 bytes, ",
+        _ if well_formed => return Ok(text.to_owned()),
+        _ => "is ",
     };
     Err(format!(
-        "\"{}\" is not the name of an interface: {fault}; `ip -br link` lists the interfaces",
+        "\"{}\" {fault}not the name of an interface (1 to 15 characters, no blank, slash or colon); `ip -br link` lists \
+         the interfaces",
         text.escape_debug()
     ))
 }
