@@ -1,17 +1,16 @@
-//! Which of a NIC and its bridge the host hears: the guard.
+//! The ingress filter: from which of a NIC and its bridge the host accepts frames.
 //!
-//! A NIC that is a port of a userspace bridge is only tapped, so that the host would hear every frame twice: from the
-//! NIC and from the bridge. The guard is a table of nft's family `netdev` for each bridge, with one chain at the
-//! ingress of either device, before every other one (priority -500). A chain that is empty lets all pass; one that
-//! drops makes the host deaf there, while taps (the bridge's own socket on the NIC) still
-//! see the frame: they are served before the ingress hook. So one transaction that empties the one chain and fills the
-//! other turns the host's ears from one device to the other, and no frame is heard twice or not at all.
+//! A NIC that is a port of a userspace bridge is only tapped, so the host would receive every frame twice: from the NIC
+//! and from the bridge. The filter is a table of nft's family `netdev` for each bridge, with one chain at the ingress of
+//! either device, before every other one (priority -500). An empty chain accepts all; the other one drops what the host
+//! would receive there, while taps (the bridge's own socket on the NIC) still see the frame: they come before the ingress
+//! hook. One transaction empties the one chain and fills the other, so no frame is received twice or lost.
 //!
-//! Spoken to the kernel as nf_tables' netlink messages: nothing is executed, so that it also works for a process that
-//! has just been killed and is undone by another one.
+//! The changes are nf_tables netlink messages: no program is executed, so a process that undoes the work of a killed one
+//! needs none either.
 //!
-//! A chain needs its device and may vanish with it: [`IngressFilter::set`] makes what is missing, and leaves out a chain whose
-//! device is not there.
+//! A chain needs its device and may vanish with it: [`IngressFilter::set`] makes what is missing, and leaves out a chain
+//! whose device does not exist.
 
 use std::fmt;
 use std::sync::{Mutex, PoisonError};
@@ -24,7 +23,7 @@ mod nf_tables;
 
 use nf_tables::Change;
 
-/// The guard of one bridge.
+/// The ingress filter of one bridge.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct IngressFilter {
     /// Name of the table; see [`IngressFilter::table`].
@@ -36,43 +35,43 @@ pub struct IngressFilter {
     kept: Kept,
 }
 
-/// Where the host hears.
+/// From which device the host accepts frames.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Accepting {
-    /// At the NIC: what comes in by the bridge is dropped.
+    /// From the NIC: what comes in by the bridge is dropped.
     Nic,
-    /// At the bridge: what comes in by the NIC is dropped.
+    /// From the bridge: what comes in by the NIC is dropped.
     Bridge,
-    /// At both: every frame is heard twice while the bridge is up.
+    /// From both: the host receives every frame twice while the bridge is up.
     Both,
 }
 
-/// The guard as it stands.
+/// The ingress filter of one bridge as the kernel has it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct State {
-    /// The chain of the NIC; `None` when it is not there or on another device.
+pub struct FilterState {
+    /// The chain of the NIC; `None` when there is none or it is on another device.
     pub nic: Option<Chain>,
     /// The chain of the bridge; likewise.
     pub bridge: Option<Chain>,
-    /// Is the table marked as ours?
+    /// The table has our comment.
     pub marked: bool,
-    /// Chains that do not belong there, or not as they are.
-    pub strange: Vec<String>,
+    /// Chains that do not belong to the filter, or have another device or priority.
+    pub unexpected: Vec<String>,
 }
 
-/// A chain of the guard.
+/// A chain of the filter.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Chain {
-    /// Does it drop everything?
+    /// It drops every frame.
     pub drops: bool,
-    /// How much it has dropped since it was told to.
+    /// Frames dropped since the dropping rule was made.
     pub dropped: u64,
 }
 
-/// A guard as it was found, whichever bridge it is for.
+/// An ingress filter of any bridge, as listed.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Found {
+pub struct ListedFilter {
     /// Name of the table.
     pub table: String,
     /// The device of the NIC's chain; that chain goes with its device.
@@ -80,20 +79,20 @@ pub struct Found {
     /// The device of the bridge's chain; likewise.
     pub bridge: Option<String>,
     /// What comes in by the NIC is dropped.
-    pub deaf_at_nic: bool,
+    pub drops_at_nic: bool,
     /// What comes in by the bridge is dropped.
-    pub deaf_at_bridge: bool,
+    pub drops_at_bridge: bool,
 }
 
-/// `bridge` alone is a word of nft's language: what `nft list ruleset` prints could not be loaded again.
+/// `bridge` alone is a keyword of nft: what `nft list ruleset` prints could not be loaded again.
 const NIC: &str = "at_nic";
 const BRIDGE: &str = "at_bridge";
 const MARK: &str = "the host hears a NIC or its bridge, not both (ovn-k8s)";
-/// A device that comes or goes between looking and acting makes the transaction fail as a whole.
+/// A device that comes or goes between listing and changing makes the whole transaction fail.
 const TRIES: usize = 5;
 
 impl IngressFilter {
-    /// The guard of a bridge and its NIC, in the network namespace of the thread that first looks at it or turns it.
+    /// The filter of a bridge and its NIC, in the network namespace of the thread that first observes or sets it.
     #[must_use]
     pub fn new(nic: &str, bridge: &str) -> Self {
         Self {
@@ -104,9 +103,8 @@ impl IngressFilter {
         }
     }
 
-    /// The name of a bridge's table: `ovn_k8s_` and the bridge's name. A name with other characters than letters,
-    /// digits and `_` (which nft's language has no room for) gets `_` for them, and a checksum of the whole so that two
-    /// such names do not meet.
+    /// The name of a bridge's table: `ovn_k8s_` and the bridge's name. Characters other than letters, digits and `_`
+    /// (which nft does not take) become `_`, and a checksum of the whole name follows, so that two such names differ.
     #[must_use]
     pub fn table(bridge: &str) -> String {
         let plain = |c: char| c.is_ascii_alphanumeric() || c == '_';
@@ -121,27 +119,30 @@ impl IngressFilter {
         format!("ovn_k8s_{name}")
     }
 
-    /// How it stands; `None` when there is no such table.
-    pub fn observe(&self) -> Result<Option<State>> {
+    /// The filter as the kernel has it; `None` when there is no such table.
+    pub fn observe(&self) -> Result<Option<FilterState>> {
         self.kept.with(|channel| self.observe_by(channel))
     }
 
-    /// Turns the ears, in one transaction. Makes what is missing first, in the same transaction.
-    pub fn set(&self, listening: Accepting) -> Result<()> {
-        self.kept.with(|channel| self.turn(channel, listening))
+    /// Whether the filter exists, is complete, and makes the host accept frames from `wanted` alone
+    /// ([`FilterState::is_accepting`]).
+    pub fn is_accepting(&self, wanted: Accepting) -> Result<bool> {
+        Ok(self.observe()?.is_some_and(|state| state.is_accepting(wanted)))
     }
 
-    fn turn(&self, channel: &Channel, listening: Accepting) -> Result<()> {
+    /// Makes the host accept frames from `wanted`, in one transaction that also makes what is missing.
+    pub fn set(&self, wanted: Accepting) -> Result<()> {
+        self.kept.with(|channel| self.set_by(channel, wanted))
+    }
+
+    fn set_by(&self, channel: &Channel, wanted: Accepting) -> Result<()> {
+        let what = format!("accept frames from {} only", self.named(wanted));
         let mut tries = 0;
         loop {
             tries += 1;
             let found = chains(channel, &self.table)?;
-            let changes = self.changes(&found, listening, crate::devices::is_there);
-            match self.commit(
-                channel,
-                &format!("turn the host's ears to {}", self.named(listening)),
-                &changes,
-            ) {
+            let changes = self.changes(&found, wanted, crate::devices::is_there);
+            match self.commit(channel, &what, &changes) {
                 Err(Error::Netlink {
                     errno: libc::ENOENT | libc::ENODEV | libc::EEXIST | libc::EBUSY,
                     ..
@@ -151,32 +152,35 @@ impl IngressFilter {
         }
     }
 
-    /// Takes the guard away; nothing to do when there is none.
+    /// Removes the filter; succeeds when there is none.
     pub fn remove(&self) -> Result<()> {
-        let what = format!("remove the guard of {}", self.bridge);
+        let what = format!("remove the ingress filter of {}", self.bridge);
         match self.kept.with(|channel| self.commit(channel, &what, &[Change::RemoveTable])) {
             Err(error) if error.is_gone() => Ok(()),
             outcome => outcome,
         }
     }
 
-    /// The names of all guards there are.
-    pub fn all() -> Result<Vec<String>> {
+    /// The table names of all ingress filters.
+    pub fn names() -> Result<Vec<String>> {
         let channel = Channel::open(libc::NETLINK_NETFILTER)?;
         let tables = tables(&channel)?;
         let ours = tables.into_iter().filter(|table| table.comment.as_deref() == Some(MARK));
         Ok(ours.map(|table| table.name).collect())
     }
 
-    /// All guards there are, with the devices that their chains hang on.
-    pub fn survey() -> Result<Vec<Found>> {
+    /// All ingress filters, with the devices of their chains.
+    pub fn list() -> Result<Vec<ListedFilter>> {
         let channel = Channel::open(libc::NETLINK_NETFILTER)?;
         let mut all = Vec::new();
         for table in tables(&channel)?.into_iter().filter(|table| table.comment.as_deref() == Some(MARK)) {
             let rules = rules(&channel, &table.name)?;
             let drops = |chain: &str| rules.iter().any(|rule| rule.chain == chain && rule.drops);
-            let mut found =
-                Found { deaf_at_nic: drops(NIC), deaf_at_bridge: drops(BRIDGE), ..Found::default() };
+            let mut found = ListedFilter {
+                drops_at_nic: drops(NIC),
+                drops_at_bridge: drops(BRIDGE),
+                ..ListedFilter::default()
+            };
             for chain in chains(&channel, &table.name)? {
                 match chain.name.as_str() {
                     NIC => found.nic = chain.devices.into_iter().next(),
@@ -184,30 +188,30 @@ impl IngressFilter {
                     _ => {}
                 }
             }
-            all.push(Found { table: table.name, ..found });
+            all.push(ListedFilter { table: table.name, ..found });
         }
         Ok(all)
     }
 
-    /// What turns the ears, given the chains there are. Of a chain that is there as it must be only the rules are
-    /// changed: it never stands open in between.
+    /// The changes that make the host accept frames from `wanted`, given the existing chains. Of a chain that is right
+    /// only the rules change: it never accepts everything in between.
     fn changes<'a>(
         &'a self,
         found: &[nf_tables::Chain],
-        listening: Accepting,
+        wanted: Accepting,
         exists: impl Fn(&str) -> bool,
     ) -> Vec<Change<'a>> {
         let mut changes = vec![Change::Table { comment: MARK }];
         for (name, device, drops) in [
-            (NIC, self.nic.as_str(), listening == Accepting::Bridge),
-            (BRIDGE, self.bridge.as_str(), listening == Accepting::Nic),
+            (NIC, self.nic.as_str(), wanted == Accepting::Bridge),
+            (BRIDGE, self.bridge.as_str(), wanted == Accepting::Nic),
         ] {
-            let there = found.iter().find(|chain| chain.name == name);
-            let right = there.is_some_and(|chain| is_right(chain, device));
-            if there.is_some() {
+            let existing = found.iter().find(|chain| chain.name == name);
+            let right = existing.is_some_and(|chain| is_right(chain, device));
+            if existing.is_some() {
                 changes.push(Change::Flush { chain: name });
             }
-            if there.is_some() && !right {
+            if existing.is_some() && !right {
                 changes.push(Change::RemoveChain { name });
             }
             if !right && exists(device) {
@@ -220,23 +224,24 @@ impl IngressFilter {
         changes
     }
 
-    fn observe_by(&self, channel: &Channel) -> Result<Option<State>> {
+    fn observe_by(&self, channel: &Channel) -> Result<Option<FilterState>> {
         let Some(table) = tables(channel)?.into_iter().find(|table| table.name == self.table) else {
             return Ok(None);
         };
-        let mut state = State { marked: table.comment.as_deref() == Some(MARK), ..State::default() };
+        let mut state =
+            FilterState { marked: table.comment.as_deref() == Some(MARK), ..FilterState::default() };
         let rules = rules(channel, &self.table)?;
         for chain in chains(channel, &self.table)? {
             let (slot, device) = match chain.name.as_str() {
                 NIC => (&mut state.nic, &self.nic),
                 BRIDGE => (&mut state.bridge, &self.bridge),
                 _ => {
-                    state.strange.push(chain.name);
+                    state.unexpected.push(chain.name);
                     continue;
                 }
             };
             if !is_right(&chain, device) {
-                state.strange.push(chain.name);
+                state.unexpected.push(chain.name);
                 continue;
             }
             let drops: Vec<_> = rules.iter().filter(|rule| rule.chain == chain.name && rule.drops).collect();
@@ -258,8 +263,8 @@ impl IngressFilter {
         }
     }
 
-    fn named(&self, listening: Accepting) -> String {
-        match listening {
+    fn named(&self, wanted: Accepting) -> String {
+        match wanted {
             Accepting::Nic => self.nic.clone(),
             Accepting::Bridge => self.bridge.clone(),
             Accepting::Both => format!("{} and {}", self.nic, self.bridge),
@@ -267,8 +272,7 @@ impl IngressFilter {
     }
 }
 
-/// The socket to nf_tables, kept from one turn to the next: to close it waits until what was removed before is out of
-/// use everywhere, which nobody needs to wait for between two turns.
+/// The socket to nf_tables, kept from one change to the next: close() waits for an RCU grace period after a removal.
 #[derive(Debug, Default)]
 struct Kept(Mutex<Option<Channel>>);
 
@@ -291,7 +295,7 @@ impl Drop for Kept {
 }
 
 impl Clone for Kept {
-    /// Another value has a socket of its own.
+    /// A copy opens a socket of its own.
     fn clone(&self) -> Self {
         Self::default()
     }
@@ -305,12 +309,11 @@ impl PartialEq for Kept {
 
 impl Eq for Kept {}
 
-impl State {
-    /// Where the host hears; `None` when nowhere. A chain that is not there drops nothing.
+impl FilterState {
+    /// From which device the host accepts frames; `None` when a chain is missing, or when both drop.
     #[must_use]
-    pub fn listening(&self) -> Option<Accepting> {
-        let drops = |chain: &Option<Chain>| chain.is_some_and(|chain| chain.drops);
-        match (drops(&self.nic), drops(&self.bridge)) {
+    pub fn accepting(&self) -> Option<Accepting> {
+        match (self.nic?.drops, self.bridge?.drops) {
             (false, false) => Some(Accepting::Both),
             (false, true) => Some(Accepting::Nic),
             (true, false) => Some(Accepting::Bridge),
@@ -318,9 +321,15 @@ impl State {
         }
     }
 
-    /// Are both chains there, on their devices?
+    /// Whether the filter is right for a host that shall accept frames from `wanted` alone.
     #[must_use]
-    pub fn is_whole(&self) -> bool {
+    pub fn is_accepting(&self, wanted: Accepting) -> bool {
+        self.accepting() == Some(wanted)
+    }
+
+    /// Whether both chains exist, on their devices.
+    #[must_use]
+    pub fn is_complete(&self) -> bool {
         self.nic.is_some() && self.bridge.is_some()
     }
 }
@@ -340,17 +349,17 @@ fn is_right(chain: &nf_tables::Chain, device: &str) -> bool {
 }
 
 fn tables(channel: &Channel) -> Result<Vec<nf_tables::Table>> {
-    list(channel, nf_tables::ask_for_tables(), nf_tables::table)
+    list(channel, nf_tables::list_tables(), nf_tables::table)
 }
 
 fn chains(channel: &Channel, table: &str) -> Result<Vec<nf_tables::Chain>> {
-    let mut chains = list(channel, nf_tables::ask_for_chains(), nf_tables::chain)?;
+    let mut chains = list(channel, nf_tables::list_chains(), nf_tables::chain)?;
     chains.retain(|chain| chain.table == table);
     Ok(chains)
 }
 
 fn rules(channel: &Channel, table: &str) -> Result<Vec<nf_tables::Rule>> {
-    let mut rules = list(channel, nf_tables::ask_for_rules(table), nf_tables::rule)?;
+    let mut rules = list(channel, nf_tables::list_rules(table), nf_tables::rule)?;
     rules.retain(|rule| rule.table == table);
     Ok(rules)
 }
@@ -361,14 +370,14 @@ fn list<T>(
     read: impl Fn(&[u8]) -> Option<T>,
 ) -> Result<Vec<T>> {
     let mut found = Vec::new();
-    // What is listed has the number of what makes it, one before that of the question.
-    let outcome = channel.dump("list the guard's tables", kind, &request, |message| match message {
+    // A listed object has the message type that creates it, one before that of the request.
+    let outcome = channel.dump("list the ingress filters", kind, &request, |message| match message {
         None => found.clear(),
         Some(message) if message.kind == kind - 1 => found.extend(read(message.body)),
         Some(_) => {}
     });
     match outcome {
-        // A table that is not there has no rules.
+        // A table that does not exist has no rules.
         Err(error) if error.is_gone() => Ok(Vec::new()),
         outcome => outcome.map(|()| found),
     }

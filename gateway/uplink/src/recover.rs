@@ -282,16 +282,13 @@ fn look(taken: &TakeoverRecord, ears: &IngressFilter) -> Result<UplinkState> {
     let network = Network::observe(&Socket::open()?)?;
     let carries =
         |name: &str| network.link(name).is_some_and(|link| network.of(&link.device()).has_address());
-    let guarded = ears.observe()?.is_some_and(|state| {
-        state.nic.is_some_and(|chain| chain.drops) && state.bridge.is_some_and(|chain| !chain.drops)
-    });
     Ok(UplinkState {
         datapath: taken.uplink.datapath,
         nic: network.link(&taken.uplink.nic.name).is_some(),
         bridge: network.link(&taken.uplink.bridge).is_some_and(undo::is_of_switch),
         nic_carries: carries(&taken.uplink.nic.name),
         bridge_carries: carries(&taken.uplink.bridge),
-        guarded,
+        guarded: ears.is_accepting(Accepting::Bridge)?,
         alive: is_alive(&network, &taken.uplink)?,
     })
 }

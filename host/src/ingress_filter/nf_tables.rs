@@ -12,7 +12,7 @@ const NEWCHAIN: u16 = 3;
 const DELCHAIN: u16 = 5;
 const NEWRULE: u16 = 6;
 const DELRULE: u16 = 8;
-/// Asking is numbered one behind making.
+/// Offset of a list request behind the message that creates.
 const GET: u16 = 1;
 
 const TABLE_NAME: u16 = 1;
@@ -45,7 +45,7 @@ const USERDATA_COMMENT: u8 = 0;
 const COUNTER: &str = "counter";
 const IMMEDIATE: &str = "immediate";
 
-/// Before everything else that sees a frame by netfilter.
+/// Before every other netfilter hook.
 pub(super) const PRIORITY: i32 = -500;
 
 /// A change.
@@ -59,7 +59,7 @@ pub(super) enum Change<'a> {
     RemoveTable,
 }
 
-/// The changes of a table as one transaction. The first of them has the number behind `lead`.
+/// The changes of a table as one transaction. The first one has the sequence number `lead` + 1.
 pub(super) fn transaction(table: &str, changes: &[Change<'_>], lead: u32) -> Vec<u8> {
     let mut bytes = Vec::new();
     let edge = |bytes: &mut Vec<u8>, kind, sequence| {
@@ -147,18 +147,18 @@ fn push(body: &mut Vec<u8>, change: &Change<'_>) {
     }
 }
 
-/// What a list is asked for: number and body of the request.
-pub(super) fn ask_for_tables() -> (u16, Vec<u8>) {
+/// The request that lists the tables: message type and body.
+pub(super) fn list_tables() -> (u16, Vec<u8>) {
     (number(NEWTABLE + GET), header().to_vec())
 }
 
-/// All chains of the family.
-pub(super) fn ask_for_chains() -> (u16, Vec<u8>) {
+/// The request that lists all chains of the family.
+pub(super) fn list_chains() -> (u16, Vec<u8>) {
     (number(NEWCHAIN + GET), header().to_vec())
 }
 
-/// The rules of a table.
-pub(super) fn ask_for_rules(table: &str) -> (u16, Vec<u8>) {
+/// The request that lists the rules of a table.
+pub(super) fn list_rules(table: &str) -> (u16, Vec<u8>) {
     let mut body = header().to_vec();
     netlink_format::push_attribute(&mut body, RULE_TABLE, &netlink_format::terminated(table));
     (number(NEWRULE + GET), body)
@@ -185,9 +185,9 @@ pub(super) struct Chain {
 pub(super) struct Rule {
     pub(super) table: String,
     pub(super) chain: String,
-    /// Does it drop everything?
+    /// It drops every frame.
     pub(super) drops: bool,
-    /// Packets counted.
+    /// Frames counted.
     pub(super) packets: u64,
 }
 

@@ -1,4 +1,4 @@
-//! The guard in private namespaces, as nft lists it and as frames meet it.
+//! The ingress filter in private namespaces, as nft lists it and as frames pass it.
 
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -54,11 +54,11 @@ fn expected(nic: bool, bridge: bool) -> Vec<String> {
 }
 
 #[test]
-fn it_is_made_and_turned_as_nft_would() {
-    inside(&PAIRS, |ears| {
-        assert_eq!(ears.observe().unwrap(), None);
-        assert_eq!(IngressFilter::all().unwrap(), Vec::<String>::new());
-        for (listening, nic, bridge) in [
+fn it_is_made_and_set_as_nft_would() {
+    inside(&PAIRS, |filter| {
+        assert_eq!(filter.observe().unwrap(), None);
+        assert_eq!(IngressFilter::names().unwrap(), Vec::<String>::new());
+        for (wanted, nic, bridge) in [
             (Accepting::Nic, false, true),
             (Accepting::Bridge, true, false),
             (Accepting::Both, false, false),
@@ -66,86 +66,87 @@ fn it_is_made_and_turned_as_nft_would() {
             (Accepting::Bridge, true, false),
             (Accepting::Nic, false, true),
         ] {
-            ears.set(listening).unwrap();
-            assert_eq!(listed(&ears.table), expected(nic, bridge));
-            let state = ears.observe().unwrap().unwrap();
-            assert_eq!(state.listening(), Some(listening));
-            assert!(state.is_whole() && state.marked && state.strange.is_empty(), "{state:?}");
+            filter.set(wanted).unwrap();
+            assert_eq!(listed(&filter.table), expected(nic, bridge));
+            let state = filter.observe().unwrap().unwrap();
+            assert_eq!(state.accepting(), Some(wanted));
+            assert!(filter.is_accepting(wanted).unwrap());
+            assert!(state.is_complete() && state.marked && state.unexpected.is_empty(), "{state:?}");
             // What an administrator saves can be loaded again.
             let saved = run("nft", "list ruleset");
             let loaded = Command::new("nft").arg("-c").arg(saved).output().unwrap();
             assert!(loaded.status.success(), "{loaded:?}");
         }
-        assert_eq!(IngressFilter::all().unwrap(), ["ovn_k8s_breth0"]);
-        ears.remove().unwrap();
-        ears.remove().unwrap();
-        assert_eq!(ears.observe().unwrap(), None);
+        assert_eq!(IngressFilter::names().unwrap(), ["ovn_k8s_breth0"]);
+        filter.remove().unwrap();
+        filter.remove().unwrap();
+        assert_eq!(filter.observe().unwrap(), None);
     });
 }
 
 #[test]
 fn a_table_that_nft_made_is_understood() {
-    inside(&PAIRS, |ears| {
+    inside(&PAIRS, |filter| {
         let script = "table netdev ovn_k8s_breth0 { \
             chain at_nic { type filter hook ingress device \"eth0\" priority -500; counter drop\n } \n\
             chain at_bridge { type filter hook ingress device \"breth0\" priority -500; meta mark 7 drop\n } \n\
             chain more { drop\n } \n }";
         let done = Command::new("nft").arg(script).output().unwrap();
         assert!(done.status.success(), "{done:?}");
-        let state = ears.observe().unwrap().unwrap();
-        assert_eq!(state.listening(), Some(Accepting::Bridge));
-        assert!(!state.marked && state.is_whole());
-        assert_eq!(state.strange, ["more"]);
+        let state = filter.observe().unwrap().unwrap();
+        assert_eq!(state.accepting(), Some(Accepting::Bridge));
+        assert!(!state.marked && state.is_complete());
+        assert_eq!(state.unexpected, ["more"]);
         run("nft", "add table netdev other");
-        ears.remove().unwrap();
+        filter.remove().unwrap();
         assert_eq!(run("nft", "list tables").trim(), "table netdev other");
     });
 }
 
 #[test]
-fn a_device_that_is_not_there_is_left_out_and_added_later() {
-    inside(&PAIRS[..1], |ears| {
-        ears.set(Accepting::Nic).unwrap();
-        let state = ears.observe().unwrap().unwrap();
+fn a_missing_device_is_left_out_and_added_later() {
+    inside(&PAIRS[..1], |filter| {
+        filter.set(Accepting::Nic).unwrap();
+        let state = filter.observe().unwrap().unwrap();
         assert_eq!((state.nic, state.bridge), (Some(Chain::default()), None));
         run("ip", PAIRS[1]);
-        ears.set(Accepting::Nic).unwrap();
-        assert_eq!(listed(&ears.table), expected(false, true));
-        // The chain may go with its device; made again, it guards again.
+        filter.set(Accepting::Nic).unwrap();
+        assert_eq!(listed(&filter.table), expected(false, true));
+        // The chain may go with its device; created again, it filters again.
         run("ip", "link del breth0");
-        let without = ears.observe().unwrap().unwrap();
+        let without = filter.observe().unwrap().unwrap();
         assert!(without.nic.is_some());
-        ears.set(Accepting::Nic).unwrap();
+        filter.set(Accepting::Nic).unwrap();
         run("ip", PAIRS[1]);
-        ears.set(Accepting::Nic).unwrap();
-        assert_eq!(listed(&ears.table), expected(false, true));
+        filter.set(Accepting::Nic).unwrap();
+        assert_eq!(listed(&filter.table), expected(false, true));
         // Neither: the table alone, and no error.
         run("ip", "link del breth0");
         run("ip", "link del eth0");
-        ears.set(Accepting::Bridge).unwrap();
-        ears.remove().unwrap();
+        filter.set(Accepting::Bridge).unwrap();
+        filter.remove().unwrap();
     });
 }
 
 #[test]
-fn a_chain_on_another_device_is_made_anew() {
-    inside(&PAIRS, |ears| {
+fn a_chain_on_another_device_is_recreated() {
+    inside(&PAIRS, |filter| {
         run("ip", "link add eth7 type veth peer name peer7");
-        IngressFilter { nic: "eth7".into(), ..ears.clone() }.set(Accepting::Bridge).unwrap();
-        let state = ears.observe().unwrap().unwrap();
-        assert_eq!((state.nic, state.strange), (None, vec!["at_nic".to_owned()]));
-        ears.set(Accepting::Bridge).unwrap();
-        assert_eq!(ears.observe().unwrap().unwrap().listening(), Some(Accepting::Bridge));
-        assert_eq!(listed(&ears.table).iter().filter(|line| line.contains("eth7")).count(), 0);
+        IngressFilter { nic: "eth7".into(), ..filter.clone() }.set(Accepting::Bridge).unwrap();
+        let state = filter.observe().unwrap().unwrap();
+        assert_eq!((state.nic, state.unexpected), (None, vec!["at_nic".to_owned()]));
+        filter.set(Accepting::Bridge).unwrap();
+        assert_eq!(filter.observe().unwrap().unwrap().accepting(), Some(Accepting::Bridge));
+        assert_eq!(listed(&filter.table).iter().filter(|line| line.contains("eth7")).count(), 0);
     });
 }
 
 #[test]
-fn frames_are_heard_where_it_says() {
+fn frames_are_accepted_where_it_says() {
     let outside = Namespace::create().unwrap();
     let path = outside.path();
     let path = path.to_str().unwrap();
-    inside(&PAIRS, |ears| {
+    inside(&PAIRS, |filter| {
         run("ip", &format!("link set peer0 netns {path}"));
         for line in ["addr add 10.1.0.2/24 dev eth0", "link set eth0 up", "link set breth0 up"] {
             run("ip", line);
@@ -164,23 +165,23 @@ fn frames_are_heard_where_it_says() {
         while !answered("1") {
             assert!(Instant::now() < limit, "the wire never came up");
         }
-        ears.set(Accepting::Bridge).unwrap();
+        filter.set(Accepting::Bridge).unwrap();
         assert!(!answered("1"));
-        assert!(ears.observe().unwrap().unwrap().nic.unwrap().dropped > 0);
-        ears.set(Accepting::Nic).unwrap();
+        assert!(filter.observe().unwrap().unwrap().nic.unwrap().dropped > 0);
+        filter.set(Accepting::Nic).unwrap();
         assert!(answered("5"));
-        ears.set(Accepting::Bridge).unwrap();
-        ears.remove().unwrap();
+        filter.set(Accepting::Bridge).unwrap();
+        filter.remove().unwrap();
         assert!(answered("5"));
     });
 }
 
 #[test]
-fn without_the_right_to_it_that_is_said() {
-    inside(&PAIRS, |ears| {
+fn a_missing_right_is_reported() {
+    inside(&PAIRS, |filter| {
         become_nobody();
-        let said = ears.set(Accepting::Nic).unwrap_err().to_string();
-        assert!(said.contains("guard") && said.contains("CAP_NET_ADMIN"), "{said}");
+        let said = filter.set(Accepting::Nic).unwrap_err().to_string();
+        assert!(said.contains("accept frames from eth0 only") && said.contains("CAP_NET_ADMIN"), "{said}");
     });
 }
 
@@ -193,7 +194,7 @@ fn become_nobody() {
 }
 
 #[test]
-fn names_do_not_meet() {
+fn table_names_differ() {
     assert_eq!(IngressFilter::table("breth0"), "ovn_k8s_breth0");
     assert_eq!(IngressFilter::table("br_eth0"), "ovn_k8s_br_eth0");
     let odd =
@@ -203,17 +204,17 @@ fn names_do_not_meet() {
 }
 
 #[test]
-fn only_what_differs_is_made_anew() {
-    let ears = IngressFilter::new("eth0", "breth0");
+fn only_what_differs_is_recreated() {
+    let filter = IngressFilter::new("eth0", "breth0");
     let chain = |name: &str, device: &str| nf_tables::Chain {
-        table: ears.table.clone(),
+        table: filter.table.clone(),
         name: name.into(),
         devices: vec![device.into()],
         priority: Some(nf_tables::PRIORITY),
     };
     let there = [chain("at_nic", "eth0"), chain("at_bridge", "breth0")];
     assert_eq!(
-        ears.changes(&there, Accepting::Bridge, |_| false),
+        filter.changes(&there, Accepting::Bridge, |_| false),
         [
             Change::Table { comment: MARK },
             Change::Flush { chain: "at_nic" },
@@ -221,7 +222,7 @@ fn only_what_differs_is_made_anew() {
             Change::Flush { chain: "at_bridge" },
         ]
     );
-    assert_eq!(ears.changes(&[], Accepting::Nic, |_| false), [Change::Table { comment: MARK }]);
+    assert_eq!(filter.changes(&[], Accepting::Nic, |_| false), [Change::Table { comment: MARK }]);
 }
 
 proptest! {

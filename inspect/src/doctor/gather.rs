@@ -213,7 +213,7 @@ fn uplink(
         index_then: of_this_boot.map(|taken| taken.uplink.nic.index),
         guard: guard
             .filter(|state| state.marked)
-            .map(|state| GuardSeen { listening: state.listening(), whole: state.is_whole() }),
+            .map(|state| GuardSeen { listening: state.accepting(), whole: state.is_complete() }),
         sysctls: interface_sysctls::read(&bridge).unwrap_or_default(),
         rp_filter_all: interface_sysctls::read("all").unwrap_or_default().remove("ipv4/conf/rp_filter"),
         nic,

@@ -112,7 +112,7 @@ pub(super) struct LeftSeen {
     /// Records that cannot be read, each with why.
     pub broken_records: Vec<String>,
     /// All guard tables.
-    pub guards: Vec<ingress_filter::Found>,
+    pub guards: Vec<ingress_filter::ListedFilter>,
     /// Files of ours that tell network managers something.
     pub files: Vec<FileSeen>,
 }

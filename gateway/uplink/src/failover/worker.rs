@@ -265,9 +265,8 @@ impl Worker {
             address_location::carries(&addresses, bridge.index),
             address_location::carries(&addresses, nic.index),
         );
-        // A guard that lacks a chain is made whole as if it were not there.
-        let guard = self.ears.observe()?.filter(host::ingress_filter::State::is_whole);
-        self.listening = guard.and_then(|state| state.listening());
+        // A filter that lacks a chain counts as none, and is made whole.
+        self.listening = self.ears.observe()?.and_then(|state| state.accepting());
         // Nobody asks in the name of an address that is somebody else's by now.
         let asked = self.questions.len();
         self.questions.retain(|question| {

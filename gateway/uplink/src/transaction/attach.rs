@@ -255,9 +255,7 @@ fn commit(run: &mut Run<'_>, live: &[Live]) -> Result<()> {
 
 /// The guard stands as it should behind a takeover; `true` when it did not.
 fn guard(ears: &IngressFilter) -> Result<bool> {
-    let right = ears.observe()?.is_some_and(|state| {
-        state.nic.is_some_and(|chain| chain.drops) && state.bridge.is_some_and(|chain| !chain.drops)
-    });
+    let right = ears.is_accepting(Accepting::Bridge)?;
     if !right {
         ears.set(Accepting::Bridge)?;
     }

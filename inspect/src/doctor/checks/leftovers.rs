@@ -58,7 +58,7 @@ fn guards(seen: &Seen) -> Vec<Finding> {
     for guard in seen.left.guards.iter().filter(|guard| !known.contains(&guard.table)) {
         let remedy = format!("`nft delete table netdev {}`", guard.table);
         let (about, what) = (guard.table.as_str(), "is a guard without a bridge");
-        findings.push(match (&guard.nic, guard.deaf_at_nic) {
+        findings.push(match (&guard.nic, guard.drops_at_nic) {
             (Some(nic), true) => Finding::error(
                 "guard-left",
                 about,

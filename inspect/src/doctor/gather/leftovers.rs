@@ -38,7 +38,7 @@ pub(super) fn look(
     broken_records: Vec<String>,
     unknown: &mut Vec<String>,
 ) -> LeftSeen {
-    let guards = IngressFilter::survey().unwrap_or_else(|error| {
+    let guards = IngressFilter::list().unwrap_or_else(|error| {
         unknown.push(format!("the guard tables: {error}"));
         Vec::new()
     });

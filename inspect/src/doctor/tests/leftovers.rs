@@ -4,23 +4,24 @@ use host::ingress_filter;
 
 use super::*;
 
-fn guard(table: &str, nic: &str, deaf: bool) -> ingress_filter::Found {
-    ingress_filter::Found {
+fn guard(table: &str, nic: &str, deaf: bool) -> ingress_filter::ListedFilter {
+    ingress_filter::ListedFilter {
         table: table.to_owned(),
         nic: Some(nic.to_owned()),
-        deaf_at_nic: deaf,
-        ..ingress_filter::Found::default()
+        drops_at_nic: deaf,
+        ..ingress_filter::ListedFilter::default()
     }
 }
 
 #[test]
 fn guards() {
     let ours = || guard("ovn_k8s_breth0", "eth0", true);
-    let of = |guards: Vec<ingress_filter::Found>| with(|seen| seen.left.guards = guards);
+    let of = |guards: Vec<ingress_filter::ListedFilter>| with(|seen| seen.left.guards = guards);
     assert_eq!(report(&of(vec![ours()])).worst, Severity::Ok);
     let left = finds(&of(vec![ours(), guard("ovn_k8s_breth7", "eth7", true)]), "guard-left", Severity::Error);
     assert!(left.what.contains("eth7") && left.remedy.contains("nft delete table netdev ovn_k8s_breth7"));
-    let idle = ingress_filter::Found { nic: None, deaf_at_nic: false, ..guard("ovn_k8s_breth7", "", false) };
+    let idle =
+        ingress_filter::ListedFilter { nic: None, drops_at_nic: false, ..guard("ovn_k8s_breth7", "", false) };
     finds(&of(vec![ours(), idle]), "guard-left", Severity::Warning);
     let second = of(vec![ours(), guard("ovn_k8s_brother", "eth0", false)]);
     let names: Vec<_> = report(&second).findings.iter().map(|finding| finding.name).collect();

@@ -88,7 +88,7 @@ impl Worker {
         let Some(_lock) = lock else { return Ok(None) };
         // A NIC that was given back a moment ago must not be taken again: its bridge is about to go.
         if order == Order::ToBridge && self.place == Place::Nic {
-            self.listening = self.ears.observe()?.and_then(|state| state.listening());
+            self.listening = self.ears.observe()?.and_then(|state| state.accepting());
             if !self.is_ours() {
                 return Ok(None);
             }
