@@ -1,56 +1,64 @@
 //! What every command of the product shares.
 //!
-//! * [`parse`] reads a command line and answers `--help`, `--version` and mistakes the same way everywhere,
-//! * [`print()`] and [`note`] write to standard output and standard error without failing on a closed pipe,
-//! * [`fail`] is how a command ends when it cannot do what it was asked: one line, exit status 1,
-//! * [`OutputFormat`], [`STATE_DIR`], [`database`] and [`interface_name`] are flags that several commands have.
+//! * [`parse`] reads a command line and answers `--help`, `--version` and mistakes the same way everywhere.
+//! * [`print()`] and [`note`] write to standard output and standard error, and do not fail on a closed pipe.
+//! * [`fail`] ends a command that cannot do what it was asked: one line on standard error, exit status 1.
+//! * [`Refusal`] is an error that says what is wrong and what to do instead; [`json`] writes what `--output json` asks for.
+//! * [`OutputArgs`], [`StateDirArgs`], [`DatabaseArgs`] and [`interface_name`] are flags that several commands have.
+//!
+//! Exit status of every command: 0 done; 1 not done, with one line that says why; 2 and above only where the command's
+//! `--help` lists them (`doctor`: errors found; `explain --live`: the bridge disagrees with the policy).
 //!
 //! It never decides anything about the node: it only reads arguments and writes text.
 
+mod flags;
+
 use std::ffi::OsString;
-use std::fmt::Display;
+use std::fmt::{self, Display};
 use std::io::Write;
 use std::process::ExitCode;
 
+use clap::Parser;
 use clap::error::ErrorKind;
-use clap::{Parser, ValueEnum};
-use ovs::ovsdb::Remote;
-use ovs::paths::Paths;
+use serde::Serialize;
 
-/// Default of `--state-dir`: the folder for state that outlives a process.
-pub const STATE_DIR: &str = "/var/lib/ovn-k8s";
+pub use flags::{DatabaseArgs, OutputArgs, OutputFormat, STATE_DIR, StateDirArgs, interface_name};
 
-/// Format of what a command prints.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
-pub enum OutputFormat {
-    /// A table for people
-    #[default]
-    Table,
-    /// JSON for programs
-    Json,
+/// What a command does not do, and what to do instead. Printed as "what (remedy)".
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refusal {
+    /// What is wrong, with the value or object it is about.
+    pub what: String,
+    /// What to do instead.
+    pub remedy: String,
 }
 
-impl OutputFormat {
-    /// As the flag and the helper's commands spell it.
-    pub fn name(self) -> &'static str {
-        match self {
-            OutputFormat::Table => "table",
-            OutputFormat::Json => "json",
-        }
+impl Refusal {
+    /// A refusal of these two texts.
+    pub fn new(what: impl Into<String>, remedy: impl Into<String>) -> Self {
+        Self { what: what.into(), remedy: remedy.into() }
     }
 }
 
-/// A program that ends before it does anything.
+impl Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} ({})", self.what, self.remedy)
+    }
+}
+
+impl std::error::Error for Refusal {}
+
+/// Why a program ends before it does anything.
 #[derive(Debug, PartialEq, Eq)]
 pub enum EarlyExit {
-    /// Help or the version was asked for: print the text, exit with status 0.
+    /// `--help` or `--version`: print the text, exit with status 0.
     Help(String),
     /// The command line or a settings file is wrong: print one line, exit with status 1.
     Error(String),
 }
 
 impl EarlyExit {
-    /// Prints the text where it belongs and gives the exit status.
+    /// Prints the text where it belongs and returns the exit status.
     pub fn report(self, program: &str) -> ExitCode {
         match self {
             EarlyExit::Help(text) => {
@@ -63,22 +71,22 @@ impl EarlyExit {
 }
 
 impl From<&clap::Error> for EarlyExit {
-    /// Makes one line, with its remedy, of an error that clap prints as a paragraph.
+    /// Turns an error that clap prints as a paragraph into one line with its remedy.
     fn from(error: &clap::Error) -> Self {
         let text = error.render().to_string();
         if matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) {
             return EarlyExit::Help(text);
         }
         let lines = text.lines().map(str::trim).take_while(|line| !line.starts_with("Usage:"));
-        let said = lines.filter(|line| !line.is_empty() && !line.starts_with("For more information"));
-        let line = said
+        let parts = lines.filter(|line| !line.is_empty() && !line.starts_with("For more information"));
+        let line = parts
             .map(|line| line.trim_start_matches("error: ").trim_start_matches("tip: "))
             .fold(String::new(), |all, part| if all.is_empty() { part.to_owned() } else { join(all, part) });
         EarlyExit::Error(format!("{line} (--help lists the flags)"))
     }
 }
 
-/// Reads a command line, the program's name first. `Err` is the exit status of a program that has answered already.
+/// Parses a command line, the program's name first. `Err` is the exit status of a command that has already answered.
 pub fn parse<A: Parser>(program: &str, args: impl IntoIterator<Item = OsString>) -> Result<A, ExitCode> {
     A::try_parse_from(args).map_err(|error| EarlyExit::from(&error).report(program))
 }
@@ -94,35 +102,20 @@ pub fn note(line: impl Display) {
     let _ = writeln!(std::io::stderr(), "{line}");
 }
 
-/// Says on standard error why the program could not do what it was asked, and gives exit status 1.
+/// Prints on standard error why the program could not do what it was asked, and returns exit status 1.
 pub fn fail(program: &str, line: &str) -> ExitCode {
     note(format!("{program}: {line}"));
     ExitCode::FAILURE
 }
 
-/// The local Open_vSwitch database: what `--db` names, or the socket of this node's ovsdb-server.
-pub fn database(flag: Option<&str>) -> Result<Remote, String> {
-    match flag {
-        None => Ok(Remote::unix(Paths::from_env().db_sock())),
-        Some(text) => text.parse().map_err(|error| format!("--db: {error}")),
+/// A value as indented JSON, with a newline at its end.
+pub fn json(value: &impl Serialize) -> Result<String, Refusal> {
+    match serde_json::to_string_pretty(value) {
+        Ok(text) => Ok(text + "\n"),
+        Err(error) => {
+            Err(Refusal::new(format!("cannot write the answer as JSON: {error}"), "use --output table"))
+        }
     }
-}
-
-/// Checks a name that a Linux interface can have (`dev_valid_name()` in the kernel).
-pub fn interface_name(text: &str) -> Result<String, String> {
-    let well_formed = !matches!(text, "." | "..")
-        && !text.contains(|c: char| c == '/' || c == ':' || c.is_whitespace() || c.is_control());
-    let fault = match text.len() {
-        0 => "is empty, ",
-        16.. => "is longer than 15 bytes, ",
-        _ if well_formed => return Ok(text.to_owned()),
-        _ => "is ",
-    };
-    Err(format!(
-        "\"{}\" {fault}not the name of an interface (1 to 15 characters, no blank, slash or colon); `ip -br link` lists \
-         the interfaces",
-        text.escape_debug()
-    ))
 }
 
 /// Joins two lines of an error so that they read as one.
@@ -135,19 +128,31 @@ mod tests {
     use super::*;
 
     #[test]
-    fn interface_names_are_what_the_kernel_takes() {
-        for name in ["eth0", "enp0s31f6", "a", "fifteen-bytes-x"] {
-            assert_eq!(interface_name(name).as_deref(), Ok(name));
-        }
-        for name in ["", ".", "..", "sixteen-bytes-xx", "a/b", "a:b", "a b", "a\u{7}"] {
-            assert!(interface_name(name).is_err_and(|said| said.contains("ip -br link")), "{name:?}");
-        }
+    fn a_refusal_is_one_line_with_its_remedy() {
+        assert_eq!(
+            Refusal::new("eth0 is down", "`ip link set eth0 up`").to_string(),
+            "eth0 is down (`ip link set eth0 up`)"
+        );
     }
 
     #[test]
-    fn a_database_that_cannot_be_read_names_its_flag() {
-        assert!(database(None).is_ok());
-        assert_eq!(database(Some("unix:/run/db.sock")), Ok(Remote::unix("/run/db.sock")));
-        assert!(database(Some("pigeon")).is_err_and(|said| said.starts_with("--db: ")));
+    fn json_ends_with_a_newline() {
+        assert_eq!(json(&[1, 2]).as_deref(), Ok("[\n  1,\n  2\n]\n"));
+    }
+
+    #[test]
+    fn a_mistake_becomes_one_line() {
+        #[derive(Debug, Parser)]
+        struct Args {
+            #[command(flatten)]
+            output: OutputArgs,
+        }
+        let error = Args::try_parse_from(["x", "--output=poem"]).unwrap_err();
+        let EarlyExit::Error(line) = EarlyExit::from(&error) else { panic!("{error}") };
+        assert!(line.contains("poem") && line.contains("table, json"), "{line}");
+        assert!(line.ends_with("(--help lists the flags)") && !line.contains('\n'), "{line}");
+        let help = Args::try_parse_from(["x", "--help"]).unwrap_err();
+        assert!(matches!(EarlyExit::from(&help), EarlyExit::Help(text) if text.contains("--output")));
+        assert_eq!(Args::try_parse_from(["x", "-o", "json"]).unwrap().output.format, OutputFormat::Json);
     }
 }

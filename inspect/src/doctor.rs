@@ -15,12 +15,11 @@
 //! Changes nothing, and needs nothing to run but the kernel.
 
 use std::ffi::OsString;
-use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Parser;
 use clap::builder::NonEmptyStringValueParser;
-use cli::OutputFormat;
+use cli::{DatabaseArgs, OutputArgs, OutputFormat, StateDirArgs};
 
 mod checks;
 mod finding;
@@ -47,15 +46,15 @@ struct DoctorArgs {
     /// NICs or bridges (default: what was taken over, else the NICs of the default routes)
     #[arg(value_name = "NIC|BRIDGE", value_parser = NonEmptyStringValueParser::new())]
     devices: Vec<String>,
-    /// Form of the answer
-    #[arg(long, short, value_name = "FORM", default_value = "table")]
-    output: OutputFormat,
-    /// Folder of what outlives the programs
-    #[arg(long, value_name = "DIR", default_value = cli::STATE_DIR)]
-    state_dir: PathBuf,
-    /// The local Open_vSwitch database (default: unix:RUNDIR/db.sock)
-    #[arg(long, value_name = "DATABASE")]
-    db: Option<String>,
+    /// Format.
+    #[command(flatten)]
+    output: OutputArgs,
+    /// Folder of the takeover's journal and records.
+    #[command(flatten)]
+    state_dir: StateDirArgs,
+    /// The switch's database.
+    #[command(flatten)]
+    db: DatabaseArgs,
 }
 
 /// Runs `ovn-k8s doctor`. `args` begin with its name.
@@ -64,23 +63,24 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         Ok(args) => args,
         Err(code) => return code,
     };
-    match look(&args) {
-        Ok(report) => {
-            cli::print(&match args.output {
-                OutputFormat::Json => serde_json::to_string_pretty(&report).unwrap_or_default() + "\n",
-                OutputFormat::Table => report.to_string(),
-            });
-            ExitCode::from(report.exit_code())
+    match diagnose(&args) {
+        Ok((text, code)) => {
+            cli::print(&text);
+            ExitCode::from(code)
         }
-        Err(line) => cli::fail(NAME, &line),
+        Err(error) => cli::fail(NAME, &error.to_string()),
     }
 }
 
-fn look(args: &DoctorArgs) -> Result<Report, String> {
-    let db = cli::database(args.db.as_deref())
-        .map_err(|error| format!("{error} (leave it out for the local switch)"))?;
-    let seen = gather::gather(&args.devices, &args.state_dir, &db).map_err(|error| error.to_string())?;
-    Ok(report(&seen))
+/// The report as text, and its exit status.
+fn diagnose(args: &DoctorArgs) -> Result<(String, u8), uplink::Error> {
+    let seen = gather::gather(&args.devices, &args.state_dir.path, &args.db.remote()?)?;
+    let report = report(&seen);
+    let text = match args.output.format {
+        OutputFormat::Json => cli::json(&report)?,
+        OutputFormat::Table => report.to_string(),
+    };
+    Ok((text, report.exit_code()))
 }
 
 fn report(seen: &Seen) -> Report {

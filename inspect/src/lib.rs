@@ -7,4 +7,5 @@
 
 pub mod doctor;
 pub mod explain;
+mod helper_client;
 pub mod status;

@@ -91,7 +91,7 @@ pub async fn run(
     let refused: Vec<String> =
         catalogue.refused().into_iter().map(|(key, reason)| format!("{key}: {reason}")).collect();
 
-    if flags.output == OutputFormat::Json {
+    if flags.output.format == OutputFormat::Json {
         let plan = json!({
             "database": patch.iter().map(ToString::to_string).collect::<Vec<_>>(),
             "flows": flows,

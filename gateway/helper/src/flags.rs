@@ -9,7 +9,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
 use clap::{Parser, ValueEnum};
-use cli::{EarlyExit, OutputFormat};
+use cli::{EarlyExit, OutputArgs};
 use demux::policy::PortRange;
 use ipnet::IpNet;
 use ovs::daemon::DaemonArgs;
@@ -136,9 +136,9 @@ pub struct HelperArgs {
     /// Print what would be changed, change nothing, and exit
     #[arg(long, conflicts_with_all = ["detach", "monitor"])]
     pub dry_run: bool,
-    /// Form of what --dry-run prints
-    #[arg(long, value_name = "FORM", default_value = "table")]
-    pub output: OutputFormat,
+    /// Format of what --dry-run prints.
+    #[command(flatten)]
+    pub output: OutputArgs,
 
     /// Pidfile, background, supervision.
     #[command(flatten)]
@@ -285,7 +285,7 @@ impl HelperArgs {
             join_ranges: self.join_subnet.clone(),
             node_port_range: self.node_port_range(),
             zone: self.conntrack_zone.unwrap_or(64000),
-            state_dir: self.state_dir.clone().unwrap_or_else(|| "/var/lib/ovn-k8s".into()),
+            state_dir: self.state_dir.clone().unwrap_or_else(|| cli::STATE_DIR.into()),
             adopt: self.adopt,
             metrics_address: self.metrics_address,
             health_check_address: self.health_check_address,

@@ -110,3 +110,9 @@ impl Error {
         move |source| Error::Io { attempted: attempted.into(), source, remedy }
     }
 }
+
+impl From<cli::Refusal> for Error {
+    fn from(refusal: cli::Refusal) -> Self {
+        Error::refused(refusal.what, refusal.remedy)
+    }
+}

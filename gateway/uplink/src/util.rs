@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use cli::OutputFormat;
 
-use super::error::{Error, Result};
+use super::error::Result;
 use super::journal::Folder;
 use super::managers::{self, Handover};
 use super::options::Options;
@@ -61,10 +61,7 @@ fn run(args: &UtilArgs) -> Result<()> {
     };
     if form == OutputFormat::Json {
         // Warnings and times are in it.
-        let text = serde_json::to_string_pretty(&report).map_err(|error| {
-            Error::failed("write the report as JSON", error.to_string(), "--output=table does without")
-        })?;
-        cli::print(&(text + "\n"));
+        cli::print(&cli::json(&report)?);
         return Ok(());
     }
     for warning in &report.warnings {
@@ -78,11 +75,7 @@ fn run(args: &UtilArgs) -> Result<()> {
 fn show(plan: &Plan, options: &Options) -> Result<()> {
     let text = match options.form {
         OutputFormat::Table => plan.to_string(),
-        OutputFormat::Json => {
-            serde_json::to_string_pretty(plan).map_err(|error| {
-                Error::failed("write the plan as JSON", error.to_string(), "--output=table does without")
-            })? + "\n"
-        }
+        OutputFormat::Json => cli::json(plan)?,
     };
     cli::print(&text);
     verdict(plan, options)

@@ -1,16 +1,15 @@
 //! The command line of `ovn-k8s explain`.
 
 use std::path::PathBuf;
-use std::time::Duration;
 
 use clap::Parser;
 use clap::builder::PossibleValuesParser;
-use cli::OutputFormat;
+use cli::OutputArgs;
 use demux::decide::{Ingress, Owner};
 
 use super::error::ExplainError;
 use super::packet::{Packet, PacketOptions};
-use helper::flags::PROGRAM;
+use crate::helper_client::HelperArgs;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -67,15 +66,12 @@ pub struct ExplainArgs {
     /// Read the policy from this file instead of the running helper; - reads standard input
     #[arg(long, value_name = "FILE")]
     pub policy: Option<PathBuf>,
-    /// Whom to ask: a program (by its pidfile in OVS_RUNDIR) or a control socket
-    #[arg(long, short, value_name = "TARGET", default_value = PROGRAM)]
-    pub target: String,
-    /// Form of the answer
-    #[arg(long, short, value_name = "FORM", default_value = "table")]
-    pub output: OutputFormat,
-    /// How many seconds to wait for each answer
-    #[arg(long, short = 'T', value_name = "SECONDS", default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..))]
-    pub timeout: u64,
+    /// The running helper, and the timeout of all requests.
+    #[command(flatten)]
+    pub helper: HelperArgs,
+    /// Format.
+    #[command(flatten)]
+    pub output: OutputArgs,
 }
 
 /// What frames are asked about.
@@ -95,14 +91,14 @@ impl ExplainArgs {
         const REMEDY: &str =
             "give one packet like tcp 203.0.113.10:40000 172.18.0.11:30080, or --hex, or --pcap";
         match (self.packet.as_slice(), &self.hex, &self.pcap) {
-            ([], None, None) => Err(ExplainError::question("no frame to explain", REMEDY)),
+            ([], None, None) => Err(ExplainError::refused("no frame to explain", REMEDY)),
             (words, None, None) => Packet::read(words, &self.options).map(Input::Packet),
             (words, hex, pcap)
                 if usize::from(!words.is_empty()) + hex.iter().len() + pcap.iter().len() > 1 =>
             {
-                Err(ExplainError::question("more than one kind of frame to explain", REMEDY))
+                Err(ExplainError::refused("more than one kind of frame to explain", REMEDY))
             }
-            _ if !self.options.is_empty() => Err(ExplainError::question(
+            _ if !self.options.is_empty() => Err(ExplainError::refused(
                 "details are given of a frame that has its own",
                 "leave out --flags, --type, --vlan and the like with --hex and --pcap",
             )),
@@ -123,11 +119,6 @@ impl ExplainArgs {
             Some("nobody") => Ok(Some(None)),
             Some(owner) => Ok(Some(Some(owner.parse()?))),
         }
-    }
-
-    /// How long each answer may take.
-    pub fn patience(&self) -> Duration {
-        Duration::from_secs(self.timeout)
     }
 }
 

@@ -7,14 +7,9 @@ use ovs::unixctl::UnixctlError;
 /// Why there is no answer.
 #[derive(Debug, thiserror::Error)]
 pub enum ExplainError {
-    /// The question is no question.
-    #[error("{what} ({remedy})")]
-    Question {
-        /// What is wrong with it.
-        what: String,
-        /// What would be understood.
-        remedy: &'static str,
-    },
+    /// The arguments are wrong, or the answer cannot be written.
+    #[error(transparent)]
+    Refused(#[from] cli::Refusal),
     /// A file, or standard input, cannot be read.
     #[error("cannot read {path}: {error} ({remedy})")]
     Read {
@@ -90,17 +85,14 @@ pub enum ExplainError {
         /// What is missing in it.
         what: &'static str,
     },
-    /// The answer cannot be put into words.
-    #[error("cannot write the answer as JSON: {0} (--output table does without)")]
-    Answer(serde_json::Error),
     /// The program cannot run at all.
     #[error("cannot start: {0} (is the machine out of descriptors or memory?)")]
     Start(std::io::Error),
 }
 
 impl ExplainError {
-    /// A question that is none.
-    pub fn question(what: impl Into<String>, remedy: &'static str) -> Self {
-        ExplainError::Question { what: what.into(), remedy }
+    /// The arguments are wrong: what is wrong with them, and what to write instead.
+    pub fn refused(what: impl Into<String>, remedy: &'static str) -> Self {
+        cli::Refusal::new(what, remedy).into()
     }
 }

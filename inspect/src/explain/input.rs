@@ -41,7 +41,7 @@ pub fn read(path: &Path, remedy: &'static str) -> Result<Vec<u8>, ExplainError> 
 
 fn parse_hex(text: &str) -> Result<Frame, ExplainError> {
     let bad =
-        |what: String| ExplainError::question(what, "give two hexadecimal digits for each byte of one frame");
+        |what: String| ExplainError::refused(what, "give two hexadecimal digits for each byte of one frame");
     let mut digits = Vec::new();
     for line in text.lines() {
         for digit in without_offset(line).chars() {

@@ -40,7 +40,7 @@ impl Live {
     pub async fn open(args: &ExplainArgs, paths: &Paths, site: Site) -> Result<Live, ExplainError> {
         let failed = |error| ExplainError::Vswitchd { what: "trace the frame", error };
         let socket = Client::find("ovs-vswitchd", paths).map_err(failed)?;
-        let vswitchd = Client::connect(&socket).await.map_err(failed)?.with_patience(args.patience());
+        let vswitchd = Client::connect(&socket).await.map_err(failed)?.with_patience(args.helper.timeout());
         Ok(Live { site, vswitchd, paths: paths.clone(), zone: None, associations: None })
     }
 

@@ -73,7 +73,7 @@ impl Packet {
     /// Reads protocol, source and destination, with their details.
     pub fn read(words: &[String], options: &PacketOptions) -> Result<Packet, ExplainError> {
         let [name, source, destination] = words else {
-            return Err(ExplainError::question(
+            return Err(ExplainError::refused(
                 format!("a packet has three words, not {}", words.len()),
                 "write PROTOCOL SOURCE DESTINATION, like udp 203.0.113.10:53 172.18.0.11:41000",
             ));
@@ -129,7 +129,7 @@ impl End {
             (Ok(address), _) => (address, None),
             (_, Ok(end)) => (end.ip(), Some(end.port())),
             _ => {
-                return Err(ExplainError::question(
+                return Err(ExplainError::refused(
                     format!("'{text}' is not one end of a packet"),
                     "write 203.0.113.10:80 or [2001:db8::1]:80, without the port for icmp and arp",
                 ));
@@ -141,7 +141,7 @@ impl End {
     /// The port, which protocols with ports need.
     fn needed_port(&self) -> Result<u16, ExplainError> {
         self.port.ok_or_else(|| {
-            ExplainError::question(
+            ExplainError::refused(
                 format!("'{}' has no port", self.text),
                 "write 203.0.113.10:80 or [2001:db8::1]:80",
             )
@@ -151,7 +151,7 @@ impl End {
     fn v4(&self) -> Result<std::net::Ipv4Addr, ExplainError> {
         match self.address {
             IpAddr::V4(address) => Ok(address),
-            IpAddr::V6(_) => Err(ExplainError::question(
+            IpAddr::V6(_) => Err(ExplainError::refused(
                 format!("ARP knows no address like {}", self.text),
                 "for IPv6 write icmp6 SOURCE DESTINATION --type 135 --nd-target ADDRESS",
             )),
@@ -164,7 +164,7 @@ fn arp(source: &End, destination: &End, options: &PacketOptions) -> Result<Arp, 
         None | Some("request" | "1") => 1,
         Some("reply" | "2") => 2,
         Some(other) => {
-            return Err(ExplainError::question(
+            return Err(ExplainError::refused(
                 format!("'{other}' is no ARP operation"),
                 "--type request or reply",
             ));
@@ -176,7 +176,7 @@ fn arp(source: &End, destination: &End, options: &PacketOptions) -> Result<Arp, 
 fn ip(name: &str, source: &End, destination: &End, options: &PacketOptions) -> Result<Ip, ExplainError> {
     let v6 = destination.address.is_ipv6();
     if source.address.is_ipv6() != v6 {
-        return Err(ExplainError::question(
+        return Err(ExplainError::refused(
             format!("{} and {} are of two families", source.text, destination.text),
             "give two IPv4 or two IPv6 addresses",
         ));
@@ -188,7 +188,7 @@ fn ip(name: &str, source: &End, destination: &End, options: &PacketOptions) -> R
         "icmp" if !v6 => protocol::ICMP,
         "icmp" | "icmp6" | "icmpv6" => protocol::ICMPV6,
         other => other.parse().map_err(|_| {
-            ExplainError::question(
+            ExplainError::refused(
                 format!("'{other}' is not a protocol"),
                 "write tcp, udp, sctp, icmp, icmp6, arp or an IP protocol number",
             )
@@ -234,7 +234,7 @@ fn transport(
         }),
         protocol::ICMP | protocol::ICMPV6 => {
             if (number == protocol::ICMPV6) != v6 {
-                return Err(ExplainError::question(
+                return Err(ExplainError::refused(
                     format!("{} is of another family than its ICMP", destination.text),
                     "write icmp for IPv4 and icmp6 for IPv6",
                 ));
@@ -257,7 +257,7 @@ fn icmp_type(v6: bool, text: Option<&str>) -> Result<u8, ExplainError> {
         (Some("echo-reply"), false) => Ok(0),
         (Some("echo-reply"), true) => Ok(129),
         (Some(text), _) => text.parse().map_err(|_| {
-            ExplainError::question(
+            ExplainError::refused(
                 format!("'{text}' is no ICMP type"),
                 "--type echo, echo-reply or a number up to 255",
             )
@@ -269,9 +269,7 @@ fn neighbour(destination: &End, options: &PacketOptions) -> Result<Ipv6Addr, Exp
     match (options.nd_target, destination.address) {
         (Some(target), _) => Ok(target),
         (None, IpAddr::V6(target)) if !target.is_multicast() => Ok(target),
-        _ => {
-            Err(ExplainError::question("a neighbour message without its target", "give --nd-target ADDRESS"))
-        }
+        _ => Err(ExplainError::refused("a neighbour message without its target", "give --nd-target ADDRESS")),
     }
 }
 
@@ -280,7 +278,7 @@ pub const TCP_FLAGS: [&str; 9] = ["fin", "syn", "rst", "psh", "ack", "urg", "ece
 
 fn tcp_flags(text: &str) -> Result<u16, ExplainError> {
     let bad = || {
-        ExplainError::question(
+        ExplainError::refused(
             format!("'{text}' is no set of TCP flags"),
             "--flags syn, or several like syn,ack, or none",
         )

@@ -6,7 +6,6 @@ use demux::decide::Ingress;
 use demux::policy::Policy;
 use ovs::openflow::flow::OfPort;
 use ovs::paths::Paths;
-use ovs::unixctl::{Client, UnixctlError};
 
 use super::args::ExplainArgs;
 use super::error::ExplainError;
@@ -37,12 +36,12 @@ pub async fn policy(args: &ExplainArgs, paths: &Paths) -> Result<(Policy, String
         }
         None => {
             let remedy = "start it, name it with --target, or give a policy with --policy FILE";
-            let text = ask(args, paths, "policy", &[]).await;
+            let text = args.helper.call(paths, "policy", &[]).await;
             let text = text.map_err(|error| ExplainError::Helper { what: "policy", error, remedy })?;
             if text.is_empty() {
                 return Err(ExplainError::NoPolicy);
             }
-            (text, format!("of the running helper ({})", args.target))
+            (text, format!("of the running helper ({})", args.helper.target))
         }
     };
     let policy = serde_json::from_str(&text);
@@ -53,7 +52,7 @@ pub async fn policy(args: &ExplainArgs, paths: &Paths) -> Result<(Policy, String
 pub async fn site(args: &ExplainArgs, paths: &Paths) -> Result<Site, ExplainError> {
     let remedy =
         "with --live it says which bridge is meant: start it, name it with --target, or leave out --live";
-    let text = ask(args, paths, "status", &["json"]).await;
+    let text = args.helper.call(paths, "status", &["json"]).await;
     let text = text.map_err(|error| ExplainError::Helper { what: "status", error, remedy })?;
     let status: Status = serde_json::from_str(&text).map_err(ExplainError::Status)?;
     let bridge = status.bridge;
@@ -80,16 +79,6 @@ impl Site {
             }
         }
     }
-}
-
-async fn ask(
-    args: &ExplainArgs,
-    paths: &Paths,
-    command: &str,
-    words: &[&str],
-) -> Result<String, UnixctlError> {
-    let socket = Client::find(&args.target, paths)?;
-    Client::connect(&socket).await?.with_patience(args.patience()).call(command, words).await
 }
 
 fn named(file: &Path) -> String {

@@ -55,7 +55,7 @@ fn both_spellings_of_every_flag() {
     assert_eq!(flags.metrics_address, Some(([0, 0, 0, 0], 9100).into()));
     assert_eq!(flags.nb_db.as_deref(), Some("tcp:10.0.0.1:6641"));
     assert_eq!(flags.vlog.verbose, ["file:info", "console:emer"]);
-    assert_eq!(flags.output, OutputFormat::Json);
+    assert_eq!(flags.output.format, cli::OutputFormat::Json);
     assert!(flags.dry_run && flags.adopt && flags.allow_insecure_token);
     let settings = flags.settings();
     assert_eq!(settings.zone, 7);

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use cli::OutputFormat;
+use cli::{DatabaseArgs, OutputArgs, OutputFormat, StateDirArgs};
 use ovs::ovsdb::Remote;
 
 use crate::error::{Error, Result};
@@ -101,9 +101,9 @@ pub struct Run {
     /// Print what would be done, change nothing, and exit: with 1 when something stands against it
     #[arg(long)]
     pub dry_run: bool,
-    /// Form of the plan
-    #[arg(long, short, value_name = "FORM", default_value = "table")]
-    pub output: OutputFormat,
+    /// Format of the plan or report.
+    #[command(flatten)]
+    pub output: OutputArgs,
     /// Do what is only dangerous, not impossible
     #[arg(long)]
     pub force: bool,
@@ -132,12 +132,12 @@ pub struct RecoverArgs {
 /// Where things are.
 #[derive(Clone, Debug, Args)]
 pub struct Place {
-    /// Folder for the journal and for what outlives the process
-    #[arg(long, value_name = "DIR", default_value = cli::STATE_DIR)]
-    pub state_dir: PathBuf,
-    /// The local Open_vSwitch database (default: unix:RUNDIR/db.sock)
-    #[arg(long, value_name = "DATABASE")]
-    pub db: Option<String>,
+    /// Folder of the journal.
+    #[command(flatten)]
+    pub state_dir: StateDirArgs,
+    /// The switch's database.
+    #[command(flatten)]
+    pub db: DatabaseArgs,
 }
 
 /// `--datapath-type`.
@@ -174,7 +174,7 @@ impl Run {
     pub fn options(&self) -> Result<Options> {
         Ok(Options {
             dry_run: self.dry_run,
-            form: self.output,
+            form: self.output.format,
             force: self.force,
             datapath: None,
             probe: true,
@@ -209,15 +209,13 @@ impl RecoverArgs {
 impl Place {
     /// Folder for the journal, wherever the process goes.
     pub fn folder(&self) -> Result<PathBuf> {
-        absolute("--state-dir", &self.state_dir)
+        absolute("--state-dir", &self.state_dir.path)
     }
 
     /// The switch's database, wherever the process goes.
     pub fn remote(&self) -> Result<Remote> {
-        let remote = cli::database(self.db.as_deref())
-            .map_err(|error| Error::refused(error, "leave it out for the local switch's own socket"))?;
-        match remote {
-            Remote::Ssl(_) => Err(Error::refused(
+        match self.db.remote()? {
+            remote @ Remote::Ssl(_) => Err(Error::refused(
                 format!("--db={remote} is not on this node, or not meant for it"),
                 "a NIC is taken over through the node's own switch: write unix:PATH, or tcp:127.0.0.1:PORT",
             )),

@@ -68,8 +68,8 @@ fn answer(args: &ExplainArgs) -> Result<(String, usize), ExplainError> {
     let input = args.input()?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let answer = runtime.map_err(ExplainError::Start)?.block_on(explain(args, &input))?;
-    let text = match args.output {
-        OutputFormat::Json => serde_json::to_string_pretty(&answer).map_err(ExplainError::Answer)? + "\n",
+    let text = match args.output.format {
+        OutputFormat::Json => cli::json(&answer)?,
         OutputFormat::Table => {
             print::Table { answer: &answer, capture: matches!(input, Input::Capture(_)) }.to_string()
         }
