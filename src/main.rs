@@ -16,7 +16,7 @@ fn main() -> ExitCode {
             ovs::tls::install_provider();
             match applet {
                 Applet::Status => inspect::status::main(args),
-                Applet::GatewayHelper => helper::start::main(args),
+                Applet::GatewayHelper => helper::main(args),
                 Applet::Explain => inspect::explain::main(args),
                 Applet::Util => uplink::util::main(args),
                 Applet::Doctor => inspect::doctor::main(args),

@@ -6,7 +6,7 @@ use clap::Args;
 use ovs::paths::Paths;
 use ovs::unixctl::{Client, UnixctlError};
 
-use helper::flags::PROGRAM;
+use helper::PROGRAM;
 
 /// Which helper to ask, and for how long.
 #[derive(Clone, Debug, Args)]

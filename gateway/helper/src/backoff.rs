@@ -9,31 +9,31 @@ const PAUSE: (Duration, Duration) = (Duration::from_millis(200), Duration::from_
 
 /// The next attempt, if one is due, and the pause that led to it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Backoff {
+pub(crate) struct Backoff {
     at: Option<Instant>,
     pause: Option<Duration>,
 }
 
 impl Backoff {
     /// When the next attempt is due.
-    pub fn due(&self) -> Option<Instant> {
+    pub(crate) fn due(&self) -> Option<Instant> {
         self.at
     }
 
     /// An attempt failed.
-    pub fn failed(&mut self, now: Instant) {
+    pub(crate) fn failed(&mut self, now: Instant) {
         let pause = self.pause.map_or(PAUSE.0, |pause| (pause * 2).min(PAUSE.1));
         *self = Self { at: Some(now + pause), pause: Some(pause) };
     }
 
     /// The attempt is being made. What it does not come to (no bridge yet, sources not known) is not due any more: a
     /// time that has passed would wake the loop again and again.
-    pub fn begun(&mut self, now: Instant) {
+    pub(crate) fn begun(&mut self, now: Instant) {
         self.at = self.at.filter(|at| *at > now);
     }
 
     /// An attempt succeeded.
-    pub fn recovered(&mut self) {
+    pub(crate) fn recovered(&mut self) {
         *self = Self::default();
     }
 }

@@ -11,67 +11,67 @@ use ovs::rows::vswitch::{Bridge, Interface, OpenVSwitch, Port};
 /// The integration bridge, as everywhere in OVN.
 pub const INTEGRATION_BRIDGE: &str = "br-int";
 /// Key and value that mark what this helper added to the database.
-pub const OWNER: (&str, &str) = ("ovn-k8s-owner", "gateway-helper");
+pub(crate) const OWNER: (&str, &str) = ("ovn-k8s-owner", "gateway-helper");
 
 /// What the local database says.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct BridgeView {
+pub(crate) struct BridgeView {
     /// The bridge's name.
-    pub name: String,
+    pub(crate) name: String,
     /// It is there.
-    pub present: bool,
+    pub(crate) present: bool,
     /// It runs on OVS's userspace datapath (`netdev`).
-    pub userspace: bool,
+    pub(crate) userspace: bool,
     /// It carries the mark of a takeover.
-    pub taken: bool,
+    pub(crate) taken: bool,
     /// The MAC of its own device, which host and gateway router share.
-    pub mac: Option<Mac>,
+    pub(crate) mac: Option<Mac>,
     /// The NIC's port number; unset while it is no port of the bridge, or vswitchd has not made it.
-    pub uplink: Option<OfPort>,
+    pub(crate) uplink: Option<OfPort>,
     /// The NIC is listed as a port, whether or not it works.
-    pub uplink_listed: bool,
+    pub(crate) uplink_listed: bool,
     /// What vswitchd says is wrong with the NIC.
-    pub uplink_error: Option<String>,
+    pub(crate) uplink_error: Option<String>,
     /// Port number of the patch to the integration bridge.
-    pub overlay: Option<OfPort>,
+    pub(crate) overlay: Option<OfPort>,
     /// Ports besides uplink, overlay and the bridge's own.
-    pub other_ports: Vec<String>,
+    pub(crate) other_ports: Vec<String>,
     /// The logical port that the integration bridge's end of the patch is bound to.
-    pub iface_id: Option<String>,
+    pub(crate) iface_id: Option<String>,
     /// Which ends of the patch pair are missing or wrong.
-    pub patch: PatchState,
+    pub(crate) patch: PatchState,
     /// The integration bridge is there.
-    pub integration: bool,
+    pub(crate) integration: bool,
     /// The management port on the integration bridge: device name by logical port.
-    pub internal_ports: BTreeMap<String, String>,
+    pub(crate) internal_ports: BTreeMap<String, String>,
     /// `external_ids` of the switch.
-    pub external_ids: BTreeMap<String, String>,
+    pub(crate) external_ids: BTreeMap<String, String>,
     /// `other_config` of the switch.
-    pub other_config: BTreeMap<String, String>,
+    pub(crate) other_config: BTreeMap<String, String>,
     /// vswitchd has carried out all that the database says.
-    pub carried_out: bool,
+    pub(crate) carried_out: bool,
 }
 
 /// The patch pair as found.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum PatchState {
+pub(crate) enum PatchState {
     /// Both ends are there and name each other.
     Whole,
     /// Something is missing or wrong.
     #[default]
     Broken,
     /// A port of one of the names exists and is not a patch port: not ours to touch.
-    TakeoverRecord,
+    NameInUse,
 }
 
 /// Names of both ends of the patch pair of a bridge.
-pub fn patch_names(bridge: &str) -> (String, String) {
+pub(crate) fn patch_names(bridge: &str) -> (String, String) {
     (format!("k8s-patch-{bridge}-{INTEGRATION_BRIDGE}"), format!("k8s-patch-{INTEGRATION_BRIDGE}-{bridge}"))
 }
 
 impl BridgeView {
     /// Reads the snapshot.
-    pub fn of(snapshot: &Snapshot, bridge: &str, uplink: &str) -> Self {
+    pub(crate) fn of(snapshot: &Snapshot, bridge: &str, uplink: &str) -> Self {
         let mut view = BridgeView { name: bridge.to_owned(), ..BridgeView::default() };
         if let Some(switch) = OpenVSwitch::of(snapshot) {
             view.carried_out = switch.cur_cfg >= switch.next_cfg;
@@ -123,7 +123,7 @@ impl BridgeView {
 
     /// The operations that make the patch pair whole, if it is not and can be. Ends that exist keep their
     /// `iface-id`: the overlay's set-up owns it.
-    pub fn mend_patch(&self, snapshot: &Snapshot) -> Vec<Operation> {
+    pub(crate) fn mend_patch(&self, snapshot: &Snapshot) -> Vec<Operation> {
         if !self.present || !self.integration || self.patch != PatchState::Broken {
             return Vec::new();
         }
@@ -148,7 +148,7 @@ fn patch_state(
 ) -> PatchState {
     let foreign = |name: &str| Interface::named(snapshot, name).is_some_and(|one| one.kind != "patch");
     if foreign(near) || foreign(far) {
-        return PatchState::TakeoverRecord;
+        return PatchState::NameInUse;
     }
     let names = |end: &Option<Interface>, peer: &str| {
         end.as_ref().is_some_and(|end| end.options.get("peer").map(String::as_str) == Some(peer))
@@ -194,7 +194,7 @@ fn symbol(kind: &str, name: &str) -> String {
 }
 
 /// The operations that take the patch pair away again, as far as this helper made it.
-pub fn remove_patch(snapshot: &Snapshot, bridge: &str) -> Vec<Operation> {
+pub(crate) fn remove_patch(snapshot: &Snapshot, bridge: &str) -> Vec<Operation> {
     let (near, far) = patch_names(bridge);
     let mut operations = Vec::new();
     for (bridge, name) in [(bridge, near.as_str()), (INTEGRATION_BRIDGE, far.as_str())] {

@@ -16,14 +16,14 @@ use super::northbound::GatewayRouter;
 
 /// The files of the last policy and the last router.
 #[derive(Clone, Debug)]
-pub struct PolicyCache {
+pub(crate) struct PolicyCache {
     path: PathBuf,
     router: PathBuf,
 }
 
 impl PolicyCache {
     /// The cache of one bridge in a state folder.
-    pub fn new(state_dir: &Path, bridge: &str) -> Self {
+    pub(crate) fn new(state_dir: &Path, bridge: &str) -> Self {
         Self {
             path: state_dir.join(format!("{bridge}.policy.json")),
             router: state_dir.join(format!("{bridge}.router.json")),
@@ -31,23 +31,23 @@ impl PolicyCache {
     }
 
     /// The last policy, if there is one that can be read. A broken file is said and not used.
-    pub fn load(&self) -> Option<Policy> {
+    pub(crate) fn load(&self) -> Option<Policy> {
         read(&self.path)
     }
 
     /// The last router, in the same way.
-    pub fn load_router(&self) -> Option<GatewayRouter> {
+    pub(crate) fn load_router(&self) -> Option<GatewayRouter> {
         read(&self.router)
     }
 
     /// Writes the policy, and the router if there is one: each whole or not at all, on the disk before it returns.
-    pub fn store(&self, policy: &Policy, router: Option<&GatewayRouter>) -> io::Result<()> {
+    pub(crate) fn store(&self, policy: &Policy, router: Option<&GatewayRouter>) -> io::Result<()> {
         router.map_or(Ok(()), |router| write(&self.router, router))?;
         write(&self.path, policy)
     }
 
     /// Forgets both.
-    pub fn remove(&self) -> io::Result<()> {
+    pub(crate) fn remove(&self) -> io::Result<()> {
         for path in [&self.path, &self.router] {
             match fs::remove_file(path) {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),

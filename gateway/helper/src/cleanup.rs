@@ -7,27 +7,27 @@ use ovs::paths::Paths;
 
 use super::bridge::{BridgeView, remove_patch};
 use super::cache::PolicyCache;
+use super::database::{FollowedDatabase, local_snapshot};
 use super::flags::{HelperArgs, PROGRAM};
-use super::observe::Followed;
+use super::restore_wait;
 use super::start::StartupArgs;
-use super::{restore, start};
 use crate::host_paths::HostPaths;
 use flows::cookie;
 
 /// Cleans up; goes on after an error and reports them all.
-pub async fn run(flags: &HelperArgs, told: &StartupArgs, paths: &Paths) -> Result<(), String> {
+pub(crate) async fn run(flags: &HelperArgs, told: &StartupArgs, paths: &Paths) -> Result<(), String> {
     refuse_while_running(paths).await?;
     let mut errors = Vec::new();
     let settings = flags.settings();
-    let snapshot = start::local_snapshot(&told.local).await?;
-    let followed = Followed::local(told.local.clone());
+    let snapshot = local_snapshot(&told.local).await?;
+    let followed = FollowedDatabase::local(told.local.clone());
     followed.db.wait_synced().await;
     let bridge = BridgeView::of(&snapshot, &told.bridge, &settings.interface);
     let mut operations = remove_patch(&snapshot, &told.bridge);
     let patch = !operations.is_empty();
     // An operator's or ovs-ctl's key is not ours to take.
-    if restore::is_ours(&bridge) {
-        operations.extend(restore::operations(false));
+    if restore_wait::is_ours(&bridge) {
+        operations.extend(restore_wait::operations(false));
     }
     let done = if operations.is_empty() { Ok(Vec::new()) } else { followed.db.transact(operations).await };
     match done {

@@ -24,7 +24,7 @@ const AT_MOST: Duration = Duration::from_secs(10);
 
 /// ConnectionLimit connections at once, each for a short while.
 #[derive(Debug)]
-pub struct ConnectionLimit {
+pub(crate) struct ConnectionLimit {
     listener: TcpListener,
     room: Arc<Semaphore>,
     patience: Duration,
@@ -32,7 +32,7 @@ pub struct ConnectionLimit {
 
 /// A connection that ends when its time is up.
 #[derive(Debug)]
-pub struct Short {
+pub(crate) struct Short {
     stream: TcpStream,
     end: Pin<Box<Sleep>>,
     _room: Option<OwnedSemaphorePermit>,
@@ -40,7 +40,7 @@ pub struct Short {
 
 impl ConnectionLimit {
     /// Holds no more than a few of this listener's connections.
-    pub fn of(listener: TcpListener) -> Self {
+    pub(crate) fn of(listener: TcpListener) -> Self {
         Self { listener, room: Arc::new(Semaphore::new(AT_ONCE)), patience: AT_MOST }
     }
 }

@@ -14,7 +14,7 @@ const PATIENCE: Duration = Duration::from_secs(3);
 
 /// A question or order to the helper's loop.
 #[derive(Debug)]
-pub enum Request {
+pub(crate) enum Request {
     /// A status with fresh counters.
     Status(oneshot::Sender<Arc<Status>>),
     /// The policy in force, as JSON.
@@ -26,7 +26,7 @@ pub enum Request {
 }
 
 /// Registers the commands.
-pub fn register(
+pub(crate) fn register(
     server: &mut Server,
     requests: &mpsc::Sender<Request>,
     latest: &watch::Receiver<Arc<Status>>,

@@ -17,19 +17,18 @@ use super::backoff::Backoff;
 use super::bridge::BridgeView;
 use super::cache::PolicyCache;
 use super::control::Request;
+use super::database::FollowedDatabase;
 use super::facts::{Facts, Wanted};
 use super::flags::HelperArgs;
 use super::flow_sync::Switch;
 use super::health::HealthServers;
 use super::host_task::HostTask;
 use super::metrics::Metrics;
-use super::observe::Followed;
-use super::restore::{self, Phase};
+use super::restore_wait::{self, Phase};
 use super::settings::Settings;
 use super::status::Status;
 use super::{report, vswitchd};
-use crate::host_paths::ServiceHostRows;
-use services::Catalogue;
+use services::{Catalogue, ServiceHostRows};
 use uplink::failover::Failover;
 
 /// How often drift is looked for by count, and everything is looked at again.
@@ -45,80 +44,80 @@ const DRIFT: Duration = Duration::from_millis(200);
 /// After changed services the state is told so soon.
 const TELL: Duration = Duration::from_millis(100);
 /// While vswitchd waits for flows, and while something is not in force yet.
-pub(super) const CLOSE_WATCH: Duration = Duration::from_millis(200);
+pub(crate) const CLOSE_WATCH: Duration = Duration::from_millis(200);
 
 /// What the loop is given.
 #[derive(Debug)]
-pub struct HelperParts {
+pub(crate) struct HelperParts {
     /// What was told.
-    pub settings: Settings,
+    pub(crate) settings: Settings,
     /// The command line, for what depends on the database as well.
-    pub flags: HelperArgs,
+    pub(crate) flags: HelperArgs,
     /// Where sockets are.
-    pub paths: Paths,
+    pub(crate) paths: Paths,
     /// The local database.
-    pub local: Followed,
+    pub(crate) local: FollowedDatabase,
     /// The northbound database, where told.
-    pub nb: Vec<Remote>,
+    pub(crate) nb: Vec<Remote>,
     /// Key and certificates for it.
-    pub tls: Option<TlsFiles>,
+    pub(crate) tls: Option<TlsFiles>,
     /// Kubernetes objects.
-    pub source: Source,
+    pub(crate) source: Source,
     /// The host's devices.
-    pub netlink: Netlink,
+    pub(crate) netlink: Netlink,
     /// News of them.
-    pub netlink_news: watch::Receiver<u64>,
+    pub(crate) netlink_news: watch::Receiver<u64>,
     /// The host's part.
-    pub host: HostTask,
+    pub(crate) host: HostTask,
     /// Who keeps management alive when the switch is not.
-    pub failover: Failover,
+    pub(crate) failover: Failover,
     /// News of where management is.
-    pub failover_news: watch::Receiver<()>,
+    pub(crate) failover_news: watch::Receiver<()>,
     /// Orders from the control socket.
-    pub requests: mpsc::Receiver<Request>,
+    pub(crate) requests: mpsc::Receiver<Request>,
     /// Where the state is told.
-    pub status: watch::Sender<Arc<Status>>,
+    pub(crate) status: watch::Sender<Arc<Status>>,
     /// The numbers.
-    pub metrics: Arc<Metrics>,
+    pub(crate) metrics: Arc<Metrics>,
 }
 
 /// The helper at work.
 #[derive(Debug)]
-pub struct Helper {
-    pub(super) parts: HelperParts,
-    pub(super) northbound: Option<(String, Followed)>,
-    pub(super) northbound_error: Option<String>,
-    pub(super) catalogue: Catalogue,
-    pub(super) switch: Switch,
-    pub(super) health: HealthServers,
-    pub(super) facts: Facts,
-    pub(super) wanted: Option<Wanted>,
-    pub(super) conntrack: vswitchd::Conntrack,
-    pub(super) conntrack_known: bool,
-    pub(super) from_cache: bool,
-    pub(super) catalogue_built: bool,
-    pub(super) last_error: Option<String>,
-    pub(super) cache: PolicyCache,
-    pub(super) cached: Option<Policy>,
-    pub(super) cache_due: Option<TokioInstant>,
-    pub(super) again: Option<TokioInstant>,
+pub(crate) struct Helper {
+    pub(crate) parts: HelperParts,
+    pub(crate) northbound: Option<(String, FollowedDatabase)>,
+    pub(crate) northbound_error: Option<String>,
+    pub(crate) catalogue: Catalogue,
+    pub(crate) switch: Switch,
+    pub(crate) health: HealthServers,
+    pub(crate) facts: Facts,
+    pub(crate) wanted: Option<Wanted>,
+    pub(crate) conntrack: vswitchd::Conntrack,
+    pub(crate) conntrack_known: bool,
+    pub(crate) from_cache: bool,
+    pub(crate) catalogue_built: bool,
+    pub(crate) last_error: Option<String>,
+    pub(crate) cache: PolicyCache,
+    pub(crate) cached: Option<Policy>,
+    pub(crate) cache_due: Option<TokioInstant>,
+    pub(crate) again: Option<TokioInstant>,
     tell_due: Option<TokioInstant>,
     drift_due: Option<TokioInstant>,
-    pub(super) phase: Phase,
-    pub(super) integration_before: Option<(u32, Instant)>,
-    pub(super) started: Instant,
-    pub(super) patch_tried: u64,
-    pub(super) retry: Backoff,
-    pub(super) last_full: Instant,
+    pub(crate) phase: Phase,
+    pub(crate) integration_before: Option<(u32, Instant)>,
+    pub(crate) started: Instant,
+    pub(crate) patch_tried: u64,
+    pub(crate) retry: Backoff,
+    pub(crate) last_full: Instant,
     last_count: Instant,
-    pub(super) last_conntrack: Option<Instant>,
-    pub(super) pinned: bool,
-    pub(super) trouble: Repeat,
-    pub(super) restore_trouble: Repeat,
-    pub(super) pin_trouble: Repeat,
-    pub(super) host_due: bool,
-    pub(super) warned_conntrack: bool,
-    pub(super) api_settings: BTreeMap<String, String>,
+    pub(crate) last_conntrack: Option<Instant>,
+    pub(crate) pinned: bool,
+    pub(crate) trouble: Repeat,
+    pub(crate) restore_trouble: Repeat,
+    pub(crate) pin_trouble: Repeat,
+    pub(crate) host_due: bool,
+    pub(crate) warned_conntrack: bool,
+    pub(crate) api_settings: BTreeMap<String, String>,
 }
 
 /// Why the loop was woken.
@@ -139,7 +138,7 @@ enum Wake {
 
 impl Helper {
     /// A helper that has done nothing yet.
-    pub fn new(parts: HelperParts) -> Self {
+    pub(crate) fn new(parts: HelperParts) -> Self {
         let address = format!("unix:{}", parts.paths.bridge_mgmt(&parts.settings.bridge).display());
         let cache = PolicyCache::new(&parts.settings.state_dir, &parts.settings.bridge);
         let cached = cache.load();
@@ -189,7 +188,7 @@ impl Helper {
     }
 
     /// Works until told to stop. What is on the bridge and in the kernel stays in force afterwards.
-    pub async fn run(mut self, stop: impl Future<Output = ()>) {
+    pub(crate) async fn run(mut self, stop: impl Future<Output = ()>) {
         tokio::pin!(stop);
         let mut tick = tokio::time::interval(TICK);
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -257,7 +256,7 @@ impl Helper {
         let parts = &mut self.parts;
         let northbound = async {
             match &mut self.northbound {
-                Some((_, followed)) => drop(followed.news.changed().await),
+                Some((_, followed)) => drop(followed.changes.changed().await),
                 None => std::future::pending().await,
             }
         };
@@ -267,7 +266,7 @@ impl Helper {
             () = drift => Wake::Drift,
             () = until(drift_due) => Wake::DriftDue,
             batch = parts.source.next() => Wake::Services(batch),
-            _ = parts.local.news.changed() => Wake::World,
+            _ = parts.local.changes.changed() => Wake::World,
             () = northbound => Wake::World,
             Ok(()) = parts.netlink_news.changed() => Wake::Netlink,
             () = parts.host.changed() => Wake::TellDue,
@@ -356,7 +355,7 @@ impl Helper {
         }
     }
 
-    pub(super) fn tell(&mut self) {
+    pub(crate) fn tell(&mut self) {
         self.tell_due = None;
         self.tell_failover(&self.facts.bridge);
         self.parts.failover.flows_in(self.switch.converged());
@@ -366,12 +365,12 @@ impl Helper {
     }
 
     /// What the database says of the bridge.
-    pub(super) fn tell_failover(&self, bridge: &BridgeView) {
+    pub(crate) fn tell_failover(&self, bridge: &BridgeView) {
         self.parts.failover.marked(bridge.taken);
         self.parts.failover.keep(bridge.present && bridge.userspace, bridge.uplink_listed);
     }
 
-    pub(super) fn failed(&mut self, error: &ovs::openflow::Error) {
+    pub(crate) fn failed(&mut self, error: &ovs::openflow::Error) {
         self.trouble.failed(error);
         self.last_error = Some(error.to_string());
         if matches!(error, ovs::openflow::Error::Closed(_)) {
@@ -381,7 +380,7 @@ impl Helper {
     }
 
     /// Looks at everything again in a while, for what tells nobody when it is done.
-    pub(super) fn look_again_in(&mut self, pause: Duration) {
+    pub(crate) fn look_again_in(&mut self, pause: Duration) {
         let at = TokioInstant::now() + pause;
         self.again = Some(self.again.map_or(at, |before| before.min(at)));
     }
@@ -390,7 +389,7 @@ impl Helper {
         if self.cache_due.is_some() {
             self.write_cache();
         }
-        if restore::is_ours(&self.facts.bridge) {
+        if restore_wait::is_ours(&self.facts.bridge) {
             // Nobody would take the key away after a reboot.
             self.set_restore_wait(false).await;
         }
@@ -405,11 +404,11 @@ async fn until(at: Option<TokioInstant>) {
 }
 
 /// The rules of a service, if it has any.
-pub(super) fn some_rules(rules: ServiceRules) -> Option<Arc<ServiceRules>> {
+pub(crate) fn some_rules(rules: ServiceRules) -> Option<Arc<ServiceRules>> {
     (!rules.ports.is_empty()).then(|| Arc::new(rules))
 }
 
 /// The host rows of a service, if it has any.
-pub(super) fn some_rows(rows: ServiceHostRows) -> Option<Arc<ServiceHostRows>> {
+pub(crate) fn some_rows(rows: ServiceHostRows) -> Option<Arc<ServiceHostRows>> {
     (rows != ServiceHostRows::default()).then(|| Arc::new(rows))
 }

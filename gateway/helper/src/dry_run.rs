@@ -11,13 +11,14 @@ use serde_json::json;
 use tokio::time::timeout;
 
 use super::bridge::BridgeView;
+use super::database::{FollowedDatabase, local_snapshot, northbound_remotes};
 use super::facts::{Facts, wanted};
 use super::flags::HelperArgs;
-use super::legacy_flows::Foreign;
+use super::legacy_flows::ForeignFlows;
 use super::northbound;
-use super::observe::{self, Followed};
+use super::observe;
 use super::start::{self, StartupArgs};
-use crate::host_paths::{HostInputs, HostPaths};
+use crate::host_paths::{HostInputs, HostPaths, conflicts};
 use cli::OutputFormat;
 use flows::{Rendering, cookie};
 use services::Catalogue;
@@ -26,14 +27,14 @@ use services::Catalogue;
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Prints the plan.
-pub async fn run(
+pub(crate) async fn run(
     flags: &HelperArgs,
     told: &StartupArgs,
     paths: &Paths,
     client: Option<ClientConfig>,
 ) -> Result<(), String> {
     let settings = flags.settings();
-    let snapshot = start::local_snapshot(&told.local).await?;
+    let snapshot = local_snapshot(&told.local).await?;
     let bridge = BridgeView::of(&snapshot, &settings.bridge, &settings.interface);
     let mut source = start::source(flags, client)?;
     let synced = async {
@@ -54,9 +55,9 @@ pub async fn run(
         ..Facts::default()
     };
     if let Some(iface_id) = &bridge.iface_id {
-        match observe::nb_remotes(&told.nb, bridge.external_ids.get("ovn-nb").map(String::as_str), paths) {
+        match northbound_remotes(&told.nb, bridge.external_ids.get("ovn-nb").map(String::as_str), paths) {
             Ok(remotes) => {
-                let followed = Followed::northbound(remotes, told.tls.clone(), iface_id);
+                let followed = FollowedDatabase::northbound(remotes, told.tls.clone(), iface_id);
                 if timeout(PATIENCE, followed.db.wait_synced()).await.is_ok() {
                     facts.router = northbound::gateway_router(&followed.db.snapshot(), iface_id);
                 }
@@ -66,7 +67,7 @@ pub async fn run(
         }
     }
     facts.bridge = bridge;
-    let wanted = wanted(&facts, &settings);
+    let mut wanted = wanted(&facts, &settings);
 
     let mut catalogue = Catalogue::new(wanted.node.clone());
     let keys: Vec<_> = source.services().map(|service| service.key.clone()).collect();
@@ -82,6 +83,7 @@ pub async fn run(
         }
         inputs.services.insert(key.clone(), granted.host.into());
     }
+    wanted.problems.extend(conflicts(&inputs).iter().map(ToString::to_string));
     let rendering = Rendering::new(policy, wanted.datapath);
     let adopt = settings.adopt.then_some(settings.zone);
     let flows = flow_changes(paths, &settings.bridge, &rendering, adopt).await?;
@@ -126,7 +128,7 @@ async fn flow_changes(
         Err(_) => Vec::new(),
     };
     let mut plan = diff(rendering.flows(), &installed, &cookie::ours());
-    plan.mods.extend(adopt.into_iter().flat_map(|zone| Foreign::of(&installed, zone).adoption()));
+    plan.mods.extend(adopt.into_iter().flat_map(|zone| ForeignFlows::of(&installed, zone).adoption()));
     Ok(plan
         .mods
         .iter()

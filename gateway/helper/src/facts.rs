@@ -24,59 +24,59 @@ const SHORTEST_RANGE: u8 = 8;
 
 /// Everything that is seen, at one moment.
 #[derive(Clone, Debug, Default)]
-pub struct Facts {
+pub(crate) struct Facts {
     /// The bridge in the local database.
-    pub bridge: BridgeView,
+    pub(crate) bridge: BridgeView,
     /// The gateway router in the northbound database, if it can be found.
-    pub router: Option<GatewayRouter>,
+    pub(crate) router: Option<GatewayRouter>,
     /// The one that was found last, by this process or the one before it.
-    pub router_before: Option<GatewayRouter>,
+    pub(crate) router_before: Option<GatewayRouter>,
     /// Why it cannot, if it cannot.
-    pub router_missing: Option<String>,
+    pub(crate) router_missing: Option<String>,
     /// Service ranges that the cluster's ServiceCIDR objects name.
-    pub service_cidrs: Vec<IpNet>,
+    pub(crate) service_cidrs: Vec<IpNet>,
     /// The host's devices with their addresses.
-    pub addresses: Vec<(String, IpNet)>,
+    pub(crate) addresses: Vec<(String, IpNet)>,
     /// Servers that the node itself has to reach: the API server, OVN's databases.
-    pub reaches: BTreeSet<SocketAddr>,
+    pub(crate) reaches: BTreeSet<SocketAddr>,
     /// Sockets of the host with a local port in the pods' range, each a line for a person.
-    pub sockets_in_range: Vec<String>,
+    pub(crate) sockets_in_range: Vec<String>,
     /// The split in force before, by this process or the one before it.
-    pub last: Option<Split>,
+    pub(crate) last: Option<Split>,
     /// Connections under the tracked rule are still in the table.
-    pub draining: bool,
+    pub(crate) draining: bool,
 }
 
 /// Everything that is wanted.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Wanted {
+pub(crate) struct Wanted {
     /// The policy without its services.
-    pub split: Split,
+    pub(crate) split: Split,
     /// What the policy is rendered for.
-    pub datapath: Datapath,
+    pub(crate) datapath: Datapath,
     /// What services are planned for.
-    pub node: NodeView,
+    pub(crate) node: NodeView,
     /// The host's part without its services.
-    pub host: HostNode,
+    pub(crate) host: HostNode,
     /// What keeps the split from being in force.
-    pub problems: Vec<String>,
+    pub(crate) problems: Vec<String>,
     /// What could not be found out, with the way to say it.
-    pub unknown: Vec<String>,
+    pub(crate) unknown: Vec<String>,
     /// Sockets the partitioned rule waits for.
-    pub waiting_for: Vec<String>,
+    pub(crate) waiting_for: Vec<String>,
     /// The node's name, where known.
-    pub node_name: Option<String>,
+    pub(crate) node_name: Option<String>,
 }
 
 impl Facts {
     /// The gateway router, or the last one known: an absent database takes nothing away.
-    pub fn known_router(&self) -> Option<&GatewayRouter> {
+    pub(crate) fn known_router(&self) -> Option<&GatewayRouter> {
         self.router.as_ref().or(self.router_before.as_ref())
     }
 }
 
 /// Decides.
-pub fn wanted(facts: &Facts, settings: &Settings) -> Wanted {
+pub(crate) fn wanted(facts: &Facts, settings: &Settings) -> Wanted {
     let mut notes = Notes::default();
     let bridge = &facts.bridge;
     bridge_problems(bridge, settings, &mut notes);
@@ -164,7 +164,7 @@ fn bridge_problems(bridge: &BridgeView, settings: &Settings, notes: &mut Notes) 
             notes.problem("br-int does not exist yet; ovn-controller makes it");
         }
         PatchState::Broken => notes.problem("the patch pair between the bridge and br-int is being made"),
-        PatchState::TakeoverRecord => notes.problem(format!(
+        PatchState::NameInUse => notes.problem(format!(
             "a port with the name of the patch to br-int exists and is no patch port; rename it (ovs-vsctl list interface k8s-patch-{name}-br-int)"
         )),
     }

@@ -46,111 +46,111 @@ A running helper answers: ovs-appctl -t ovn-k8s-gateway-helper list-commands; ov
 /// Open_vSwitch table, from the northbound database and from the API server.
 #[derive(Clone, Debug, Parser)]
 #[command(name = PROGRAM, bin_name = PROGRAM, version, after_help = EXAMPLES)]
-pub struct HelperArgs {
+pub(crate) struct HelperArgs {
     /// The OVS bridge that holds the NIC
     #[arg(long, value_name = "BRIDGE", value_parser = cli::interface_name)]
-    pub physical_bridge: Option<String>,
+    pub(crate) physical_bridge: Option<String>,
     /// The NIC, a port of the bridge
     #[arg(long, value_name = "INTERFACE", value_parser = cli::interface_name)]
-    pub physical_interface: Option<String>,
+    pub(crate) physical_interface: Option<String>,
 
     /// This node's name in Kubernetes (default: the gateway router's, then external_ids:hostname)
     #[arg(long, value_name = "NAME", value_parser = not_empty)]
-    pub node_name: Option<String>,
+    pub(crate) node_name: Option<String>,
     /// Take Services from a folder of YAML manifests instead of an API server
     #[arg(long, value_name = "DIR")]
-    pub manifests: Option<PathBuf>,
+    pub(crate) manifests: Option<PathBuf>,
     /// API server, HOST:PORT or URL (default: external_ids:k8s-api-server)
     #[arg(long, value_name = "URL", value_parser = not_empty)]
-    pub k8s_api_server: Option<String>,
+    pub(crate) k8s_api_server: Option<String>,
     /// File with the bearer token (default: the text in external_ids:k8s-api-token)
     #[arg(long, value_name = "FILE")]
-    pub k8s_token_file: Option<PathBuf>,
+    pub(crate) k8s_token_file: Option<PathBuf>,
     /// File with the API server's CA certificate (default: the text in external_ids:k8s-ca-certificate)
     #[arg(long, value_name = "FILE")]
-    pub k8s_ca_file: Option<PathBuf>,
+    pub(crate) k8s_ca_file: Option<PathBuf>,
     /// Send the token over plain http to any host
     #[arg(long)]
-    pub allow_insecure_token: bool,
+    pub(crate) allow_insecure_token: bool,
     /// Cluster addresses of Services, one range per family (default: the ServiceCIDR objects)
     #[arg(long, value_name = "CIDR", value_delimiter = ',', value_parser = network)]
-    pub service_cluster_ip_range: Vec<IpNet>,
+    pub(crate) service_cluster_ip_range: Vec<IpNet>,
     /// The range NodePorts are taken from [default: 30000-32767]
     #[arg(long, value_name = "LOW-HIGH", value_parser = port_range)]
-    pub service_node_port_range: Option<PortRange>,
+    pub(crate) service_node_port_range: Option<PortRange>,
     /// Subnet between the gateway routers and the cluster router (default: from the northbound database)
     #[arg(long, value_name = "CIDR", value_delimiter = ',', value_parser = network)]
-    pub join_subnet: Vec<IpNet>,
+    pub(crate) join_subnet: Vec<IpNet>,
 
     /// How replies to pods' connections are told from the host's [default: auto]
     #[arg(long, value_name = "RULE")]
-    pub reply_rule: Option<ReplyRuleFlag>,
+    pub(crate) reply_rule: Option<ReplyRuleFlag>,
     /// Source ports of OVN's SNAT, which the host keeps out of (default: external_port_range of the router's NAT row)
     #[arg(long, value_name = "LOW-HIGH", value_parser = port_range)]
-    pub snat_ports: Option<PortRange>,
+    pub(crate) snat_ports: Option<PortRange>,
     /// Connection tracking zone that holds the owner mark [default: 64000]
     #[arg(long, value_name = "ZONE", value_parser = zone)]
-    pub conntrack_zone: Option<u16>,
+    pub(crate) conntrack_zone: Option<u16>,
 
     /// Serve Prometheus metrics, /healthz and /readyz on ADDRESS:PORT or :PORT
     #[arg(long, value_name = "ADDRESS", value_parser = listen_address)]
-    pub metrics_address: Option<SocketAddr>,
+    pub(crate) metrics_address: Option<SocketAddr>,
     /// Address on which healthCheckNodePorts are served (default: all)
     #[arg(long, value_name = "ADDRESS")]
-    pub health_check_address: Option<IpAddr>,
+    pub(crate) health_check_address: Option<IpAddr>,
 
     /// The local Open_vSwitch database (default: unix:RUNDIR/db.sock)
     #[arg(long, value_name = "DATABASE", value_parser = not_empty)]
-    pub db: Option<String>,
+    pub(crate) db: Option<String>,
     /// The northbound database (default: external_ids:ovn-nb, then the local socket)
     #[arg(long, alias = "nb", value_name = "DATABASE", value_parser = not_empty)]
-    pub nb_db: Option<String>,
+    pub(crate) nb_db: Option<String>,
     /// Private key for a northbound database over SSL
     #[arg(long, value_name = "FILE")]
-    pub nb_privkey: Option<PathBuf>,
+    pub(crate) nb_privkey: Option<PathBuf>,
     /// Certificate for a northbound database over SSL
     #[arg(long, value_name = "FILE")]
-    pub nb_cert: Option<PathBuf>,
+    pub(crate) nb_cert: Option<PathBuf>,
     /// CA certificate of a northbound database over SSL
     #[arg(long, value_name = "FILE")]
-    pub nb_cacert: Option<PathBuf>,
+    pub(crate) nb_cacert: Option<PathBuf>,
 
     /// Settings file (default: /etc/openvswitch/ovn_k8s.conf, if it is there)
     #[arg(long, value_name = "FILE")]
-    pub config: Option<PathBuf>,
+    pub(crate) config: Option<PathBuf>,
     /// Folder for what outlives the process [default: /var/lib/ovn-k8s]
     #[arg(long, value_name = "DIR")]
-    pub state_dir: Option<PathBuf>,
+    pub(crate) state_dir: Option<PathBuf>,
     /// Take over the flows that an older helper left (cookie 0)
     #[arg(long)]
-    pub adopt: bool,
+    pub(crate) adopt: bool,
     /// Do not keep flow-restore-wait armed on the kernel datapath (then a restart of vswitchd loses packets)
     #[arg(long)]
-    pub no_restore_wait: bool,
+    pub(crate) no_restore_wait: bool,
     /// Leave management on the bridge when ovs-vswitchd dies or stands still (then the node is cut off meanwhile)
     #[arg(long)]
-    pub no_failover: bool,
+    pub(crate) no_failover: bool,
     /// Remove the helper's flows, host settings and patch ports, and exit
     #[arg(long, conflicts_with_all = ["detach", "monitor"])]
-    pub cleanup: bool,
+    pub(crate) cleanup: bool,
     /// Print what would be changed, change nothing, and exit
     #[arg(long, conflicts_with_all = ["detach", "monitor"])]
-    pub dry_run: bool,
+    pub(crate) dry_run: bool,
     /// Format of what --dry-run prints.
     #[command(flatten)]
-    pub output: OutputArgs,
+    pub(crate) output: OutputArgs,
 
     /// Pidfile, background, supervision.
     #[command(flatten)]
-    pub daemon: DaemonArgs,
+    pub(crate) daemon: DaemonArgs,
     /// Levels and log file.
     #[command(flatten)]
-    pub vlog: VlogArgs,
+    pub(crate) vlog: VlogArgs,
 }
 
 /// `--reply-rule`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum ReplyRuleFlag {
+pub(crate) enum ReplyRuleFlag {
     /// Partitioned where the router's NAT row has a port range, else tracked
     Auto,
     /// By a connection table with an owner mark
@@ -162,7 +162,7 @@ pub enum ReplyRuleFlag {
 impl HelperArgs {
     /// Reads the command line (with the program's name first), then the settings file for what the command line
     /// left out, and checks that the two needed names are there.
-    pub fn load(args: impl IntoIterator<Item = OsString>, paths: &Paths) -> Result<Self, EarlyExit> {
+    pub(crate) fn load(args: impl IntoIterator<Item = OsString>, paths: &Paths) -> Result<Self, EarlyExit> {
         let mut flags = Self::try_parse_from(args).map_err(|error| EarlyExit::from(&error))?;
         let (path, required) = match &flags.config {
             Some(path) => (path.clone(), true),
@@ -265,12 +265,12 @@ impl HelperArgs {
     }
 
     /// The range NodePorts are taken from.
-    pub fn node_port_range(&self) -> PortRange {
+    pub(crate) fn node_port_range(&self) -> PortRange {
         self.service_node_port_range.unwrap_or_else(default_node_ports)
     }
 
     /// What the loop works with.
-    pub fn settings(&self) -> Settings {
+    pub(crate) fn settings(&self) -> Settings {
         Settings {
             bridge: self.physical_bridge.clone().unwrap_or_default(),
             interface: self.physical_interface.clone().unwrap_or_default(),

@@ -14,7 +14,7 @@ use ovs::openflow::flow::FlowKey;
 use ovs::openflow::{Changes, Connection, Cookies, Dumped, Error, FlowMod, Plan, Port, diff};
 use tokio::time::timeout;
 
-use super::legacy_flows::Foreign;
+use super::legacy_flows::ForeignFlows;
 use super::status::RuleStatus;
 use flows::{Rendering, cookie};
 
@@ -24,7 +24,7 @@ const PATIENCE: Duration = Duration::from_secs(20);
 
 /// What may be done to the flows that are found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum WriteScope {
+pub(crate) enum WriteScope {
     /// All sources are known: make the bridge what is wanted.
     Whole,
     /// Some are not: fill a bridge that has no flows of ours, leave one that has some as it is.
@@ -33,27 +33,27 @@ pub enum WriteScope {
 
 /// What a whole comparison found and did.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Report {
+pub(crate) struct Report {
     /// Flows that were missing, differed, or that nobody wants.
-    pub changed: usize,
+    pub(crate) changed: usize,
     /// Flows that were as wanted.
-    pub same: usize,
+    pub(crate) same: usize,
     /// Flows of ours were there before.
-    pub found: bool,
+    pub(crate) found: bool,
     /// Nothing was written because sources are not known yet.
-    pub held_back: bool,
+    pub(crate) held_back: bool,
 }
 
 /// The bridge's flows.
 #[derive(Debug)]
-pub struct Switch {
+pub(crate) struct Switch {
     address: String,
     connection: Option<Arc<Connection>>,
     changes: Option<Changes>,
     rendering: Option<Rendering>,
     /// Everything wanted is installed, as far as is known.
     converged: bool,
-    foreign: Foreign,
+    foreign: ForeignFlows,
     conflicts: Vec<String>,
     /// The places of those conflicts: not to be written to.
     taken: HashSet<FlowKey>,
@@ -63,14 +63,14 @@ pub struct Switch {
 
 impl Switch {
     /// A switch at an OpenFlow address (`unix:PATH`), not connected yet.
-    pub fn new(address: String) -> Self {
+    pub(crate) fn new(address: String) -> Self {
         Self {
             address,
             connection: None,
             changes: None,
             rendering: None,
             converged: false,
-            foreign: Foreign::default(),
+            foreign: ForeignFlows::default(),
             conflicts: Vec::new(),
             taken: HashSet::new(),
             rules: Vec::new(),
@@ -79,7 +79,7 @@ impl Switch {
     }
 
     /// Connects, if it is not connected.
-    pub async fn connect(&mut self) -> Result<(), Error> {
+    pub(crate) async fn connect(&mut self) -> Result<(), Error> {
         if self.connection.is_none() {
             let connection = bounded(Connection::connect(&self.address)).await?;
             // The watch before the first dump, so that no change falls between.
@@ -91,12 +91,12 @@ impl Switch {
     }
 
     /// Whether there is a connection.
-    pub fn is_connected(&self) -> bool {
+    pub(crate) fn is_connected(&self) -> bool {
         self.connection.is_some()
     }
 
     /// Resolves when the connection is lost; never while there is none.
-    pub fn closed(&self) -> impl Future<Output = ()> + Send + use<> {
+    pub(crate) fn closed(&self) -> impl Future<Output = ()> + Send + use<> {
         let connection = self.connection.clone();
         async move {
             match connection {
@@ -107,7 +107,7 @@ impl Switch {
     }
 
     /// The bridge's ports; none while there is no connection.
-    pub async fn ports(&self) -> Result<Option<Vec<Port>>, Error> {
+    pub(crate) async fn ports(&self) -> Result<Option<Vec<Port>>, Error> {
         match &self.connection {
             Some(connection) => bounded(connection.ports()).await.map(Some),
             None => Ok(None),
@@ -115,12 +115,12 @@ impl Switch {
     }
 
     /// The switch's OpenFlow address.
-    pub fn address(&self) -> &str {
+    pub(crate) fn address(&self) -> &str {
         &self.address
     }
 
     /// Resolves when somebody else changed flows of the bridge; never while nobody watches.
-    pub async fn drifted(&mut self) {
+    pub(crate) async fn drifted(&mut self) {
         let told = match &mut self.changes {
             Some(changes) => changes.next().await,
             None => None,
@@ -131,7 +131,7 @@ impl Switch {
     }
 
     /// Forgets the connection: what is on the bridge is not known any more.
-    pub fn disconnect(&mut self) {
+    pub(crate) fn disconnect(&mut self) {
         self.connection = None;
         self.changes = None;
         self.converged = false;
@@ -139,24 +139,24 @@ impl Switch {
     }
 
     /// Everything wanted is installed.
-    pub fn converged(&self) -> bool {
+    pub(crate) fn converged(&self) -> bool {
         self.converged
     }
 
     /// What is wanted.
-    pub fn rendering(&self) -> Option<&Rendering> {
+    pub(crate) fn rendering(&self) -> Option<&Rendering> {
         self.rendering.as_ref()
     }
 
     /// Wants something else as a whole; it takes effect with [`Switch::compare`].
-    pub fn want(&mut self, rendering: Rendering) {
+    pub(crate) fn want(&mut self, rendering: Rendering) {
         let same = self.rendering.as_ref().is_some_and(|before| before.flows() == rendering.flows());
         self.rendering = Some(rendering);
         self.converged &= same;
     }
 
     /// Compares all flows of ours with what is wanted and mends the difference.
-    pub async fn compare(
+    pub(crate) async fn compare(
         &mut self,
         write_scope: WriteScope,
         zone: u16,
@@ -166,7 +166,7 @@ impl Switch {
             return Ok(Report { held_back: true, ..Report::default() });
         };
         let dump = bounded(connection.dump_all()).await?;
-        self.foreign = Foreign::of(&dump, zone);
+        self.foreign = ForeignFlows::of(&dump, zone);
         let mut plan = diff(rendering.flows(), &dump, &cookie::ours());
         let found = plan.same + plan.differing + plan.surplus > 0;
         self.conflicts = plan.conflicts.iter().map(conflict).collect();
@@ -192,7 +192,7 @@ impl Switch {
     }
 
     /// Sets or removes services; returns how many flows changed. An error leaves the comparison to be made.
-    pub async fn set_services(
+    pub(crate) async fn set_services(
         &mut self,
         services: impl IntoIterator<Item = (ServiceKey, Option<Arc<ServiceRules>>)>,
     ) -> Result<usize, Error> {
@@ -219,7 +219,7 @@ impl Switch {
     }
 
     /// Whether the number of our flows on the bridge is still the wanted one. Cheap.
-    pub async fn looks_right(&self) -> Result<bool, Error> {
+    pub(crate) async fn looks_right(&self) -> Result<bool, Error> {
         let (Some(connection), Some(rendering)) = (&self.connection, &self.rendering) else {
             return Ok(true);
         };
@@ -230,7 +230,7 @@ impl Switch {
     }
 
     /// Counters by rule, from a fresh dump.
-    pub async fn count(&mut self) -> Result<(), Error> {
+    pub(crate) async fn count(&mut self) -> Result<(), Error> {
         if let Some(connection) = self.connection.clone() {
             let dump = bounded(connection.dump(cookie::cookies())).await?;
             self.note(&dump);
@@ -238,32 +238,23 @@ impl Switch {
         Ok(())
     }
 
-    /// Takes every flow of ours away, learned ones included.
-    pub async fn clear(&mut self) -> Result<(), Error> {
-        if let Some(connection) = &self.connection {
-            let all = FlowMod::DeleteAll { cookies: cookie::cookies(), table: None };
-            bounded(connection.bundle(&[all])).await?;
-        }
-        Ok(())
-    }
-
     /// Flows that are not ours.
-    pub fn foreign(&self) -> &Foreign {
+    pub(crate) fn foreign(&self) -> &ForeignFlows {
         &self.foreign
     }
 
     /// Wanted flows whose place somebody else's flow holds.
-    pub fn conflicts(&self) -> &[String] {
+    pub(crate) fn conflicts(&self) -> &[String] {
         &self.conflicts
     }
 
     /// Counters by rule, as of the last dump.
-    pub fn rules(&self) -> &[RuleStatus] {
+    pub(crate) fn rules(&self) -> &[RuleStatus] {
         &self.rules
     }
 
     /// How many flows of ours are on the bridge.
-    pub fn installed(&self) -> usize {
+    pub(crate) fn installed(&self) -> usize {
         self.installed
     }
 

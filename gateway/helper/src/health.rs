@@ -24,7 +24,7 @@ type Answer = Arc<(ServiceKey, HealthCheck)>;
 
 /// All servers of health checks. Dropping it ends them.
 #[derive(Debug, Default)]
-pub struct HealthServers {
+pub(crate) struct HealthServers {
     address: Option<IpAddr>,
     servers: BTreeMap<u16, Server>,
     failures: BTreeMap<u16, String>,
@@ -44,12 +44,12 @@ impl Drop for Server {
 
 impl HealthServers {
     /// No server yet; ports will be opened on this address, or on all.
-    pub fn on(address: Option<IpAddr>) -> Self {
+    pub(crate) fn on(address: Option<IpAddr>) -> Self {
         Self { address, ..Self::default() }
     }
 
     /// Makes the servers those that are wanted. A port that cannot be bound is tried again at the next call.
-    pub async fn reconcile(&mut self, wanted: &BTreeMap<u16, (ServiceKey, HealthCheck)>) {
+    pub(crate) async fn reconcile(&mut self, wanted: &BTreeMap<u16, (ServiceKey, HealthCheck)>) {
         self.servers.retain(|port, server| wanted.contains_key(port) && !server.task.is_finished());
         self.failures.retain(|port, _| wanted.contains_key(port));
         for (port, (service, check)) in wanted {
@@ -75,12 +75,12 @@ impl HealthServers {
     }
 
     /// Ports that could not be opened, each a sentence.
-    pub fn failures(&self) -> impl Iterator<Item = &String> {
+    pub(crate) fn failures(&self) -> impl Iterator<Item = &String> {
         self.failures.values()
     }
 
     /// The ports that are served.
-    pub fn ports(&self) -> impl Iterator<Item = u16> + '_ {
+    pub(crate) fn ports(&self) -> impl Iterator<Item = u16> + '_ {
         self.servers.keys().copied()
     }
 }

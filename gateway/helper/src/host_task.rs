@@ -6,11 +6,12 @@ use std::time::Duration;
 
 use demux::policy::ServiceKey;
 use ovs::vlog::repeat::Repeat;
+use services::ServiceHostRows;
 use tokio::sync::{mpsc, watch};
 use tokio::time::timeout;
 
 use super::metrics::Metrics;
-use crate::host_paths::{HostInputs, HostPaths, NftChange, Report, ServiceHostRows};
+use crate::host_paths::{ConvergeReport, HostInputs, HostPaths, NftChange};
 
 /// After a failure everything is looked at again so often.
 const RETRY: Duration = Duration::from_secs(5);
@@ -19,20 +20,20 @@ const FULL_LOOK: Duration = Duration::from_secs(300);
 
 /// How the host's part is doing.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct HostState {
+pub(crate) struct HostStatus {
     /// Everything wanted is in force.
-    pub in_force: bool,
+    pub(crate) in_force: bool,
     /// Changes made so far.
-    pub changes: u64,
+    pub(crate) changes: u64,
     /// What went wrong last, while it does.
-    pub error: Option<String>,
+    pub(crate) error: Option<String>,
     /// What is left out for want of a setting, a device or a feature, or is in somebody else's hands.
-    pub left_out: Vec<String>,
+    pub(crate) left_out: Vec<String>,
 }
 
 /// An order to the task.
 #[derive(Debug)]
-pub enum HostOrder {
+pub(crate) enum HostOrder {
     /// Want something else as a whole.
     Set(HostInputs),
     /// Want something else of these services.
@@ -43,16 +44,16 @@ pub enum HostOrder {
 
 /// The handle of the task.
 #[derive(Debug)]
-pub struct HostTask {
+pub(crate) struct HostTask {
     orders: mpsc::UnboundedSender<HostOrder>,
-    state: watch::Receiver<HostState>,
+    state: watch::Receiver<HostStatus>,
 }
 
 impl HostTask {
     /// Starts the task on the current runtime.
-    pub fn spawn(state_dir: PathBuf, metrics: Arc<Metrics>) -> Self {
+    pub(crate) fn spawn(state_dir: PathBuf, metrics: Arc<Metrics>) -> Self {
         let (orders, inbox) = mpsc::unbounded_channel();
-        let (tell, state) = watch::channel(HostState::default());
+        let (tell, state) = watch::channel(HostStatus::default());
         tokio::spawn(
             Worker {
                 state_dir,
@@ -68,31 +69,31 @@ impl HostTask {
     }
 
     /// How it is doing.
-    pub fn state(&self) -> HostState {
+    pub(crate) fn state(&self) -> HostStatus {
         self.state.borrow().clone()
     }
 
     /// Resolves when its state changed.
-    pub async fn changed(&mut self) {
+    pub(crate) async fn changed(&mut self) {
         if self.state.changed().await.is_err() {
             std::future::pending::<()>().await;
         }
     }
 
     /// Wants something else as a whole.
-    pub fn set(&self, inputs: Option<HostInputs>) {
+    pub(crate) fn set(&self, inputs: Option<HostInputs>) {
         if let Some(inputs) = inputs {
             self.order(HostOrder::Set(inputs));
         }
     }
 
     /// Wants something else of these services.
-    pub fn set_services(&self, rows: Vec<(ServiceKey, Option<Arc<ServiceHostRows>>)>) {
+    pub(crate) fn set_services(&self, rows: Vec<(ServiceKey, Option<Arc<ServiceHostRows>>)>) {
         self.order(HostOrder::Services(rows));
     }
 
     /// Looks whether all is still as wanted.
-    pub fn look_again(&self) {
+    pub(crate) fn look_again(&self) {
         self.order(HostOrder::LookAgain);
     }
 
@@ -106,7 +107,7 @@ impl HostTask {
 struct Worker {
     state_dir: PathBuf,
     metrics: Arc<Metrics>,
-    tell: watch::Sender<HostState>,
+    tell: watch::Sender<HostStatus>,
     inputs: Option<HostInputs>,
     paths: Option<HostPaths>,
     trouble: Repeat,
@@ -151,7 +152,7 @@ impl Worker {
 
     fn look_at_all(&mut self) {
         if let Some(paths) = &mut self.paths {
-            paths.look_again();
+            paths.forget_table();
         }
     }
 
@@ -183,7 +184,7 @@ impl Worker {
         }
         let before = self.tell.borrow().clone();
         let state =
-            HostState { in_force: error.is_none(), changes: before.changes + changes, error, left_out };
+            HostStatus { in_force: error.is_none(), changes: before.changes + changes, error, left_out };
         self.tell.send_if_modified(|now| {
             let differs = *now != state;
             *now = state;
@@ -192,7 +193,7 @@ impl Worker {
     }
 }
 
-fn changes(report: &Report) -> u64 {
+fn changes(report: &ConvergeReport) -> u64 {
     let plan = &report.plan;
     let nft = match &plan.nft {
         NftChange::None => 0,

@@ -17,20 +17,20 @@ use super::status::Status;
 
 /// What the pages show.
 #[derive(Clone, Debug)]
-pub struct Pages {
+pub(crate) struct Pages {
     /// The numbers.
-    pub metrics: Arc<Metrics>,
+    pub(crate) metrics: Arc<Metrics>,
     /// The state.
-    pub status: watch::Receiver<Arc<Status>>,
+    pub(crate) status: watch::Receiver<Arc<Status>>,
 }
 
 /// Opens the address.
-pub async fn bind(address: SocketAddr) -> std::io::Result<TcpListener> {
+pub(crate) async fn bind(address: SocketAddr) -> std::io::Result<TcpListener> {
     TcpListener::bind(address).await
 }
 
 /// Serves the pages until the task is dropped.
-pub async fn serve(listener: TcpListener, pages: Pages) {
+pub(crate) async fn serve(listener: TcpListener, pages: Pages) {
     let router = Router::new()
         .route("/metrics", get(metrics))
         .route("/healthz", get(|| async { "ok\n" }))

@@ -17,21 +17,21 @@ const UDP: u128 = 17;
 
 /// What a dump holds that is not ours.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Foreign {
+pub(crate) struct ForeignFlows {
     /// Flows of an older helper.
-    pub older_helper: Vec<FlowKey>,
+    pub(crate) older_helper: Vec<FlowKey>,
     /// Flows of somebody else, the bridge's own priority-0 `NORMAL` not counted.
-    pub others: usize,
+    pub(crate) others: usize,
 }
 
-impl Foreign {
+impl ForeignFlows {
     /// Sorts what is not ours.
-    pub fn of(dump: &[Dumped], zone: u16) -> Self {
-        let mut foreign = Foreign::default();
+    pub(crate) fn of(dump: &[Dumped], zone: u16) -> Self {
+        let mut foreign = ForeignFlows::default();
         for dumped in dump.iter().filter(|dumped| !cookie::cookies().contain(dumped.cookie)) {
             match &dumped.flow {
-                Ok(flow) if is_bridges_own(flow) => {}
-                Ok(flow) if dumped.cookie == 0 && is_older_helpers(flow, zone) => {
+                Ok(flow) if is_bridge_default(flow) => {}
+                Ok(flow) if dumped.cookie == 0 && is_legacy(flow, zone) => {
                     foreign.older_helper.push(flow.key.clone());
                 }
                 _ => foreign.others += 1,
@@ -41,7 +41,7 @@ impl Foreign {
     }
 
     /// The changes that take the older helper's flows away.
-    pub fn adoption(&self) -> Vec<FlowMod> {
+    pub(crate) fn adoption(&self) -> Vec<FlowMod> {
         let without_cookie = Cookies::exactly(0);
         self.older_helper
             .iter()
@@ -50,7 +50,7 @@ impl Foreign {
     }
 
     /// What a person should know of them.
-    pub fn explanation(&self) -> Option<String> {
+    pub(crate) fn explanation(&self) -> Option<String> {
         let count = self.older_helper.len();
         (count > 0).then(|| {
             format!(
@@ -62,7 +62,7 @@ impl Foreign {
 }
 
 /// The flow that a bridge has of its own accord.
-pub fn is_bridges_own(flow: &Flow) -> bool {
+pub fn is_bridge_default(flow: &Flow) -> bool {
     flow.key.table == 0
         && flow.key.priority == 0
         && flow.key.matches.iter().next().is_none()
@@ -70,7 +70,7 @@ pub fn is_bridges_own(flow: &Flow) -> bool {
 }
 
 /// The flows of the first gateway helper, in both of its generations (`docs/architecture.md`, "older flows").
-pub fn is_older_helpers(flow: &Flow, zone: u16) -> bool {
+pub fn is_legacy(flow: &Flow, zone: u16) -> bool {
     let matches: Vec<_> = flow.key.matches.iter().collect();
     let exact = |field: Field| flow.key.matches.get(field).map(|masked| masked.value);
     let only = |fields: &[Field]| matches.iter().map(|(field, _)| *field).eq(fields.iter().copied());
@@ -133,7 +133,7 @@ mod tests {
     fn the_older_helpers_flows_are_known_by_their_shape() {
         let mut dump = older();
         dump.push(dumped(0, 0, Match::any(), vec![Action::Output(OfPort::NORMAL)], 0));
-        let foreign = Foreign::of(&dump, 64000);
+        let foreign = ForeignFlows::of(&dump, 64000);
         assert_eq!((foreign.older_helper.len(), foreign.others), (6, 0));
         assert_eq!(foreign.adoption().len(), 6);
         assert!(foreign.explanation().is_some());
@@ -146,10 +146,10 @@ mod tests {
             flow.cookie = 7;
         }
         dump.push(dumped(0, 101, Match::any(), vec![Action::Output(OfPort(3))], 0));
-        let foreign = Foreign::of(&dump, 64000);
+        let foreign = ForeignFlows::of(&dump, 64000);
         assert_eq!((foreign.older_helper.len(), foreign.others), (0, 7));
         assert_eq!(foreign.explanation(), None);
         let ours = dumped(0, 1, Match::any(), vec![], cookie::MARK | 1);
-        assert_eq!(Foreign::of(&[ours], 64000), Foreign::default());
+        assert_eq!(ForeignFlows::of(&[ours], 64000), ForeignFlows::default());
     }
 }

@@ -17,25 +17,25 @@ use uplink::failover::{At, Management};
 
 /// One label: which rule.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub struct Rule {
+pub(crate) struct Rule {
     rule: String,
 }
 
 /// One label: which source of facts.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub struct Source {
+pub(crate) struct Source {
     source: String,
 }
 
 /// One label: why.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub struct Why {
+pub(crate) struct Why {
     reason: String,
 }
 
 /// The helper's numbers.
 #[derive(Debug)]
-pub struct Metrics {
+pub(crate) struct Metrics {
     registry: Mutex<Registry>,
     ready: Gauge,
     flows_wanted: Gauge,
@@ -53,20 +53,20 @@ pub struct Metrics {
     management_on_nic: Gauge,
     failover_gap: Gauge<f64, AtomicU64>,
     /// Flow changes that the switch has confirmed.
-    pub flow_changes: Counter,
+    pub(crate) flow_changes: Counter,
     /// Flows that somebody else changed or removed and that were put back.
-    pub drift_repaired: Counter,
+    pub(crate) drift_repaired: Counter,
     /// How often the switch's connection was lost and made again.
-    pub switch_restarts: Counter,
+    pub(crate) switch_restarts: Counter,
     /// Changes of routes, nft rows and sysctls.
-    pub host_changes: Counter,
+    pub(crate) host_changes: Counter,
     /// From a change of the world to the switch's confirmation.
-    pub programming: Histogram,
+    pub(crate) programming: Histogram,
 }
 
 impl Metrics {
     /// All numbers at zero.
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let programming = Histogram::new(exponential_buckets(0.000_25, 2.0, 16));
         let metrics = Self {
             registry: Mutex::new(Registry::with_prefix("ovn_k8s_gateway_helper")),
@@ -96,7 +96,7 @@ impl Metrics {
     }
 
     /// Takes over the numbers of a status.
-    pub fn record(&self, status: &Status) {
+    pub(crate) fn record(&self, status: &Status) {
         self.ready.set(i64::from(status.ready));
         self.flows_wanted.set(count(status.flows.wanted));
         self.flows_installed.set(count(status.flows.installed));
@@ -118,7 +118,7 @@ impl Metrics {
     }
 
     /// Takes over where management is. Called by the failover itself: a helper that stands still still says it.
-    pub fn keep(&self, management: &Management) {
+    pub(crate) fn keep(&self, management: &Management) {
         self.management_on_nic.set(i64::from(management.kept && management.at == At::Nic));
         self.failover_gap.set(management.last_gap_ms.unwrap_or_default() / 1000.0);
         for (reason, count) in &management.failovers {
@@ -128,13 +128,13 @@ impl Metrics {
     }
 
     /// Notes how long a change took from its cause to the switch's confirmation.
-    pub fn programmed(&self, changes: usize, took: Duration) {
+    pub(crate) fn programmed(&self, changes: usize, took: Duration) {
         self.flow_changes.inc_by(changes as u64);
         self.programming.observe(took.as_secs_f64());
     }
 
     /// The text that Prometheus reads (OpenMetrics).
-    pub fn text(&self) -> String {
+    pub(crate) fn text(&self) -> String {
         let mut text = String::new();
         let registry = self.registry.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         // Writing to a String cannot fail.

@@ -13,26 +13,26 @@ use serde::{Deserialize, Serialize};
 
 /// A gateway router, as far as the split has to know it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct GatewayRouter {
+pub(crate) struct GatewayRouter {
     /// Its name, `GR_<node>`.
-    pub name: String,
+    pub(crate) name: String,
     /// The node, as the name has it.
-    pub node: Option<String>,
+    pub(crate) node: Option<String>,
     /// MAC of its port on the external network: must be the bridge's.
-    pub mac: Mac,
+    pub(crate) mac: Mac,
     /// Its addresses on the external network, which the host has too.
-    pub addresses: BTreeSet<IpAddr>,
+    pub(crate) addresses: BTreeSet<IpAddr>,
     /// Addresses its SNAT rows translate to.
-    pub snat: BTreeSet<IpAddr>,
+    pub(crate) snat: BTreeSet<IpAddr>,
     /// The source ports that its SNAT keeps to, when all its rows agree on one range.
-    pub ports: Option<PortRange>,
+    pub(crate) ports: Option<PortRange>,
     /// Its networks towards the cluster router.
-    pub join: BTreeSet<IpNet>,
+    pub(crate) join: BTreeSet<IpNet>,
 }
 
 /// What has to be monitored to find the gateway router of a logical port: of the switches' ports, which are as many
 /// as the pods, only those that lead to routers and the one asked for.
-pub fn monitors(iface_id: &str) -> Vec<MonitorTable> {
+pub(crate) fn monitors(iface_id: &str) -> Vec<MonitorTable> {
     let mut ports = LogicalSwitchPort::monitor();
     ports.conditions = vec![Condition::equal("type", "router"), Condition::equal("name", iface_id)];
     let mut nat = Nat::monitor();
@@ -41,7 +41,7 @@ pub fn monitors(iface_id: &str) -> Vec<MonitorTable> {
 }
 
 /// The gateway router behind the logical port that the patch is bound to.
-pub fn gateway_router(snapshot: &Snapshot, iface_id: &str) -> Option<GatewayRouter> {
+pub(crate) fn gateway_router(snapshot: &Snapshot, iface_id: &str) -> Option<GatewayRouter> {
     let logical = LogicalSwitchPort::named(snapshot, iface_id)?;
     let external = LogicalSwitch::with_port(snapshot, logical.uuid)?;
     let towards = external

@@ -11,16 +11,17 @@ use tokio::time::Instant as TokioInstant;
 
 use super::bridge::{BridgeView, patch_names};
 use super::daemon::{Helper, some_rows, some_rules};
+use super::database::{FollowedDatabase, northbound_remotes, origin};
 use super::facts;
 use super::flow_sync::WriteScope;
 use super::northbound::{self, GatewayRouter};
-use super::observe::{self, Followed};
-use super::restore::{self, Phase};
+use super::observe;
+use super::restore_wait::{self, Phase};
 use super::settings::{ReplySetting, Settings};
 use super::start;
-use crate::host_paths::{HostInputs, ServiceHostRows, sockets_in_the_way};
+use crate::host_paths::{HostInputs, sockets_in_range};
 use flows::Rendering;
-use services::Catalogue;
+use services::{Catalogue, ServiceHostRows};
 
 /// How long the first write waits for the northbound database.
 const NORTHBOUND_GRACE: Duration = Duration::from_secs(5);
@@ -30,7 +31,7 @@ const PORTS: Duration = Duration::from_millis(50);
 
 impl Helper {
     /// Looks at everything and mends what differs. `whole`: also compare flow by flow.
-    pub(super) async fn reconcile(&mut self, whole: bool) {
+    pub(crate) async fn reconcile(&mut self, whole: bool) {
         let began = Instant::now();
         self.again = None;
         self.retry.begun(TokioInstant::now());
@@ -76,7 +77,7 @@ impl Helper {
         begins
     }
 
-    pub(super) async fn observe(&mut self) {
+    pub(crate) async fn observe(&mut self) {
         let snapshot = self.parts.local.db.snapshot();
         let (name, uplink) = (&self.parts.settings.bridge, &self.parts.settings.interface);
         let mut bridge = BridgeView::of(&snapshot, name, uplink);
@@ -121,7 +122,7 @@ impl Helper {
     }
 
     /// The source ports of OVN's SNAT, as far as anybody says.
-    pub(super) fn pods_range(&self) -> Option<PortRange> {
+    pub(crate) fn pods_range(&self) -> Option<PortRange> {
         self.facts.known_router().and_then(|router| router.ports).or(self.parts.settings.snat_ports)
     }
 
@@ -161,7 +162,7 @@ impl Helper {
         match self.switch.connect().await {
             Ok(()) if !connected_before => {
                 // Not by what was seen before: vswitchd may wait since before we looked for the first time.
-                let armed = restore::is_armed(bridge);
+                let armed = restore_wait::is_armed(bridge);
                 self.phase = Phase::connected(self.started.elapsed(), armed);
             }
             Ok(()) => {}
@@ -170,7 +171,7 @@ impl Helper {
     }
 
     /// Sockets of the host that the partitioned rule would cut off.
-    pub(super) fn sockets_in(&self, range: PortRange) -> Vec<String> {
+    pub(crate) fn sockets_in(&self, range: PortRange) -> Vec<String> {
         // Whoever says an address is shared: before the router is known, it may be any of the bridge's own.
         let Settings { bridge, interface, .. } = &self.parts.settings;
         let here = |device: &String| device == bridge || device == interface;
@@ -178,22 +179,22 @@ impl Helper {
         let router = self.facts.router.iter().flat_map(|router| router.addresses.iter().copied());
         let last = self.facts.last.iter().flat_map(|last| last.shared.iter().copied());
         let shared = own.chain(router).chain(last).collect();
-        match sockets_in_the_way(&shared, range) {
+        match sockets_in_range(&shared, range) {
             Ok(sockets) => sockets.iter().map(ToString::to_string).collect(),
             Err(error) => vec![format!("the host's sockets cannot be listed: {error}")],
         }
     }
 
-    pub(super) fn follow_northbound(&mut self, bridge: &BridgeView) {
+    pub(crate) fn follow_northbound(&mut self, bridge: &BridgeView) {
         let Some(iface_id) = bridge.iface_id.clone() else { return };
         let ovn_nb = bridge.external_ids.get("ovn-nb").map(String::as_str);
-        match observe::nb_remotes(&self.parts.nb, ovn_nb, &self.parts.paths) {
+        match northbound_remotes(&self.parts.nb, ovn_nb, &self.parts.paths) {
             Ok(remotes) => {
-                let origin = Followed::origin(&remotes);
+                let origin = origin(&remotes);
                 if self.northbound.as_ref().is_some_and(|(id, now)| *id == iface_id && now.origin == origin) {
                     return;
                 }
-                let followed = Followed::northbound(remotes, self.parts.tls.clone(), &iface_id);
+                let followed = FollowedDatabase::northbound(remotes, self.parts.tls.clone(), &iface_id);
                 self.northbound = Some((iface_id, followed));
                 self.northbound_error = None;
             }
@@ -201,7 +202,7 @@ impl Helper {
         }
     }
 
-    pub(super) fn router(&self) -> (Option<GatewayRouter>, Option<String>) {
+    pub(crate) fn router(&self) -> (Option<GatewayRouter>, Option<String>) {
         let Some((iface_id, followed)) = &self.northbound else {
             let missing = self.northbound_error.clone().unwrap_or_else(|| {
                 "the patch port's end on br-int has no iface-id; gateway-init sets it".to_owned()
@@ -219,7 +220,7 @@ impl Helper {
     }
 
     /// The API server's address or token changed in the local database: go on with the new one.
-    pub(super) fn follow_api_settings(&mut self) {
+    pub(crate) fn follow_api_settings(&mut self) {
         let external_ids = &self.facts.bridge.external_ids;
         if self.parts.settings.manifests.is_some() || *external_ids == self.api_settings {
             return;
@@ -233,7 +234,7 @@ impl Helper {
         }
     }
 
-    pub(super) async fn mend_patch(&mut self) {
+    pub(crate) async fn mend_patch(&mut self) {
         let snapshot = self.parts.local.db.snapshot();
         let operations = self.facts.bridge.mend_patch(&snapshot);
         if operations.is_empty() || self.patch_tried == snapshot.generation() {
@@ -248,7 +249,7 @@ impl Helper {
         }
     }
 
-    pub(super) fn rebuild_catalogue(&mut self) {
+    pub(crate) fn rebuild_catalogue(&mut self) {
         let Some(wanted) = &self.wanted else { return };
         let mut catalogue = Catalogue::new(wanted.node.clone());
         let keys: Vec<_> = self.parts.source.services().map(|service| service.key.clone()).collect();
@@ -263,7 +264,7 @@ impl Helper {
     }
 
     /// Renders anew when the split, the datapath or all services changed.
-    pub(super) fn want_flows(&mut self, services_changed: bool) {
+    pub(crate) fn want_flows(&mut self, services_changed: bool) {
         let Some(wanted) = &self.wanted else { return };
         let current = self.switch.rendering();
         let same = current.is_some_and(|rendering| {
@@ -290,7 +291,7 @@ impl Helper {
     }
 
     /// Whether enough is known to take flows away.
-    pub(super) fn write_scope(&self) -> WriteScope {
+    pub(crate) fn write_scope(&self) -> WriteScope {
         let northbound = match &self.northbound {
             Some((_, followed)) => followed.known() || self.started.elapsed() >= NORTHBOUND_GRACE,
             None => self.facts.bridge.iface_id.is_none() || self.northbound_error.is_some(),
@@ -304,7 +305,7 @@ impl Helper {
 
     /// Compares and mends where that is due. `began`: when the change of the world was seen that led here, for what
     /// is told of the time it took.
-    pub(super) async fn mend_flows(&mut self, whole: bool, began: Instant) {
+    pub(crate) async fn mend_flows(&mut self, whole: bool, began: Instant) {
         if !self.switch.is_connected() {
             return;
         }
@@ -350,7 +351,7 @@ impl Helper {
         }
     }
 
-    pub(super) async fn look_for_drift(&mut self) {
+    pub(crate) async fn look_for_drift(&mut self) {
         if !self.switch.converged() {
             return;
         }
@@ -361,7 +362,7 @@ impl Helper {
         }
     }
 
-    pub(super) fn host_inputs(&self) -> Option<HostInputs> {
+    pub(crate) fn host_inputs(&self) -> Option<HostInputs> {
         let wanted = self.wanted.as_ref()?;
         let services: BTreeMap<ServiceKey, Arc<ServiceHostRows>> = self
             .catalogue

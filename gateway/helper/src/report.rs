@@ -12,7 +12,7 @@ use flows::Rendering;
 use uplink::failover::At;
 
 /// The state at this moment.
-pub fn status(helper: &Helper) -> Status {
+pub(crate) fn status(helper: &Helper) -> Status {
     let host = helper.parts.host.state();
     let flows = flows(helper);
     let services = services(helper);
@@ -42,7 +42,7 @@ pub fn status(helper: &Helper) -> Status {
 }
 
 /// The flows wanted, one a line, as ovs-ofctl reads them.
-pub fn flow_text(rendering: &Rendering) -> String {
+pub(crate) fn flow_text(rendering: &Rendering) -> String {
     let mut lines: Vec<String> = rendering
         .flows()
         .iter()
@@ -95,7 +95,7 @@ fn owners(helper: &Helper) -> OwnersStatus {
 
 fn sources(helper: &Helper) -> Vec<SourceStatus> {
     let mut sources = Vec::new();
-    let mut database = |name: &str, followed: &super::observe::Followed| {
+    let mut database = |name: &str, followed: &super::database::FollowedDatabase| {
         let error = followed.error();
         sources.push(SourceStatus {
             name: name.to_owned(),
@@ -186,7 +186,7 @@ fn advice(helper: &Helper) -> Vec<String> {
 }
 
 /// The conntrack table is nearly full, and what to do.
-pub(super) fn full_conntrack(helper: &Helper) -> String {
+pub(crate) fn full_conntrack(helper: &Helper) -> String {
     let (conntrack, zone) = (&helper.conntrack, helper.parts.settings.zone);
     format!(
         "{} connections are tracked in zone {zone}, {} in all, and the table holds {}: beyond it new connections of \

@@ -5,12 +5,11 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::time::Duration;
 
 use host::netlink::Netlink;
 use kubernetes::{ClientConfig, NodeSettings, Source, Watch};
 use ovs::daemon::daemonize;
-use ovs::ovsdb::{Remote, Snapshot, TlsFiles};
+use ovs::ovsdb::{Remote, TlsFiles};
 use ovs::paths::Paths;
 use ovs::unixctl::Server;
 use ovs::vlog::{Module, Vlog};
@@ -21,18 +20,15 @@ use tokio::time::timeout;
 
 use super::bridge::BridgeView;
 use super::daemon::{Helper, HelperParts};
+use super::database::{FollowedDatabase, LOCAL_TIMEOUT, local_snapshot};
 use super::flags::{HelperArgs, PROGRAM};
 use super::host_task::HostTask;
 use super::metrics::Metrics;
-use super::observe::Followed;
 use super::status::Status;
-use super::{cleanup, control, dry_run, http, restore};
+use super::{cleanup, control, dry_run, http, restore_wait};
 use uplink::failover::{Failover, FailoverConfig};
 use uplink::journal::Folder;
 use uplink::recover;
-
-/// How long the local database may take to answer before the program gives up; detached or not, somebody waits.
-const DATABASE_PATIENCE: Duration = Duration::from_secs(5);
 
 /// Names that operators know from the original, and the parts they stand for.
 const MODULES: [Module; 5] = [
@@ -74,7 +70,7 @@ fn run(flags: &HelperArgs, paths: &Paths) -> Result<(), String> {
         Ok(client) => client,
         Err(line) => {
             // vswitchd may be waiting for flows that nobody will write now: the node would stay cut off.
-            if !flags.dry_run && restore::is_ours(&found.bridge) {
+            if !flags.dry_run && restore_wait::is_ours(&found.bridge) {
                 single_threaded()?.block_on(release_switch(&told))?;
             }
             return Err(line);
@@ -118,15 +114,15 @@ fn keep_reachable(flags: &HelperArgs) {
 
 /// What was told and is not for the loop.
 #[derive(Debug)]
-pub struct StartupArgs {
+pub(crate) struct StartupArgs {
     /// The bridge.
-    pub bridge: String,
+    pub(crate) bridge: String,
     /// The local database.
-    pub local: Vec<Remote>,
+    pub(crate) local: Vec<Remote>,
     /// The northbound database, where told.
-    pub nb: Vec<Remote>,
+    pub(crate) nb: Vec<Remote>,
     /// Key and certificates for it.
-    pub tls: Option<TlsFiles>,
+    pub(crate) tls: Option<TlsFiles>,
 }
 
 impl StartupArgs {
@@ -189,14 +185,12 @@ impl Found {
 
 /// Takes an armed `flow-restore-wait` of ours away.
 async fn release_switch(told: &StartupArgs) -> Result<(), String> {
-    let followed = Followed::local(told.local.clone());
+    let followed = FollowedDatabase::local(told.local.clone());
     let released = async {
         followed.db.wait_synced().await;
-        followed.db.transact(restore::operations(false)).await.map(drop).map_err(text)
+        followed.db.transact(restore_wait::operations(false)).await.map(drop).map_err(text)
     };
-    timeout(DATABASE_PATIENCE, released)
-        .await
-        .unwrap_or_else(|_| Err("the database does not answer".to_owned()))
+    timeout(LOCAL_TIMEOUT, released).await.unwrap_or_else(|_| Err("the database does not answer".to_owned()))
 }
 
 async fn look(told: &StartupArgs, flags: &HelperArgs) -> Result<Found, String> {
@@ -206,21 +200,8 @@ async fn look(told: &StartupArgs, flags: &HelperArgs) -> Result<Found, String> {
     Ok(Found { external_ids: bridge.external_ids.clone(), bridge })
 }
 
-/// The local database's content, or why there is none.
-pub async fn local_snapshot(remotes: &[Remote]) -> Result<Arc<Snapshot>, String> {
-    let followed = Followed::local(remotes.to_vec());
-    match timeout(DATABASE_PATIENCE, followed.db.wait_synced()).await {
-        Ok(snapshot) => Ok(snapshot),
-        Err(_) => Err(format!(
-            "the Open_vSwitch database {} does not answer: {}; is ovsdb-server running? (--db names another)",
-            followed.origin,
-            followed.error().unwrap_or_default()
-        )),
-    }
-}
-
 /// The API server's settings: flags first, then the switch's `external_ids`.
-pub fn node_settings(flags: &HelperArgs, external_ids: &BTreeMap<String, String>) -> NodeSettings {
+pub(crate) fn node_settings(flags: &HelperArgs, external_ids: &BTreeMap<String, String>) -> NodeSettings {
     let of = |key: &str| external_ids.get(key).cloned();
     NodeSettings {
         api_server: flags.k8s_api_server.clone().or_else(|| of("k8s-api-server")),
@@ -233,7 +214,7 @@ pub fn node_settings(flags: &HelperArgs, external_ids: &BTreeMap<String, String>
 }
 
 /// The source of Kubernetes objects.
-pub fn source(flags: &HelperArgs, client: Option<ClientConfig>) -> Result<Source, String> {
+pub(crate) fn source(flags: &HelperArgs, client: Option<ClientConfig>) -> Result<Source, String> {
     match (client, &flags.manifests) {
         (Some(client), _) => Ok(Source::api(client, Watch { node: flags.node_name.clone() })),
         (None, Some(folder)) => Source::manifests(folder).map_err(text),
@@ -289,7 +270,7 @@ async fn assemble(
         settings,
         flags: flags.clone(),
         paths: paths.clone(),
-        local: Followed::local(told.local.clone()),
+        local: FollowedDatabase::local(told.local.clone()),
         nb: told.nb.clone(),
         tls: told.tls.clone(),
         source: source(flags, client)?,

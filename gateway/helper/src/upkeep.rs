@@ -11,7 +11,7 @@ use tokio::time::{Instant as TokioInstant, timeout};
 use super::bridge::{INTEGRATION_BRIDGE, patch_names};
 use super::daemon::{CLOSE_WATCH, Helper};
 use super::flow_sync::WriteScope;
-use super::restore::{self, Order, Seen};
+use super::restore_wait::{self, Order, Seen};
 use super::{report, vswitchd};
 
 /// How often the conntrack zone is counted: a dump of it may be long.
@@ -25,7 +25,7 @@ const CACHE: Duration = Duration::from_secs(5);
 
 impl Helper {
     /// `flow-restore-wait` around a restart of vswitchd, on the kernel datapath.
-    pub(super) async fn follow_restart(&mut self) {
+    pub(crate) async fn follow_restart(&mut self) {
         if !self.facts.bridge.present || self.facts.bridge.userspace || !self.parts.settings.restore_wait {
             return;
         }
@@ -61,11 +61,11 @@ impl Helper {
         }
     }
 
-    pub(super) fn armed(&self) -> bool {
-        restore::is_armed(&self.facts.bridge)
+    pub(crate) fn armed(&self) -> bool {
+        restore_wait::is_armed(&self.facts.bridge)
     }
 
-    pub(super) async fn integration_flows(&self) -> Option<u32> {
+    pub(crate) async fn integration_flows(&self) -> Option<u32> {
         let address = format!("unix:{}", self.parts.paths.bridge_mgmt(INTEGRATION_BRIDGE).display());
         let counted = async {
             let connection = Connection::connect(&address).await.ok()?;
@@ -75,8 +75,8 @@ impl Helper {
     }
 
     /// Whether it is done.
-    pub(super) async fn set_restore_wait(&mut self, arm: bool) -> bool {
-        let done = self.transact(restore::operations(arm)).await;
+    pub(crate) async fn set_restore_wait(&mut self, arm: bool) -> bool {
+        let done = self.transact(restore_wait::operations(arm)).await;
         match &done {
             Ok(_) if arm => tracing::info!("flow-restore-wait is armed for vswitchd's next restart"),
             Ok(_) => tracing::info!("flow-restore-wait is taken away: vswitchd goes to work"),
@@ -90,7 +90,7 @@ impl Helper {
     }
 
     /// A database that is stopped keeps its socket open and never answers.
-    pub(super) async fn transact(&self, operations: Vec<Operation>) -> Result<Vec<OpResult>, String> {
+    pub(crate) async fn transact(&self, operations: Vec<Operation>) -> Result<Vec<OpResult>, String> {
         match timeout(PATIENCE, self.parts.local.db.transact(operations)).await {
             Ok(done) => done.map_err(|error| error.to_string()),
             Err(_) => Err(format!("{} does not answer", self.parts.local.origin)),
@@ -99,7 +99,7 @@ impl Helper {
 
     /// On a bridge with further ports the MAC that host and router share must stay where it is, and the overlay's
     /// port must not hear what is flooded. vswitchd forgets both when it restarts.
-    pub(super) async fn pin_mac(&mut self) {
+    pub(crate) async fn pin_mac(&mut self) {
         let bridge = &self.facts.bridge;
         let Some(mac) = bridge.mac.filter(|_| !self.pinned && self.switch.is_connected()) else { return };
         if bridge.other_ports.is_empty() || bridge.overlay.is_none() {
@@ -120,7 +120,7 @@ impl Helper {
         }
     }
 
-    pub(super) async fn look_at_conntrack(&mut self) {
+    pub(crate) async fn look_at_conntrack(&mut self) {
         if self.last_conntrack.is_some_and(|at| at.elapsed() < CONNTRACK) || !self.facts.bridge.present {
             return;
         }
@@ -140,14 +140,14 @@ impl Helper {
         self.warned_conntrack = full;
     }
 
-    pub(super) fn cache_soon(&mut self) {
+    pub(crate) fn cache_soon(&mut self) {
         if self.cache_due.is_none() {
             self.cache_due = Some(TokioInstant::now() + CACHE);
         }
     }
 
     /// Only what is really known is kept: a policy from the cache would outlive its truth.
-    pub(super) fn write_cache(&mut self) {
+    pub(crate) fn write_cache(&mut self) {
         self.cache_due = None;
         let Some(rendering) = self.switch.rendering().filter(|_| self.write_scope() == WriteScope::Whole)
         else {

@@ -12,35 +12,35 @@ const PATIENCE: Duration = Duration::from_secs(5);
 
 /// The conntrack zone, and the table it shares with all others.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Conntrack {
+pub(crate) struct Conntrack {
     /// Entries of our zone that a pod opened over TCP from a port outside of the pods' range: connections that only
     /// their mark tells from the host's.
-    pub pods_outside: u64,
+    pub(crate) pods_outside: u64,
     /// Entries of our zone.
-    pub entries: u64,
+    pub(crate) entries: u64,
     /// Entries of all zones.
-    pub total: u64,
+    pub(crate) total: u64,
     /// How many entries our zone may hold, where somebody has set that.
-    pub zone_limit: Option<u64>,
+    pub(crate) zone_limit: Option<u64>,
     /// How many entries the whole table may hold.
-    pub table_limit: Option<u64>,
+    pub(crate) table_limit: Option<u64>,
 }
 
 impl Conntrack {
     /// The limit that is met first.
-    pub fn limit(&self) -> Option<u64> {
+    pub(crate) fn limit(&self) -> Option<u64> {
         self.zone_limit.into_iter().chain(self.table_limit).min()
     }
 
     /// Whether more than nine tenths of a limit are used: beyond it new connections of pods are lost.
-    pub fn is_nearly_full(&self) -> bool {
+    pub(crate) fn is_nearly_full(&self) -> bool {
         let near = |used: u64, limit: Option<u64>| limit.is_some_and(|limit| used >= limit - limit / 10);
         near(self.entries, self.zone_limit) || near(self.total, self.table_limit)
     }
 }
 
 /// Asks for the zone. Costs a dump of the zone: not to be asked often.
-pub async fn conntrack(
+pub(crate) async fn conntrack(
     paths: &Paths,
     zone: u16,
     range: Option<PortRange>,
@@ -76,7 +76,7 @@ fn zone_limit(text: &str, zone: u16) -> Option<u64> {
 
 /// Pins the shared MAC to the bridge's own device, so that learning never moves it to the overlay's port. Not
 /// persistent: to be done after every start of vswitchd.
-pub async fn pin_mac(paths: &Paths, bridge: &str, mac: Mac) -> Result<(), UnixctlError> {
+pub(crate) async fn pin_mac(paths: &Paths, bridge: &str, mac: Mac) -> Result<(), UnixctlError> {
     let mut client = connect(paths).await?;
     client.call("fdb/add", &[bridge, bridge, "0", &mac.to_string()]).await.map(drop)
 }

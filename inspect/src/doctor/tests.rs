@@ -6,7 +6,7 @@ use host::ingress_filter::Accepting;
 use super::snapshot::{Answers, DatabaseSeen, FileSeen, GuardSeen, HelperSeen, JournalSeen, TableSeen};
 use super::*;
 use cli::OutputFormat;
-use helper::restore;
+use helper::restore_wait;
 use helper::status::{SourceStatus, Status};
 use ovs::ovsdb::Remote;
 use uplink::failover::At;
@@ -194,10 +194,10 @@ fn the_switch_is_away() {
 fn the_key_that_makes_it_wait() {
     let armed = |ours: bool, helper: bool| {
         with(|seen| {
-            let key = restore::KEY.to_owned();
+            let key = restore_wait::KEY.to_owned();
             seen.observed.switch.other_config.insert(key, "true".to_owned());
             if ours {
-                seen.observed.switch.external_ids.insert(restore::MARK.to_owned(), "true".to_owned());
+                seen.observed.switch.external_ids.insert(restore_wait::MARK.to_owned(), "true".to_owned());
             }
             if !helper {
                 seen.helper = None;

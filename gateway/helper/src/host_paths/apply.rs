@@ -9,10 +9,10 @@ use tracing::{info, warn};
 
 use super::inputs::HostInputs;
 use super::plan::{
-    HostPlan, NftChange, Observed, RouteChange, SysctlChange, TableSeen, diff, diff_without_table,
+    HostPlan, HostSnapshot, NftChange, RouteChange, SysctlChange, TableSnapshot, diff, diff_without_table,
 };
 use super::rules::Features;
-use super::state::{ARP_ANNOUNCE, HostState, desired};
+use super::state::{ARP_ANNOUNCE, DesiredHost, desired};
 use super::table::TABLE;
 
 /// A table with the one expression that not every kernel has. Only checked, never made.
@@ -20,38 +20,30 @@ const PROBE: &str = "table inet ovn_k8s_gateway_probe {\n chain c {\n type filte
 
 /// The host's part of the paths, kept right.
 #[derive(Debug)]
-pub struct HostPaths {
+pub(crate) struct HostPaths {
     nft: Nft,
     netlink: Netlink,
     sysctls: Sysctls,
     features: Option<Features>,
     /// What the nft table holds, as far as we know: what was applied last. `None`: look.
-    applied: Option<HostState>,
+    applied: Option<DesiredHost>,
 }
 
 /// What one pass did.
 #[derive(Debug, Default)]
-pub struct Report {
+pub(crate) struct ConvergeReport {
     /// What had to be done.
-    pub plan: HostPlan,
+    pub(crate) plan: HostPlan,
     /// What of it failed; the rest is done, and the next pass tries again.
-    pub failed: Vec<host::Error>,
+    pub(crate) failed: Vec<host::Error>,
     /// What is left out for want of a setting, a device or a feature.
-    pub left_out: Vec<String>,
-}
-
-impl Report {
-    /// All that should be is.
-    #[must_use]
-    pub fn is_right(&self) -> bool {
-        self.failed.is_empty()
-    }
+    pub(crate) left_out: Vec<String>,
 }
 
 impl HostPaths {
     /// In the namespace of the calling thread, with the record of sysctls in this directory. Must be called inside a
     /// tokio runtime. Nothing is read or written yet.
-    pub fn open(state_dir: &Path) -> host::Result<Self> {
+    pub(crate) fn open(state_dir: &Path) -> host::Result<Self> {
         Ok(Self {
             nft: Nft::default(),
             netlink: Netlink::open()?,
@@ -62,7 +54,7 @@ impl HostPaths {
     }
 
     /// What the kernel can do, asked once.
-    pub async fn features(&mut self) -> host::Result<Features> {
+    pub(crate) async fn features(&mut self) -> host::Result<Features> {
         if let Some(features) = self.features {
             return Ok(features);
         }
@@ -81,33 +73,33 @@ impl HostPaths {
     }
 
     /// What would have to be done, without doing it (`--dry-run`).
-    pub async fn plan(&mut self, inputs: &HostInputs) -> host::Result<HostPlan> {
+    pub(crate) async fn plan(&mut self, inputs: &HostInputs) -> host::Result<HostPlan> {
         let wanted = desired(inputs, self.features().await?);
-        let table = TableSeen::read(self.nft.table(TABLE).await?.as_ref());
+        let table = TableSnapshot::read(self.nft.table(TABLE).await?.as_ref());
         Ok(diff(&wanted, &self.observe(&wanted, table).await?))
     }
 
     /// Makes it so. Routes and sysctls are looked at each time; the nft table only when it is not known what it holds
-    /// (at the start, after a failure, after [`HostPaths::look_again`]). When only Services changed, only their
+    /// (at the start, after a failure, after [`HostPaths::forget_table`]). When only Services changed, only their
     /// elements are compared and written.
-    pub async fn converge(&mut self, inputs: &HostInputs) -> Report {
+    pub(crate) async fn converge(&mut self, inputs: &HostInputs) -> ConvergeReport {
         match self.try_converge(inputs).await {
             Ok(report) => report,
             Err(e) => {
                 self.applied = None;
-                Report { failed: vec![e], ..Report::default() }
+                ConvergeReport { failed: vec![e], ..ConvergeReport::default() }
             }
         }
     }
 
     /// Forgets what the nft table holds: the next pass lists it. For a periodic look for drift.
-    pub fn look_again(&mut self) {
+    pub(crate) fn forget_table(&mut self) {
         self.applied = None;
     }
 
     /// Takes all of ours away: our nft table, the routes with our protocol number, what the record says we added to
     /// sysctls. What somebody else made stays. Can be called again.
-    pub async fn cleanup(&mut self) -> Vec<host::Error> {
+    pub(crate) async fn cleanup(&mut self) -> Vec<host::Error> {
         self.applied = None;
         let mut failed = Vec::new();
         let script = format!("add table inet {TABLE}\ndelete table inet {TABLE}\n");
@@ -131,7 +123,7 @@ impl HostPaths {
         failed
     }
 
-    async fn try_converge(&mut self, inputs: &HostInputs) -> host::Result<Report> {
+    async fn try_converge(&mut self, inputs: &HostInputs) -> host::Result<ConvergeReport> {
         let features = self.features().await?;
         let (wanted, changes) = match self.applied.take() {
             Some(mut state) if *state.node() == inputs.node => {
@@ -143,22 +135,23 @@ impl HostPaths {
         let plan = match changes {
             Some(changes) => {
                 // The table is as we left it: only the elements of changed Services differ.
-                let observed = self.observe(&wanted, TableSeen::default()).await?;
+                let observed = self.observe(&wanted, TableSnapshot::default()).await?;
                 let nft = if changes.is_empty() { NftChange::None } else { NftChange::Elements(changes) };
                 HostPlan { nft, ..diff_without_table(&wanted, &observed) }
             }
             None => {
-                let table = TableSeen::read(self.nft.table(TABLE).await?.as_ref());
+                let table = TableSnapshot::read(self.nft.table(TABLE).await?.as_ref());
                 diff(&wanted, &self.observe(&wanted, table).await?)
             }
         };
-        let (failed, table_is_known) = self.apply(&plan).await;
+        let (failed, table_is_known) =
+            if plan.is_empty() { (Vec::new(), true) } else { self.apply(&plan).await };
         let left_out = wanted.left_out.clone();
         self.applied = table_is_known.then_some(wanted);
-        Ok(Report { plan, failed, left_out })
+        Ok(ConvergeReport { plan, failed, left_out })
     }
 
-    async fn observe(&self, wanted: &HostState, table: TableSeen) -> host::Result<Observed> {
+    async fn observe(&self, wanted: &DesiredHost, table: TableSnapshot) -> host::Result<HostSnapshot> {
         let links = self.netlink.links().await?;
         let concerns = |route: &Route| {
             route.is_ours() || wanted.routes.iter().any(|wanted| wanted.destination == route.destination)
@@ -166,7 +159,7 @@ impl HostPaths {
         let routes = self.netlink.routes_where(concerns).await?;
         let announcing = wanted.announcing().filter(|device| links.named(device).is_some());
         let arp_announce = announcing.and_then(Key::arp_announce).and_then(|key| sysctl::read(&key).ok());
-        Ok(Observed { links, routes, table, ports: self.sysctls.ports()?, arp_announce })
+        Ok(HostSnapshot { links, routes, table, ports: self.sysctls.ports()?, arp_announce })
     }
 
     /// Everything that can be done is done, whatever else fails. The second value: the nft table is as planned.

@@ -15,7 +15,7 @@ const FEWEST_LOCAL_PORTS: u32 = 4096;
 
 /// OVN's port range cannot be used as given.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Conflict {
+pub(crate) enum PortRangeConflict {
     /// With the range NodePorts come from.
     #[error(
         "the SNAT port range {snat} overlaps the NodePort range {node_ports}: a reply to a pod could not be told from a request to a Service; choose another (--snat-ports 40000-59999 keeps clear of the default)"
@@ -54,17 +54,17 @@ pub enum Conflict {
 
 /// Everything that speaks against OVN's port range, the settings first, then Services in order.
 #[must_use]
-pub fn conflicts(inputs: &HostInputs) -> Vec<Conflict> {
+pub(crate) fn conflicts(inputs: &HostInputs) -> Vec<PortRangeConflict> {
     let PodsPorts::Range(snat) = inputs.node.pods else { return Vec::new() };
     let mut found = Vec::new();
     let node_ports = inputs.node.node_port_range;
     if snat.overlaps(node_ports) {
-        found.push(Conflict::NodePortRange { snat, node_ports });
+        found.push(PortRangeConflict::NodePortRange { snat, node_ports });
     }
     let taken = PortSet::from_spans([snat, node_ports].into_iter().filter_map(span));
     let left = PortSpan::new(1024, u16::MAX).map_or(0, |all| PortSet::from(all).minus(&taken).len());
     if left < FEWEST_LOCAL_PORTS {
-        found.push(Conflict::TooFewLeft { snat, left });
+        found.push(PortRangeConflict::TooFewLeft { snat, left });
     }
     for (key, rows) in &inputs.services {
         let inside = rows
@@ -72,7 +72,7 @@ pub fn conflicts(inputs: &HostInputs) -> Vec<Conflict> {
             .iter()
             .filter(|taken| snat.contains(taken.port) && !node_ports.contains(taken.port));
         let unique: BTreeSet<_> = inside.collect();
-        found.extend(unique.into_iter().map(|taken| Conflict::NodePort {
+        found.extend(unique.into_iter().map(|taken| PortRangeConflict::NodePort {
             snat,
             service: key.to_string(),
             protocol: taken.protocol,
@@ -84,7 +84,7 @@ pub fn conflicts(inputs: &HostInputs) -> Vec<Conflict> {
 
 /// The host's sockets that would be cut off when this range becomes the pods': on a shared address (or on all of
 /// them), and not closed yet. As long as there is one, the partitioned rule waits.
-pub fn sockets_in_the_way(shared: &BTreeSet<IpAddr>, range: PortRange) -> host::Result<Vec<Socket>> {
+pub(crate) fn sockets_in_range(shared: &BTreeSet<IpAddr>, range: PortRange) -> host::Result<Vec<Socket>> {
     let Some(range) = span(range) else { return Ok(Vec::new()) };
     let mut found = sockets::on_ports(&range.into())?;
     found.retain(|socket| {

@@ -5,8 +5,8 @@
 //! (policy `Local` with host-network endpoints only); it stays out of the ports that are the pods'; and it never
 //! answers a frame that was the pods' with a reset.
 //!
-//! [`desired`] is a pure function of [`HostInputs`]; [`HostState`] follows single services by delta;
-//! [`HostPaths`] is the thin rim that observes, applies and takes back.
+//! [`state::desired`] is a pure function of [`HostInputs`]; [`state::DesiredHost`] follows single services by delta;
+//! [`HostPaths`] observes, applies and takes back.
 
 mod apply;
 mod conflicts;
@@ -16,14 +16,10 @@ mod rules;
 mod state;
 mod table;
 
-pub use apply::{HostPaths, Report};
-pub use conflicts::{Conflict, conflicts, sockets_in_the_way};
-pub use inputs::{HostInputs, HostNode, ManagementPath, ManagementPort, PodsPorts};
-pub use plan::{HostPlan, NftChange, Observed, RouteChange, SysctlChange, TableSeen, diff};
-pub use rules::{Features, Rule, alternate_range};
-pub use services::{HostEndpoint, NodePort, Reach, ServiceHostRows, Translation};
-pub use state::{HostState, WantedRoute, desired};
-pub use table::{Data, ElementChange, Elements, Key, SetName, TABLE};
+pub(crate) use apply::{ConvergeReport, HostPaths};
+pub(crate) use conflicts::{conflicts, sockets_in_range};
+pub(crate) use inputs::{HostInputs, HostNode, ManagementPath, ManagementPort, PodsPorts};
+pub(crate) use plan::NftChange;
 
 #[cfg(test)]
 mod tests;

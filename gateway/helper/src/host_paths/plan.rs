@@ -8,12 +8,12 @@ use host::nft;
 use host::ports::{PortSet, PortSpan};
 use host::sysctl::{LOCAL_PORT_RANGE, PortSettings, RESERVED_PORTS};
 
-use super::rules::{CHAINS, Rule};
-use super::state::{ARP_ANNOUNCE, HostState, WantedRoute};
-use super::table::{Data, ElementChange, Elements, Key, SetName, TABLE, listed};
+use super::rules::{CHAINS, NftRule};
+use super::state::{ARP_ANNOUNCE, DesiredHost, DesiredRoute};
+use super::table::{ElementChange, ElementData, ElementKey, Elements, SetName, TABLE, listed};
 
 /// With fewer ports than this left to pick from, the host's range is widened: 28,232 is what Linux gives by default.
-pub const ENOUGH_LOCAL_PORTS: u32 = 16_384;
+pub(crate) const ENOUGH_LOCAL_PORTS: u32 = 16_384;
 
 /// What the local range is widened to, where the node's own is not wider already. The ends differ in parity, as the
 /// kernel wishes (ip-sysctl.rst).
@@ -21,47 +21,47 @@ const WIDE: (u16, u16) = (15_000, 65_535);
 
 /// What the node's kernel holds of what we care for.
 #[derive(Clone, Debug)]
-pub struct Observed {
+pub(crate) struct HostSnapshot {
     /// Devices.
-    pub links: Links,
+    pub(crate) links: Links,
     /// Routes of all makers.
-    pub routes: Vec<Route>,
+    pub(crate) routes: Vec<Route>,
     /// Our nft table.
-    pub table: TableSeen,
+    pub(crate) table: TableSnapshot,
     /// The port sysctls, and what of them is ours.
-    pub ports: PortSettings,
+    pub(crate) ports: PortSettings,
     /// `arp_announce` of the management port, when the device is there.
-    pub arp_announce: Option<String>,
+    pub(crate) arp_announce: Option<String>,
 }
 
 /// Our nft table as it was found.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct TableSeen {
+pub(crate) struct TableSnapshot {
     /// It is there with our sets and chains, and nothing else is in it.
-    pub sound: bool,
+    pub(crate) sound: bool,
     /// The rules' comments by chain, in order.
-    pub rules: BTreeMap<String, Vec<String>>,
+    pub(crate) rules: BTreeMap<String, Vec<String>>,
     /// The elements.
-    pub elements: BTreeMap<Key, Data>,
+    pub(crate) elements: BTreeMap<ElementKey, ElementData>,
 }
 
 /// What has to be done. An empty one writes nothing.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct HostPlan {
+pub(crate) struct HostPlan {
     /// Sysctls, first.
-    pub sysctls: Vec<SysctlChange>,
+    pub(crate) sysctls: Vec<SysctlChange>,
     /// The nft table.
-    pub nft: NftChange,
+    pub(crate) nft: NftChange,
     /// Routes, removals first.
-    pub routes: Vec<RouteChange>,
+    pub(crate) routes: Vec<RouteChange>,
     /// What should be and is not touched, and why (somebody else's route in the way, no device).
-    pub notes: Vec<String>,
+    pub(crate) notes: Vec<String>,
 }
 
 /// A change of a sysctl.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[allow(missing_docs, reason = "self-explanatory")]
-pub enum SysctlChange {
+pub(crate) enum SysctlChange {
     /// The reserved ports: `wanted` are ours to have there.
     Reserve { now: PortSet, target: PortSet, wanted: PortSet },
     /// The local port range is widened.
@@ -74,34 +74,34 @@ pub enum SysctlChange {
 
 /// A change of the nft table, always one transaction.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub enum NftChange {
+pub(crate) enum NftChange {
     /// Nothing.
     #[default]
     None,
     /// Elements only.
     Elements(Vec<ElementChange>),
     /// All rules anew, and elements.
-    Rules(Vec<Rule>, Vec<ElementChange>),
+    Rules(Vec<NftRule>, Vec<ElementChange>),
     /// The whole table anew.
-    Replace(Vec<Rule>, Vec<ElementChange>),
+    Replace(Vec<NftRule>, Vec<ElementChange>),
 }
 
 /// A change of a route.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[allow(missing_docs, reason = "self-explanatory")]
-pub enum RouteChange {
+pub(crate) enum RouteChange {
     Remove(Route),
     Add(Route),
 }
 
 /// The difference: a pure function.
 #[must_use]
-pub fn diff(desired: &HostState, observed: &Observed) -> HostPlan {
+pub(crate) fn diff(desired: &DesiredHost, observed: &HostSnapshot) -> HostPlan {
     HostPlan { nft: nft_change(desired, &observed.table), ..diff_without_table(desired, observed) }
 }
 
 /// The same for all but the nft table.
-pub(super) fn diff_without_table(desired: &HostState, observed: &Observed) -> HostPlan {
+pub(crate) fn diff_without_table(desired: &DesiredHost, observed: &HostSnapshot) -> HostPlan {
     let mut notes = Vec::new();
     let mut sysctls = sysctl_changes(&desired.reserved_ports(), &observed.ports);
     if let (Some(device), Some(now)) = (desired.announcing(), &observed.arp_announce)
@@ -113,10 +113,10 @@ pub(super) fn diff_without_table(desired: &HostState, observed: &Observed) -> Ho
     HostPlan { sysctls, nft: NftChange::None, routes, notes }
 }
 
-impl TableSeen {
+impl TableSnapshot {
     /// From what nft lists; `None` is no table.
     #[must_use]
-    pub fn read(table: Option<&nft::Table>) -> Self {
+    pub(crate) fn read(table: Option<&nft::Table>) -> Self {
         let Some(table) = table else { return Self::default() };
         let mut seen = Self { sound: table.others.is_empty() && layout_is_ours(table), ..Self::default() };
         for (name, chain) in &table.chains {
@@ -140,7 +140,7 @@ impl TableSeen {
 impl HostPlan {
     /// Nothing to do?
     #[must_use]
-    pub fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.sysctls.is_empty() && self.nft == NftChange::None && self.routes.is_empty()
     }
 }
@@ -148,7 +148,7 @@ impl HostPlan {
 impl NftChange {
     /// As a script for nft, `None` when there is nothing to do.
     #[must_use]
-    pub fn script(&self) -> Option<String> {
+    pub(crate) fn script(&self) -> Option<String> {
         let mut script = String::new();
         match self {
             Self::None => return None,
@@ -190,7 +190,7 @@ impl fmt::Display for HostPlan {
                 }
             }
         }
-        let (what, rules, changes): (_, &[Rule], &[ElementChange]) = match &self.nft {
+        let (what, rules, changes): (_, &[NftRule], &[ElementChange]) = match &self.nft {
             NftChange::None => ("", &[], &[]),
             NftChange::Elements(changes) => ("", &[], changes),
             NftChange::Rules(rules, changes) => ("write the rules of", rules, changes),
@@ -242,7 +242,7 @@ fn sysctl_changes(wanted: &PortSet, now: &PortSettings) -> Vec<SysctlChange> {
     changes
 }
 
-fn nft_change(desired: &HostState, seen: &TableSeen) -> NftChange {
+fn nft_change(desired: &DesiredHost, seen: &TableSnapshot) -> NftChange {
     if !seen.sound {
         return NftChange::Replace(
             desired.rules.clone(),
@@ -263,7 +263,7 @@ fn nft_change(desired: &HostState, seen: &TableSeen) -> NftChange {
     }
 }
 
-fn element_changes(seen: &BTreeMap<Key, Data>, wanted: &Elements) -> Vec<ElementChange> {
+fn element_changes(seen: &BTreeMap<ElementKey, ElementData>, wanted: &Elements) -> Vec<ElementChange> {
     let gone = seen.iter().filter(|(key, _)| wanted.get(key).is_none());
     let gone = gone.map(|(key, data)| ElementChange { key: *key, before: Some(*data), after: None });
     let come = wanted.iter().filter(|(key, data)| seen.get(key) != Some(data));
@@ -273,8 +273,8 @@ fn element_changes(seen: &BTreeMap<Key, Data>, wanted: &Elements) -> Vec<Element
 }
 
 fn route_changes(
-    wanted: &BTreeSet<WantedRoute>,
-    observed: &Observed,
+    wanted: &BTreeSet<DesiredRoute>,
+    observed: &HostSnapshot,
     notes: &mut Vec<String>,
 ) -> Vec<RouteChange> {
     let mut keep: BTreeSet<&Route> = BTreeSet::new();
@@ -356,7 +356,7 @@ fn layout_script(script: &mut String) {
     }
 }
 
-fn rules_script(script: &mut String, rules: &[Rule]) {
+fn rules_script(script: &mut String, rules: &[NftRule]) {
     for rule in rules {
         let _ = writeln!(
             script,

@@ -13,47 +13,47 @@ use super::table::SetName;
 
 /// What the kernel can do, asked once by trying.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Features {
+pub(crate) struct Features {
     /// nft's `socket` expression (CONFIG_NFT_SOCKET): rules can ask whether a frame has a socket here.
-    pub socket: bool,
+    pub(crate) socket: bool,
 }
 
 /// A chain and where it hangs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct ChainName {
+pub(crate) struct Chain {
     /// Its name.
-    pub name: &'static str,
+    pub(crate) name: &'static str,
     /// For a base chain: type, hook, priority.
-    pub hook: Option<(&'static str, &'static str, i64)>,
+    pub(crate) hook: Option<(&'static str, &'static str, i64)>,
 }
 
 /// A rule in its chain.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Rule {
+pub(crate) struct NftRule {
     /// Its chain.
-    pub chain: &'static str,
+    pub(crate) chain: &'static str,
     /// What it says, in nft's language, without comment.
-    pub text: String,
+    pub(crate) text: String,
 }
 
 /// All chains, in the order they are made.
-pub const CHAINS: [ChainName; 8] = [
+pub(crate) const CHAINS: [Chain; 8] = [
     // Before the other chains they jump to are named, those are there.
-    ChainName { name: "node_port", hook: None },
-    ChainName { name: "pods", hook: None },
-    ChainName { name: "stray", hook: None },
-    ChainName { name: "owned", hook: None },
-    ChainName { name: "out", hook: Some(("nat", "output", -100)) },
-    ChainName { name: "pre", hook: Some(("nat", "prerouting", -100)) },
-    ChainName { name: "post", hook: Some(("nat", "postrouting", 100)) },
+    Chain { name: "node_port", hook: None },
+    Chain { name: "pods", hook: None },
+    Chain { name: "stray", hook: None },
+    Chain { name: "owned", hook: None },
+    Chain { name: "out", hook: Some(("nat", "output", -100)) },
+    Chain { name: "pre", hook: Some(("nat", "prerouting", -100)) },
+    Chain { name: "post", hook: Some(("nat", "postrouting", 100)) },
     // Before the filter chains of others (0): they may answer with a reset of their own.
-    ChainName { name: "guard", hook: Some(("filter", "input", -10)) },
+    Chain { name: "guard", hook: Some(("filter", "input", -10)) },
 ];
 
-impl Rule {
+impl NftRule {
     /// The comment by which it is known again.
     #[must_use]
-    pub fn comment(&self) -> String {
+    pub(crate) fn comment(&self) -> String {
         // FNV-1a: short, and the same for ever.
         let hash = self
             .chain
@@ -68,7 +68,7 @@ impl Rule {
 }
 
 /// The rules of a node, chain by chain, and what is left out with the reason.
-pub fn rules(node: &HostNode, features: Features) -> (Vec<Rule>, Vec<String>) {
+pub(crate) fn rules(node: &HostNode, features: Features) -> (Vec<NftRule>, Vec<String>) {
     let mut out = Writer { rules: Vec::new(), left_out: Vec::new() };
     own_accesses(&mut out);
     arrivals(&mut out, node);
@@ -80,7 +80,7 @@ pub fn rules(node: &HostNode, features: Features) -> (Vec<Rule>, Vec<String>) {
 /// The range that takes the place of a source port which is the pods' or a NodePort: the first that has nothing in
 /// common with those.
 #[must_use]
-pub fn alternate_range(node: &HostNode) -> Option<PortRange> {
+pub(crate) fn alternate_range(node: &HostNode) -> Option<PortRange> {
     let taken: Vec<PortRange> = match node.pods {
         PodsPorts::Any => vec![node.node_port_range],
         PodsPorts::Range(range) => vec![node.node_port_range, range],
@@ -231,13 +231,13 @@ fn guard(out: &mut Writer, node: &HostNode, features: Features) {
 }
 
 struct Writer {
-    rules: Vec<Rule>,
+    rules: Vec<NftRule>,
     left_out: Vec<String>,
 }
 
 impl Writer {
     fn rule(&mut self, chain: &'static str, text: impl Into<String>) {
-        self.rules.push(Rule { chain, text: text.into() });
+        self.rules.push(NftRule { chain, text: text.into() });
     }
 
     fn leave_out(&mut self, what: &str) {

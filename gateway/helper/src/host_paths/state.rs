@@ -9,80 +9,73 @@ use host::ports::{PortSet, PortSpan};
 use ipnet::IpNet;
 
 use super::inputs::{HostInputs, HostNode, PodsPorts};
-use super::rules::{Features, Rule, rules};
-use super::table::{Data, ElementChange, Elements, Key, SetName};
+use super::rules::{Features, NftRule, rules};
+use super::table::{ElementChange, ElementData, ElementKey, Elements, SetName};
 use services::{Reach, ServiceHostRows, Translation};
 
 /// A route that should be there; the device by name, since its index changes when it is made again.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct WantedRoute {
+pub(crate) struct DesiredRoute {
     /// Where to.
-    pub destination: IpNet,
+    pub(crate) destination: IpNet,
     /// The management port's device.
-    pub device: String,
+    pub(crate) device: String,
     /// The node subnet's router.
-    pub via: IpAddr,
+    pub(crate) via: IpAddr,
     /// The management port's address.
-    pub source: IpAddr,
+    pub(crate) source: IpAddr,
 }
 
 /// What the node's kernel should hold, as a value. Services can be followed one by one.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct HostState {
+pub(crate) struct DesiredHost {
     node: HostNode,
     services: BTreeMap<ServiceKey, Arc<ServiceHostRows>>,
-    features: Features,
     /// Routes over the management port.
-    pub routes: BTreeSet<WantedRoute>,
+    pub(crate) routes: BTreeSet<DesiredRoute>,
     /// The nft table's rules.
-    pub rules: Vec<Rule>,
+    pub(crate) rules: Vec<NftRule>,
     /// The nft table's elements.
-    pub elements: Elements,
+    pub(crate) elements: Elements,
     /// What is left out, and why.
-    pub left_out: Vec<String>,
+    pub(crate) left_out: Vec<String>,
 }
 
 /// What `arp_announce` of the management port's device must be. A host that answers a pod from its physical address
 /// would otherwise ask for the overlay's router in the name of that address, and OVN's router does not answer askers
 /// outside of its subnet: answers are lost for as long as the neighbour entry is cold.
-pub const ARP_ANNOUNCE: &str = "2";
+pub(crate) const ARP_ANNOUNCE: &str = "2";
 
-impl HostState {
+impl DesiredHost {
     /// The device whose ARP requests must carry an address of its own subnet: the management port's.
     #[must_use]
-    pub fn announcing(&self) -> Option<&str> {
+    pub(crate) fn announcing(&self) -> Option<&str> {
         self.node.management.as_ref().map(|port| port.device.as_str())
     }
 }
 
 /// What the node's kernel should hold for these inputs: a pure function.
 #[must_use]
-pub fn desired(inputs: &HostInputs, features: Features) -> HostState {
+pub(crate) fn desired(inputs: &HostInputs, features: Features) -> DesiredHost {
     let node = inputs.node.clone();
     let (rules, mut left_out) = rules(&node, features);
     let routes = routes(&node, &mut left_out);
     let mut elements = Elements::default();
     for rows in inputs.services.values() {
-        for_each_element(&node, rows, |key, data| elements.want(key, data));
+        for_each_element(&node, rows, |key, data| elements.add(key, data));
     }
-    HostState { node, services: inputs.services.clone(), features, routes, rules, elements, left_out }
+    DesiredHost { node, services: inputs.services.clone(), routes, rules, elements, left_out }
 }
 
-impl HostState {
+impl DesiredHost {
     /// The node part of the inputs.
     #[must_use]
-    pub fn node(&self) -> &HostNode {
+    pub(crate) fn node(&self) -> &HostNode {
         &self.node
     }
 
-    /// What the kernel can do.
-    #[must_use]
-    pub fn features(&self) -> Features {
-        self.features
-    }
-
     /// One Service came, changed or went (`None`). The changes of elements that this means.
-    pub fn set_service(
+    pub(crate) fn set_service(
         &mut self,
         key: &ServiceKey,
         rows: Option<Arc<ServiceHostRows>>,
@@ -91,18 +84,18 @@ impl HostState {
             Some(rows) => self.services.insert(key.clone(), Arc::clone(rows)),
             None => self.services.remove(key),
         };
-        let mut touched: BTreeMap<Key, Option<Data>> = BTreeMap::new();
+        let mut touched: BTreeMap<ElementKey, Option<ElementData>> = BTreeMap::new();
         let Self { node, elements, .. } = self;
         if let Some(before) = before {
             for_each_element(node, &before, |key, data| {
                 touched.entry(key).or_insert_with(|| elements.get(&key));
-                elements.unwant(key, data);
+                elements.remove(key, data);
             });
         }
         if let Some(rows) = rows {
             for_each_element(node, &rows, |key, data| {
                 touched.entry(key).or_insert_with(|| elements.get(&key));
-                elements.want(key, data);
+                elements.add(key, data);
             });
         }
         let change = |(key, before)| ElementChange { key, before, after: elements.get(&key) };
@@ -110,7 +103,10 @@ impl HostState {
     }
 
     /// All Services as they are now; those whose rows are the same value cost a comparison of pointers.
-    pub fn follow(&mut self, services: &BTreeMap<ServiceKey, Arc<ServiceHostRows>>) -> Vec<ElementChange> {
+    pub(crate) fn follow(
+        &mut self,
+        services: &BTreeMap<ServiceKey, Arc<ServiceHostRows>>,
+    ) -> Vec<ElementChange> {
         let gone = self.services.keys().filter(|key| !services.contains_key(*key));
         let mut changed: Vec<(ServiceKey, Option<Arc<ServiceHostRows>>)> =
             gone.map(|key| (key.clone(), None)).collect();
@@ -120,7 +116,7 @@ impl HostState {
                 changed.push((key.clone(), Some(Arc::clone(rows))));
             }
         }
-        let mut first: BTreeMap<Key, ElementChange> = BTreeMap::new();
+        let mut first: BTreeMap<ElementKey, ElementChange> = BTreeMap::new();
         for (key, rows) in changed {
             for change in self.set_service(&key, rows) {
                 first.entry(change.key).or_insert(change).after = change.after;
@@ -131,7 +127,7 @@ impl HostState {
 
     /// The ports nobody on this node may pick by chance: the NodePort range, NodePorts outside of it, OVN's range.
     #[must_use]
-    pub fn reserved_ports(&self) -> PortSet {
+    pub(crate) fn reserved_ports(&self) -> PortSet {
         let outside = self.node_ports().filter(|(_, port)| !self.node.node_port_range.contains(*port));
         let mut spans: Vec<PortSpan> = outside.filter_map(|(_, port)| PortSpan::new(port, port)).collect();
         spans.extend(span(self.node.node_port_range));
@@ -142,16 +138,16 @@ impl HostState {
     }
 
     /// NodePorts in use that are not the host's, by protocol.
-    pub fn node_ports(&self) -> impl Iterator<Item = (Transport, u16)> + '_ {
+    pub(crate) fn node_ports(&self) -> impl Iterator<Item = (Transport, u16)> + '_ {
         self.elements.of(SetName::NodePorts).map(|(key, _)| (key.protocol, key.port))
     }
 }
 
-pub(super) fn span(range: PortRange) -> Option<PortSpan> {
+pub(crate) fn span(range: PortRange) -> Option<PortSpan> {
     PortSpan::new(range.low(), range.high())
 }
 
-fn routes(node: &HostNode, left_out: &mut Vec<String>) -> BTreeSet<WantedRoute> {
+fn routes(node: &HostNode, left_out: &mut Vec<String>) -> BTreeSet<DesiredRoute> {
     let mut routes = BTreeSet::new();
     for (what, ranges) in [("service range", &node.service_ranges), ("join network", &node.join_ranges)] {
         for &destination in ranges {
@@ -166,7 +162,7 @@ fn routes(node: &HostNode, left_out: &mut Vec<String>) -> BTreeSet<WantedRoute> 
             });
             match path {
                 Some((port, path)) => {
-                    routes.insert(WantedRoute {
+                    routes.insert(DesiredRoute {
                         destination: destination.trunc(),
                         device: port.device.clone(),
                         via: path.gateway,
@@ -183,42 +179,44 @@ fn routes(node: &HostNode, left_out: &mut Vec<String>) -> BTreeSet<WantedRoute> 
 }
 
 /// Calls for every element that a service wants, the same ones in the same number each time.
-fn for_each_element(node: &HostNode, rows: &ServiceHostRows, mut each: impl FnMut(Key, Data)) {
+fn for_each_element(node: &HostNode, rows: &ServiceHostRows, mut each: impl FnMut(ElementKey, ElementData)) {
     let of_family = |row: &Translation| match row.target {
         SocketAddr::V4(_) => (SetName::Svc4, SetName::Direct4),
         SocketAddr::V6(_) => (SetName::Svc6, SetName::Direct6),
     };
     for row in &rows.own {
-        translated(node, row, |key, data| each(Key { set: of_family(row).0, ..key }, data));
+        translated(node, row, |key, data| each(ElementKey { set: of_family(row).0, ..key }, data));
     }
     for row in &rows.direct {
-        translated(node, row, |key, data| each(Key { set: of_family(row).1, ..key }, data));
+        translated(node, row, |key, data| each(ElementKey { set: of_family(row).1, ..key }, data));
     }
     for endpoint in &rows.endpoints {
         let set = match endpoint.target {
             SocketAddr::V4(_) => SetName::Endpoints4,
             SocketAddr::V6(_) => SetName::Endpoints6,
         };
-        let key = Key { set, address: None, protocol: endpoint.protocol, port: endpoint.target.port() };
-        each(key, Data::Address(endpoint.target.ip()));
+        let key =
+            ElementKey { set, address: None, protocol: endpoint.protocol, port: endpoint.target.port() };
+        each(key, ElementData::Address(endpoint.target.ip()));
     }
     for node_port in &rows.node_ports {
-        let key = Key {
+        let key = ElementKey {
             set: SetName::NodePorts,
             address: None,
             protocol: node_port.protocol,
             port: node_port.port,
         };
-        each(key, Data::Member);
+        each(key, ElementData::Member);
     }
 }
 
-fn translated(node: &HostNode, row: &Translation, mut each: impl FnMut(Key, Data)) {
+fn translated(node: &HostNode, row: &Translation, mut each: impl FnMut(ElementKey, ElementData)) {
     let same_family = |address: &IpAddr| address.is_ipv4() == row.target.is_ipv4();
     let mut at = |address: IpAddr| {
         // The set is filled in by the caller.
-        let key = Key { set: SetName::Svc4, address: Some(address), protocol: row.protocol, port: row.port };
-        each(key, Data::Socket(row.target));
+        let key =
+            ElementKey { set: SetName::Svc4, address: Some(address), protocol: row.protocol, port: row.port };
+        each(key, ElementData::Socket(row.target));
     };
     match row.reach {
         Reach::Node => node.shared.iter().copied().filter(same_family).for_each(&mut at),

@@ -9,11 +9,11 @@ use demux::policy::Transport;
 use host::nft;
 
 /// The name of our nft table, of the family `inet`. All of it is ours; nothing outside of it is.
-pub const TABLE: &str = "ovn_k8s_gateway";
+pub(crate) const TABLE: &str = "ovn_k8s_gateway";
 
 /// The sets and maps of the table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum SetName {
+pub(crate) enum SetName {
     /// The node's own accesses, to the cluster address.
     Svc4,
     /// The same for IPv6.
@@ -32,20 +32,20 @@ pub enum SetName {
 
 /// What an element is found by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Key {
+pub(crate) struct ElementKey {
     /// The set or map it is in.
-    pub set: SetName,
+    pub(crate) set: SetName,
     /// The address, in the sets that are asked by one.
-    pub address: Option<IpAddr>,
+    pub(crate) address: Option<IpAddr>,
     /// Transport protocol.
-    pub protocol: Transport,
+    pub(crate) protocol: Transport,
     /// Port.
-    pub port: u16,
+    pub(crate) port: u16,
 }
 
 /// What an element maps to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Data {
+pub(crate) enum ElementData {
     /// Nothing: an element of a set.
     Member,
     /// An address.
@@ -56,18 +56,18 @@ pub enum Data {
 
 /// An element that came, went or changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct ElementChange {
+pub(crate) struct ElementChange {
     /// Which.
-    pub key: Key,
+    pub(crate) key: ElementKey,
     /// What it mapped to; `None`: it was not there.
-    pub before: Option<Data>,
+    pub(crate) before: Option<ElementData>,
     /// What it maps to; `None`: it is not there any more.
-    pub after: Option<Data>,
+    pub(crate) after: Option<ElementData>,
 }
 
 impl SetName {
     /// All of them.
-    pub const ALL: [Self; 7] = [
+    pub(crate) const ALL: [Self; 7] = [
         Self::Svc4,
         Self::Svc6,
         Self::Direct4,
@@ -79,7 +79,7 @@ impl SetName {
 
     /// The name in nft.
     #[must_use]
-    pub const fn name(self) -> &'static str {
+    pub(crate) const fn name(self) -> &'static str {
         match self {
             Self::Svc4 => "svc4",
             Self::Svc6 => "svc6",
@@ -93,7 +93,7 @@ impl SetName {
 
     /// nft's types of the key's parts.
     #[must_use]
-    pub const fn key_types(self) -> &'static [&'static str] {
+    pub(crate) const fn key_types(self) -> &'static [&'static str] {
         match self {
             Self::Svc4 | Self::Direct4 => &["ipv4_addr", "inet_proto", "inet_service"],
             Self::Svc6 | Self::Direct6 => &["ipv6_addr", "inet_proto", "inet_service"],
@@ -103,7 +103,7 @@ impl SetName {
 
     /// nft's types of the data's parts, none for a set.
     #[must_use]
-    pub const fn data_types(self) -> &'static [&'static str] {
+    pub(crate) const fn data_types(self) -> &'static [&'static str] {
         match self {
             Self::Svc4 | Self::Direct4 => &["ipv4_addr", "inet_service"],
             Self::Svc6 | Self::Direct6 => &["ipv6_addr", "inet_service"],
@@ -114,19 +114,19 @@ impl SetName {
     }
 }
 
-impl Key {
+impl ElementKey {
     /// As nft takes it. The protocol is a number: names need a file that slim systems have not.
     #[must_use]
-    pub fn nft(&self) -> String {
+    pub(crate) fn nft(&self) -> String {
         let rest = format!("{} . {}", self.protocol.number(), self.port);
         self.address.map_or(rest.clone(), |address| format!("{address} . {rest}"))
     }
 }
 
-impl Data {
+impl ElementData {
     /// As nft takes it, `None` for an element of a set.
     #[must_use]
-    pub fn nft(&self) -> Option<String> {
+    pub(crate) fn nft(&self) -> Option<String> {
         match self {
             Self::Member => None,
             Self::Address(address) => Some(address.to_string()),
@@ -135,7 +135,7 @@ impl Data {
     }
 }
 
-impl fmt::Display for Key {
+impl fmt::Display for ElementKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.address {
             Some(address) => write!(f, "{} {}", self.protocol, SocketAddr::new(address, self.port)),
@@ -144,7 +144,7 @@ impl fmt::Display for Key {
     }
 }
 
-impl fmt::Display for Data {
+impl fmt::Display for ElementData {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Member => Ok(()),
@@ -169,21 +169,21 @@ impl fmt::Display for ElementChange {
 /// The elements that should be there. One that several services need is there until the last of them is gone; when
 /// they want different data, the least is taken, whatever the order they came in.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Elements(BTreeMap<Key, Wanted>);
+pub(crate) struct Elements(BTreeMap<ElementKey, SharedData>);
 
 /// The data wanted for one key, sorted. Nearly always one: the list behind it costs no allocation then.
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct Wanted {
-    first: Data,
-    others: Vec<Data>,
+struct SharedData {
+    first: ElementData,
+    others: Vec<ElementData>,
 }
 
 impl Elements {
     /// One more wants it.
-    pub fn want(&mut self, key: Key, data: Data) {
+    pub(crate) fn add(&mut self, key: ElementKey, data: ElementData) {
         match self.0.entry(key) {
             Entry::Vacant(entry) => {
-                entry.insert(Wanted { first: data, others: Vec::new() });
+                entry.insert(SharedData { first: data, others: Vec::new() });
             }
             Entry::Occupied(mut entry) => {
                 let wanted = entry.get_mut();
@@ -196,7 +196,7 @@ impl Elements {
     }
 
     /// One less wants it.
-    pub fn unwant(&mut self, key: Key, data: Data) {
+    pub(crate) fn remove(&mut self, key: ElementKey, data: ElementData) {
         let Entry::Occupied(mut entry) = self.0.entry(key) else { return };
         let wanted = entry.get_mut();
         if wanted.first != data {
@@ -212,37 +212,25 @@ impl Elements {
 
     /// What a key maps to.
     #[must_use]
-    pub fn get(&self, key: &Key) -> Option<Data> {
+    pub(crate) fn get(&self, key: &ElementKey) -> Option<ElementData> {
         self.0.get(key).map(|wanted| wanted.first)
     }
 
-    /// How many elements.
-    #[must_use]
-    pub fn len(&self) -> usize {
-        self.0.len()
-    }
-
-    /// None at all?
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
-    }
-
     /// Those of one set.
-    pub fn of(&self, set: SetName) -> impl Iterator<Item = (Key, Data)> + '_ {
-        let first = Key { set, address: None, protocol: Transport::Tcp, port: 0 };
+    pub(crate) fn of(&self, set: SetName) -> impl Iterator<Item = (ElementKey, ElementData)> + '_ {
+        let first = ElementKey { set, address: None, protocol: Transport::Tcp, port: 0 };
         let own = self.0.range(first..).take_while(move |(key, _)| key.set == set);
         own.map(|(key, wanted)| (*key, wanted.first))
     }
 
     /// All, by set.
-    pub fn iter(&self) -> impl Iterator<Item = (Key, Data)> + '_ {
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (ElementKey, ElementData)> + '_ {
         self.0.iter().map(|(key, wanted)| (*key, wanted.first))
     }
 }
 
 /// An element as nft lists it, `None` when it is not of this shape.
-pub(super) fn listed(set: SetName, element: &nft::Element) -> Option<(Key, Data)> {
+pub(crate) fn listed(set: SetName, element: &nft::Element) -> Option<(ElementKey, ElementData)> {
     let mut parts = element.key.iter();
     let address = match set.key_types().len() {
         3 => Some(parts.next()?.parse().ok()?),
@@ -251,12 +239,12 @@ pub(super) fn listed(set: SetName, element: &nft::Element) -> Option<(Key, Data)
     let protocol = transport(parts.next()?)?;
     let port = parts.next()?.parse().ok()?;
     let data = match (set.data_types().len(), element.data.as_slice()) {
-        (0, []) => Data::Member,
-        (1, [ip]) => Data::Address(ip.parse().ok()?),
-        (2, [ip, port]) => Data::Socket(SocketAddr::new(ip.parse().ok()?, port.parse().ok()?)),
+        (0, []) => ElementData::Member,
+        (1, [ip]) => ElementData::Address(ip.parse().ok()?),
+        (2, [ip, port]) => ElementData::Socket(SocketAddr::new(ip.parse().ok()?, port.parse().ok()?)),
         _ => return None,
     };
-    parts.next().is_none().then_some((Key { set, address, protocol, port }, data))
+    parts.next().is_none().then_some((ElementKey { set, address, protocol, port }, data))
 }
 
 /// nft prints a protocol's name where the system has a file of them, its number elsewhere.

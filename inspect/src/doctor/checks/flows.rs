@@ -11,7 +11,7 @@ use ovs::openflow::flow::{Action, Field, FlowKey, Match, OfPort};
 use super::super::snapshot::{HelperSeen, Seen, TableSeen, UplinkSeen};
 use super::Finding;
 use flows::{DEFAULT_ZONE, cookie};
-use helper::legacy_flows::{is_bridges_own, is_older_helpers};
+use helper::legacy_flows::{is_bridge_default, is_legacy};
 use helper::status::Status;
 use uplink::observe::Bridge;
 
@@ -80,8 +80,8 @@ impl<'a> Sorted<'a> {
             match &dumped.flow {
                 _ if cookie::ours().own(dumped.cookie) => sorted.own.push(dumped),
                 _ if cookie::cookies().contain(dumped.cookie) => {}
-                Ok(flow) if is_bridges_own(flow) => sorted.normal = true,
-                Ok(flow) if dumped.cookie == 0 && is_older_helpers(flow, zone) => sorted.older.push(dumped),
+                Ok(flow) if is_bridge_default(flow) => sorted.normal = true,
+                Ok(flow) if dumped.cookie == 0 && is_legacy(flow, zone) => sorted.older.push(dumped),
                 _ => sorted.foreign.push(dumped),
             }
         }

@@ -2,7 +2,7 @@
 
 use super::super::snapshot::{HelperSeen, Seen};
 use super::Finding;
-use helper::flags::PROGRAM;
+use helper::PROGRAM;
 use helper::status::Status;
 use uplink::failover::At;
 

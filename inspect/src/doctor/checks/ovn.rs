@@ -7,7 +7,7 @@ use ovs::ovsdb::Remote;
 
 use super::super::snapshot::{Answers, DatabaseSeen, Seen};
 use super::Finding;
-use helper::bridge::INTEGRATION_BRIDGE;
+use helper::INTEGRATION_BRIDGE;
 use uplink::plan;
 
 const CONTROLLER: &str = "ovn-controller";

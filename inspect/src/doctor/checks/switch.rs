@@ -2,7 +2,7 @@
 
 use super::super::snapshot::{Answers, Seen};
 use super::Finding;
-use helper::restore;
+use helper::restore_wait;
 
 /// Daemons and database.
 pub(super) fn check(seen: &Seen) -> Vec<Finding> {
@@ -104,10 +104,10 @@ fn vswitchd_is_away(seen: &Seen, needed: bool) -> Finding {
 /// The key that has a starting vswitchd wait for flows: armed by a helper it is a cure, forgotten it is a trap.
 fn restore_wait(seen: &Seen) -> Option<Finding> {
     let switch = &seen.observed.switch;
-    if switch.other_config.get(restore::KEY).map(String::as_str) != Some("true") {
+    if switch.other_config.get(restore_wait::KEY).map(String::as_str) != Some("true") {
         return None;
     }
-    let ours = switch.external_ids.contains_key(restore::MARK);
+    let ours = switch.external_ids.contains_key(restore_wait::MARK);
     if ours && seen.helper.is_some() {
         return Some(Finding::ok(
             "restore-wait",
@@ -118,11 +118,11 @@ fn restore_wait(seen: &Seen) -> Option<Finding> {
     Some(Finding::error(
         "restore-wait",
         "Open vSwitch",
-        format!("other_config:{} is set and no helper is there to take it away", restore::KEY),
+        format!("other_config:{} is set and no helper is there to take it away", restore_wait::KEY),
         "after the next start of ovs-vswitchd no new flow is ever handled",
         format!(
             "start ovn-k8s-gateway-helper, or `ovs-vsctl remove Open_vSwitch . other_config {}`",
-            restore::KEY
+            restore_wait::KEY
         ),
     ))
 }

@@ -11,7 +11,7 @@ use tokio::task::JoinSet;
 use super::super::snapshot::{HelperSeen, TableSeen};
 use super::daemons::{call, is_called, runtime};
 use crate::doctor::checks::agree;
-use helper::flags::PROGRAM;
+use helper::PROGRAM;
 use helper::status::Status;
 
 /// How long the helper may take. It gives its last word itself after three seconds when its loop waits for a switch.

@@ -14,9 +14,9 @@ use super::super::snapshot::{Answers, DatabaseSeen, OvnSeen};
 use super::daemons::{answers, running, runtime};
 use super::timeout;
 use crate::doctor::checks::ovn_setting;
-use helper::bridge::INTEGRATION_BRIDGE;
+use helper::INTEGRATION_BRIDGE;
 use helper::config::ConfigFile;
-use helper::observe::nb_remotes;
+use helper::northbound_remotes;
 
 /// How long ovn-controller, a database, or br-int may take.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -96,7 +96,7 @@ fn northbound(paths: &Paths, settings: &BTreeMap<String, String>) -> Option<Data
         (None, Some(text)) => {
             (Remote::parse_list(text).map_err(|error| error.to_string()), "external_ids:ovn-nb")
         }
-        (None, None) => (nb_remotes(&[], None, paths), "its socket on this node"),
+        (None, None) => (northbound_remotes(&[], None, paths), "its socket on this node"),
     };
     // Nobody said where it is, and it is not here.
     if remotes.is_err() && told.is_none() && !settings.contains_key("ovn-nb") {
@@ -104,7 +104,7 @@ fn northbound(paths: &Paths, settings: &BTreeMap<String, String>) -> Option<Data
     }
     let origin = match (&remotes, told.or(settings.get("ovn-nb").map(String::as_str))) {
         (_, Some(text)) => text.to_owned(),
-        (Ok(remotes), None) => helper::observe::Followed::origin(remotes),
+        (Ok(remotes), None) => helper::origin(remotes),
         (Err(_), None) => String::new(),
     };
     Some(ask_database(remotes, "OVN_Northbound", "NB_Global").named(origin, told_by))

@@ -7,7 +7,8 @@ use demux::policy::ServiceKey;
 use host::sysctl;
 
 use super::world::{World, cluster, direct, inputs, range, right, run};
-use crate::host_paths::{HostInputs, HostPaths, NftChange, PodsPorts};
+use crate::host_paths::plan::NftChange;
+use crate::host_paths::{HostInputs, HostPaths, PodsPorts};
 
 const FOREIGN: &str = "table inet theirs {\n set a { type inet_service; elements = { 1, 2 } }\n chain c { type filter hook input priority 0; tcp dport @a counter accept; }\n}\n";
 
@@ -33,7 +34,7 @@ fn every_setting_is_taken_by_the_kernel_and_found_again() {
             right(&paths.converge(&all).await);
             expect_nothing_to_do(paths, &all).await;
             assert!(paths.converge(&all).await.plan.is_empty());
-            paths.look_again();
+            paths.forget_table();
             assert!(paths.converge(&all).await.plan.is_empty());
         });
     }
@@ -41,11 +42,13 @@ fn every_setting_is_taken_by_the_kernel_and_found_again() {
 
 #[test]
 fn where_the_kernel_cannot_ask_for_sockets_the_rest_still_loads() {
-    use crate::host_paths::{Features, TableSeen, desired, diff};
+    use crate::host_paths::plan::{TableSnapshot, diff};
+    use crate::host_paths::rules::Features;
+    use crate::host_paths::state::desired;
     let world = World::new();
     world.at_node(async |paths| {
         let plan = paths.plan(&everything()).await.unwrap();
-        let none = TableSeen::default();
+        let none = TableSnapshot::default();
         let nft = host::nft::Nft::default();
         for pods in [PodsPorts::Any, PodsPorts::Range(range(40000, 59999))] {
             let mut all = everything();
@@ -56,7 +59,7 @@ fn where_the_kernel_cannot_ask_for_sockets_the_rest_still_loads() {
                 state.left_out.iter().any(|what| what.contains("CONFIG_NFT_SOCKET")),
                 pods == PodsPorts::Any
             );
-            let observed = crate::host_paths::Observed {
+            let observed = crate::host_paths::plan::HostSnapshot {
                 links: host::netlink::Links::default(),
                 routes: vec![],
                 table: none.clone(),
@@ -126,7 +129,7 @@ fn drift_is_found_and_mended() {
             "delete table inet ovn_k8s_gateway",
         ] {
             host::nft::Nft::default().apply("damage", damage).await.unwrap();
-            paths.look_again();
+            paths.forget_table();
             let report = paths.converge(&all).await;
             assert!(report.plan.nft != NftChange::None, "{damage} was not seen");
             right(&report);
@@ -149,7 +152,7 @@ fn a_delta_that_the_kernel_refuses_is_followed_by_a_full_look() {
         host::nft::Nft::default().apply("damage", "flush set inet ovn_k8s_gateway node_ports").await.unwrap();
         all.services.clear();
         let report = paths.converge(&all).await;
-        assert!(!report.is_right(), "elements to delete are gone: {}", report.plan);
+        assert!(!report.failed.is_empty(), "elements to delete are gone: {}", report.plan);
         right(&paths.converge(&all).await);
         expect_nothing_to_do(paths, &all).await;
     });

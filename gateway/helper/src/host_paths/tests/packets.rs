@@ -7,7 +7,8 @@ use host::netns::Namespace;
 
 use super::wire::{ACK, Outside, SYN, connect_from, exchange, udp_source};
 use super::world::{NODE, NODE6, OUTSIDE, OUTSIDE6, World, cluster, direct, inputs, ip, range};
-use crate::host_paths::{HostInputs, PodsPorts, Reach, ServiceHostRows};
+use crate::host_paths::{HostInputs, PodsPorts};
+use services::{Reach, ServiceHostRows};
 
 const LONG: Duration = Duration::from_secs(30);
 
@@ -49,7 +50,7 @@ fn the_nodes_own_accesses_go_to_the_cluster_address_over_the_management_port() {
         })
         .unwrap();
     let mut external = cluster(30080);
-    external.own.extend(external.own.clone().into_iter().map(|row| crate::host_paths::Translation {
+    external.own.extend(external.own.clone().into_iter().map(|row| services::Translation {
         reach: Reach::Address(
             if row.target.is_ipv4() { "203.0.113.9" } else { "2001:db8:9::9" }.parse().unwrap(),
         ),
@@ -238,7 +239,7 @@ fn a_service_that_goes_gives_its_port_back() {
 }
 
 #[test]
-fn sockets_in_the_way_are_those_on_the_shared_addresses() {
+fn sockets_in_range_are_those_on_the_shared_addresses() {
     let world = World::new();
     let shared = settings(with_range()).node.shared;
     let look = || {
@@ -250,7 +251,7 @@ fn sockets_in_the_way_are_those_on_the_shared_addresses() {
             at(NODE, 39999),
         ]
         .map(|address| TcpListener::bind(address).unwrap());
-        let found = crate::host_paths::sockets_in_the_way(&shared, range(40000, 59999)).unwrap();
+        let found = crate::host_paths::sockets_in_range(&shared, range(40000, 59999)).unwrap();
         drop(held);
         found.iter().map(|socket| socket.local.port()).collect::<Vec<_>>()
     };

@@ -10,11 +10,14 @@ use host::sysctl::{PortSettings, Replaced};
 use proptest::prelude::*;
 
 use super::world::{cluster, direct, inputs, node, range};
-use crate::host_paths::{
-    Conflict, Features, HostInputs, HostNode, HostPlan, NftChange, NodePort, Observed, PodsPorts, Reach,
-    RouteChange, ServiceHostRows, SysctlChange, TableSeen, Translation, alternate_range, conflicts, desired,
-    diff,
+use crate::host_paths::conflicts::{PortRangeConflict, conflicts};
+use crate::host_paths::plan::{
+    HostPlan, HostSnapshot, NftChange, RouteChange, SysctlChange, TableSnapshot, diff,
 };
+use crate::host_paths::rules::{Features, alternate_range};
+use crate::host_paths::state::desired;
+use crate::host_paths::{HostInputs, HostNode, PodsPorts};
+use services::{NodePort, Reach, ServiceHostRows, Translation};
 
 const SOCKET: Features = Features { socket: true };
 
@@ -28,7 +31,7 @@ fn settings(reserved: &str, ours: &str, local: (u16, u16), replaced: Option<(&st
     }
 }
 
-fn observed(ports: PortSettings, routes: Vec<Route>) -> Observed {
+fn observed(ports: PortSettings, routes: Vec<Route>) -> HostSnapshot {
     let link = |index, name: &str| Link {
         index,
         name: name.to_owned(),
@@ -38,10 +41,10 @@ fn observed(ports: PortSettings, routes: Vec<Route>) -> Observed {
         carrier: true,
     };
     let links = Links(vec![link(1, "lo"), link(7, "k8s-node")]);
-    Observed { links, routes, table: TableSeen::default(), ports, arp_announce: None }
+    HostSnapshot { links, routes, table: TableSnapshot::default(), ports, arp_announce: None }
 }
 
-fn plan_of(node: HostNode, observed: &Observed) -> HostPlan {
+fn plan_of(node: HostNode, observed: &HostSnapshot) -> HostPlan {
     diff(&desired(&HostInputs { node, services: BTreeMap::new() }, SOCKET), observed)
 }
 
@@ -116,7 +119,7 @@ fn ranges_that_cannot_go_together_are_refused_with_a_remedy() {
     let services = [("default/odd", cluster(45000)), ("default/web", cluster(30080))];
     let found = |low, high| conflicts(&inputs(PodsPorts::Range(range(low, high)), &services));
     assert_eq!(found(50000, 59999), []);
-    assert!(matches!(found(30000, 39999)[..], [Conflict::NodePortRange { .. }]));
+    assert!(matches!(found(30000, 39999)[..], [PortRangeConflict::NodePortRange { .. }]));
     let taken = found(40000, 59999);
     assert_eq!(taken.len(), 2, "tcp and udp: {taken:?}");
     let said = taken[0].to_string();
@@ -126,7 +129,7 @@ fn ranges_that_cannot_go_together_are_refused_with_a_remedy() {
     );
     assert!(matches!(
         found(1024, 65535)[..],
-        [Conflict::NodePortRange { .. }, Conflict::TooFewLeft { left: 0, .. }, ..]
+        [PortRangeConflict::NodePortRange { .. }, PortRangeConflict::TooFewLeft { left: 0, .. }, ..]
     ));
     assert_eq!(conflicts(&inputs(PodsPorts::Any, &services)), []);
 }
@@ -205,7 +208,7 @@ fn two_services_that_need_one_element_hold_it_together() {
     assert!(gone.iter().all(|change| change.key.port == 30001), "{gone:?}");
     let gone = state.set_service(&ServiceKey::new("a/two"), None);
     assert!(gone.iter().any(|change| change.key.port == 8080 && change.after.is_none()), "{gone:?}");
-    assert!(state.elements.is_empty());
+    assert!(state.elements.iter().next().is_none());
 }
 
 #[test]

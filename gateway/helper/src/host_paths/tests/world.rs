@@ -11,9 +11,9 @@ use demux::policy::{PortRange, ServiceKey, Transport};
 use host::netns::Namespace;
 
 use crate::host_paths::{
-    HostEndpoint, HostInputs, HostNode, HostPaths, ManagementPath, ManagementPort, NodePort, PodsPorts,
-    Reach, Report, ServiceHostRows, Translation,
+    ConvergeReport, HostInputs, HostNode, HostPaths, ManagementPath, ManagementPort, PodsPorts,
 };
+use services::{HostEndpoint, NodePort, Reach, ServiceHostRows, Translation};
 
 pub(super) const NODE: &str = "192.0.2.10";
 pub(super) const NODE6: &str = "2001:db8::10";
@@ -69,8 +69,8 @@ impl World {
     }
 }
 
-pub(super) fn right(report: &Report) {
-    assert!(report.is_right(), "{:?}\n{}", report.failed, report.plan);
+pub(super) fn right(report: &ConvergeReport) {
+    assert!(report.failed.is_empty(), "{:?}\n{}", report.failed, report.plan);
 }
 
 pub(super) fn block_on<F: Future>(work: F) -> F::Output {

@@ -30,17 +30,17 @@ const SETTLED_ANEW: Duration = Duration::from_secs(3);
 pub const MARK: &str = "ovn-k8s-restore-wait";
 
 /// Whether the key is set.
-pub fn is_armed(bridge: &BridgeView) -> bool {
+pub(crate) fn is_armed(bridge: &BridgeView) -> bool {
     bridge.other_config.get(KEY).map(String::as_str) == Some("true")
 }
 
 /// Whether it was a helper that set the key, so that it may be taken away when nobody waits on it.
-pub fn is_ours(bridge: &BridgeView) -> bool {
+pub(crate) fn is_ours(bridge: &BridgeView) -> bool {
     is_armed(bridge) && bridge.external_ids.contains_key(MARK)
 }
 
 /// The operations that set the key, or take it away, with its mark.
-pub fn operations(arm: bool) -> Vec<Operation> {
+pub(crate) fn operations(arm: bool) -> Vec<Operation> {
     let row = Operation::mutate("Open_vSwitch");
     let change = if arm {
         row.put_key("other_config", KEY, "true").put_key("external_ids", MARK, "true")
@@ -52,7 +52,7 @@ pub fn operations(arm: bool) -> Vec<Operation> {
 
 /// Where the restart of vswitchd stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Phase {
+pub(crate) enum Phase {
     /// vswitchd is at work.
     Working,
     /// vswitchd was started and waits for flows.
@@ -66,27 +66,27 @@ pub enum Phase {
 
 /// What is seen. Times are those of one monotonic clock.
 #[derive(Clone, Copy, Debug)]
-pub struct Seen {
+pub(crate) struct Seen {
     /// Now.
-    pub now: Duration,
+    pub(crate) now: Duration,
     /// The bridge runs on the kernel datapath.
-    pub kernel: bool,
+    pub(crate) kernel: bool,
     /// The key is set.
-    pub armed: bool,
+    pub(crate) armed: bool,
     /// vswitchd has carried out all that the database says: it looks at the key only until it is first gone, and may
     /// only then be armed for the next time.
-    pub carried_out: bool,
+    pub(crate) carried_out: bool,
     /// Our flows are all in.
-    pub ours_in: bool,
+    pub(crate) ours_in: bool,
     /// How many flows the integration bridge has, if it answers.
-    pub integration: Option<u32>,
+    pub(crate) integration: Option<u32>,
     /// How many it had when vswitchd was last seen at work.
-    pub integration_before: Option<u32>,
+    pub(crate) integration_before: Option<u32>,
 }
 
 /// What to do with the key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Order {
+pub(crate) enum Order {
     /// Nothing.
     Leave,
     /// Set it.
@@ -97,12 +97,12 @@ pub enum Order {
 
 impl Phase {
     /// The phase after a new connection to vswitchd.
-    pub fn connected(now: Duration, armed: bool) -> Self {
+    pub(crate) fn connected(now: Duration, armed: bool) -> Self {
         if armed { Phase::Waiting { since: now, integration: None } } else { Phase::Working }
     }
 
     /// The next phase and what to do.
-    pub fn next(self, seen: Seen) -> (Self, Order) {
+    pub(crate) fn next(self, seen: Seen) -> (Self, Order) {
         if !seen.kernel {
             return (Phase::Working, Order::Leave);
         }
@@ -132,7 +132,7 @@ impl Phase {
     }
 
     /// Whether a next step is due soon, so that time has to be watched closely.
-    pub fn is_waiting(self) -> bool {
+    pub(crate) fn is_waiting(self) -> bool {
         matches!(self, Phase::Waiting { .. })
     }
 }
