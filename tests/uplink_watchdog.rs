@@ -18,7 +18,7 @@ use nix::sched::{CloneFlags, unshare};
 use nix::sys::signal::{Signal, kill, killpg};
 use nix::unistd::Pid;
 use tempfile::TempDir;
-use uplink::journal::{Folder, Journal, State};
+use uplink::journal::{Folder, Journal, JournalState};
 use uplink::options::Direction;
 use uplink::watchdog;
 
@@ -42,7 +42,7 @@ fn the_one_at_work() {
     unshare(CloneFlags::CLONE_NEWNET).unwrap();
     let lock = folder.lock(PATIENCE).unwrap();
     let nowhere = "unix:/nonexistent/db.sock".parse().unwrap();
-    let mut journal = Journal::begin(Direction::There, &nowhere, Vec::new()).unwrap();
+    let mut journal = Journal::begin(Direction::Attach, &nowhere, Vec::new()).unwrap();
     lock.begin(&journal).unwrap();
     // As a careless caller would leave it: open for whoever is started.
     let _leaked = nix::unistd::dup(File::open("/dev/zero").unwrap()).unwrap();
@@ -53,7 +53,7 @@ fn the_one_at_work() {
         fs::write(folder.path().join("child"), child.to_string()).unwrap();
     }
     if role == "commit" || role == "dismiss" {
-        lock.close(&mut journal, State::Committed).unwrap();
+        lock.close(&mut journal, JournalState::Committed).unwrap();
     }
     let said = folder.path().join("said.new");
     fs::write(&said, armed.pid().to_string()).unwrap();
@@ -134,14 +134,18 @@ impl Work {
         fs::read_to_string(self.file("watchdog.log")).unwrap_or_default()
     }
 
-    fn state(&self) -> State {
+    fn state(&self) -> JournalState {
         self.folder.journal().unwrap().unwrap().state
     }
 
     /// The end of it: undone by the rollback watchdog, which then leaves.
     fn is_undone(&mut self, why: &str) {
         until("the rollback watchdog leaves", || !lives(self.watchdog));
-        assert!(matches!(self.state(), State::Undone | State::UndoneOvsdbPending), "{}", self.log());
+        assert!(
+            matches!(self.state(), JournalState::Undone | JournalState::UndoneOvsdbPending),
+            "{}",
+            self.log()
+        );
         assert!(self.log().contains(why), "{}", self.log());
         self.child.wait().unwrap();
     }
@@ -178,7 +182,7 @@ fn until(what: &str, mut holds: impl FnMut() -> bool) {
 #[test]
 fn killed() {
     let mut work = Work::start("hold", NEVER);
-    assert_eq!(work.state(), State::Open);
+    assert_eq!(work.state(), JournalState::Open);
     kill(work.pid(), Signal::SIGKILL).unwrap();
     work.is_undone("has ended");
 }
@@ -255,7 +259,7 @@ fn committed_and_ended() {
     let mut work = Work::start("commit", NEVER);
     work.child.wait().unwrap();
     until("the rollback watchdog leaves", || !lives(work.watchdog));
-    assert_eq!(work.state(), State::Committed);
+    assert_eq!(work.state(), JournalState::Committed);
     assert!(work.log().contains("nothing is open"), "{}", work.log());
 }
 
@@ -263,14 +267,14 @@ fn committed_and_ended() {
 fn committed_and_still_there_at_the_timer() {
     let work = Work::start("dismiss", Duration::from_millis(300));
     until("the rollback watchdog leaves", || !lives(work.watchdog));
-    assert_eq!(work.state(), State::Committed);
+    assert_eq!(work.state(), JournalState::Committed);
 }
 
 #[test]
 fn committed_and_dismissed() {
     let work = Work::start("dismiss", NEVER);
     until("the rollback watchdog leaves", || !lives(work.watchdog));
-    assert_eq!(work.state(), State::Committed);
+    assert_eq!(work.state(), JournalState::Committed);
 }
 
 #[test]
@@ -286,7 +290,7 @@ fn the_dead_man_dies_and_that_is_noticed() {
     kill(Pid::from_raw(i32::try_from(work.watchdog).unwrap()), Signal::SIGKILL).unwrap();
     assert!(work.child.wait().unwrap().success());
     assert!(work.file("noticed").exists());
-    assert_eq!(work.state(), State::Open, "the one at work has to undo now");
+    assert_eq!(work.state(), JournalState::Open, "the one at work has to undo now");
 }
 
 #[test]
@@ -341,13 +345,13 @@ fn without_an_open_journal_it_does_not_begin() {
     unshare(CloneFlags::CLONE_NEWNET).unwrap();
     let lock = folder.lock(PATIENCE).unwrap();
     let nowhere = "unix:/nonexistent/db.sock".parse().unwrap();
-    let mut journal = Journal::begin(Direction::There, &nowhere, Vec::new()).unwrap();
+    let mut journal = Journal::begin(Direction::Attach, &nowhere, Vec::new()).unwrap();
     let arm = |program: &str, journal: &Journal| {
         watchdog::arm_by(Path::new(program), &folder, journal, NEVER).unwrap_err().to_string()
     };
     assert!(arm(BINARY, &journal).contains("not there, or not open"));
     lock.begin(&journal).unwrap();
-    lock.close(&mut journal, State::Undone).unwrap();
+    lock.close(&mut journal, JournalState::Undone).unwrap();
     assert!(arm(BINARY, &journal).contains("not there, or not open"));
     assert!(arm("/nonexistent", &journal).contains("start the rollback watchdog"));
     assert!(arm("/bin/true", &journal).contains("without a word"));

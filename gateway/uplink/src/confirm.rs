@@ -14,7 +14,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::unistd::{getpgrp, tcgetpgrp};
 
 use super::error::{Error, Result};
-use super::journal::{Folder, State};
+use super::journal::{Folder, JournalState};
 
 /// How often a file is looked for.
 const LOOK: Duration = Duration::from_millis(50);
@@ -39,7 +39,8 @@ pub fn give(folder: &Folder) -> Result<()> {
     let nobody = || {
         Error::refused("no run waits for a confirmation", "only one with --confirm does, and not for ever")
     };
-    let journal = folder.journal()?.filter(|journal| journal.state == State::Open).ok_or_else(nobody)?;
+    let journal =
+        folder.journal()?.filter(|journal| journal.state == JournalState::Open).ok_or_else(nobody)?;
     if read(&waiting(folder)).as_deref() != Some(journal.run.as_str()) {
         return Err(nobody());
     }
@@ -47,8 +48,10 @@ pub fn give(folder: &Folder) -> Result<()> {
     let end = Instant::now() + COMMIT;
     while Instant::now() < end {
         match folder.journal()? {
-            Some(now) if now.run == journal.run && now.state == State::Open => std::thread::sleep(LOOK / 5),
-            Some(now) if now.run == journal.run && now.state != State::Committed => {
+            Some(now) if now.run == journal.run && now.state == JournalState::Open => {
+                std::thread::sleep(LOOK / 5)
+            }
+            Some(now) if now.run == journal.run && now.state != JournalState::Committed => {
                 return Err(Error::failed(
                     "confirm it",
                     "the run was undone meanwhile",
@@ -157,7 +160,7 @@ mod tests {
         nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNET).unwrap();
         let dir = tempfile::tempdir().unwrap();
         let lock = Folder::below(dir.path()).lock(Duration::ZERO).unwrap();
-        let journal = Journal::begin(Direction::There, &Remote::unix("/x"), Vec::new()).unwrap();
+        let journal = Journal::begin(Direction::Attach, &Remote::unix("/x"), Vec::new()).unwrap();
         lock.begin(&journal).unwrap();
         (dir, lock, journal)
     }
@@ -178,7 +181,7 @@ mod tests {
             }
         });
         wait(&folder, &journal.run, PATIENCE, || Ok(())).unwrap();
-        lock.close(&mut journal, State::Committed).unwrap();
+        lock.close(&mut journal, JournalState::Committed).unwrap();
         giver.join().unwrap();
         assert!(!waiting(&folder).exists() && !confirmed(&folder).exists());
         assert!(give(&folder).unwrap_err().to_string().contains("no run waits"));

@@ -52,7 +52,7 @@ pub struct Journal {
     /// Tells one run from another.
     pub run: String,
     /// How far it has come. The only thing that changes.
-    pub state: State,
+    pub state: JournalState,
     /// Which way it was going.
     pub direction: Direction,
     /// The switch's database, as a remote.
@@ -64,7 +64,7 @@ pub struct Journal {
 /// How far a run has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum State {
+pub enum JournalState {
     /// Under way, or died under way: to be undone.
     Open,
     /// Done, verified, confirmed where that was asked for.
@@ -79,7 +79,7 @@ pub enum State {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Uplink {
     /// The NIC.
-    pub nic: Nic,
+    pub nic: NicIdentity,
     /// The bridge.
     pub bridge: String,
     /// What carries the bridge's frames.
@@ -98,7 +98,7 @@ pub struct Uplink {
 
 /// A NIC, so that another one of the same name or number is not taken for it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Nic {
+pub struct NicIdentity {
     /// Its number in this boot.
     pub index: u32,
     /// Its name.
@@ -128,7 +128,7 @@ impl Journal {
             version: VERSION,
             boot_id: host::boot::id()?,
             run: format!("{}-{}", std::process::id(), since.as_nanos()),
-            state: State::Open,
+            state: JournalState::Open,
             direction,
             db: db.to_string(),
             uplinks,
@@ -192,10 +192,10 @@ impl TakeoverRecord {
     }
 }
 
-impl State {
+impl JournalState {
     /// Whether somebody still has to put something back.
     pub fn is_unfinished(self) -> bool {
-        matches!(self, State::Open | State::UndoneOvsdbPending)
+        matches!(self, JournalState::Open | JournalState::UndoneOvsdbPending)
     }
 }
 

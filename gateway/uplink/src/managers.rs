@@ -1,7 +1,7 @@
 //! The host's network managers and DHCP clients: who looks after a NIC, and how it is handed over to the bridge.
 //!
-//! A manager that is not told puts the NIC's addresses back on it, or lets a lease end. [`look`] finds them by files and
-//! processes, [`there`] works out what to write, stop and start, and a [`HandoverExecutor`] does it in three moments: *prepare*
+//! A manager that is not told puts the NIC's addresses back on it, or lets a lease end. [`detect`] finds them by files and
+//! processes, [`handovers`] works out what to write, stop and start, and a [`HandoverExecutor`] does it in three moments: *prepare*
 //! before anything is built (nobody may configure the new bridge), *complete* when the way is verified, *take back* when
 //! it is undone or the bridge goes. A [`Handover`] is a plain value, so that it can be printed, kept in the journal, and taken back by a
 //! process that knows nothing else.
@@ -18,7 +18,7 @@ use std::path::PathBuf;
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
-use super::observe::Nic;
+use super::observe::NicSnapshot;
 use super::options::Options;
 
 mod apply;
@@ -31,7 +31,7 @@ mod supervisor;
 mod udhcpc;
 
 pub use apply::{HandoverExecutor, from_journal};
-pub use find::look;
+pub use find::detect;
 
 /// What every file of ours begins with, behind the comment sign.
 pub const MARK: &str = "Written by ovn-k8s-util (uplink takeover); removed by: ovn-k8s-util bridge-to-nics";
@@ -58,7 +58,7 @@ pub enum Manager {
 
 /// A manager that was found on a NIC.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Found {
+pub struct DetectedManager {
     /// Which.
     pub manager: Manager,
     /// The NIC.
@@ -218,7 +218,7 @@ pub struct NotHandedOver {
 
 /// What files of ours have to say: how to call us.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Place {
+pub struct Invocation {
     /// Our own program file.
     pub program: PathBuf,
     /// `--state-dir`.
@@ -227,7 +227,7 @@ pub struct Place {
     pub db: String,
 }
 
-impl Place {
+impl Invocation {
     /// As this run was called.
     #[must_use]
     pub fn of(options: &Options) -> Self {
@@ -241,12 +241,12 @@ impl Place {
 
 /// The handovers of what was found on a NIC, and what cannot be handed over.
 #[must_use]
-pub fn there(
-    found: &[Found],
+pub fn handovers(
+    found: &[DetectedManager],
     nic: &str,
     bridge: &str,
-    device: &Nic,
-    place: &Place,
+    device: &NicSnapshot,
+    place: &Invocation,
 ) -> (Vec<Handover>, Vec<NotHandedOver>) {
     let ending = device.addresses.iter().filter(|it| it.left.is_some() && !it.temporary && !it.link_local);
     let leased = ending.clone().filter(|it| it.net.addr().is_ipv4()).map(|it| it.net).collect();
@@ -288,14 +288,14 @@ struct Asked<'a> {
     leased6: Vec<IpNet>,
     /// It has an IPv6 address that ends by itself.
     announced: bool,
-    place: &'a Place,
+    place: &'a Invocation,
 }
 
 /// Why not, and what to do.
 type Not = (String, String);
 
 impl Asked<'_> {
-    fn handover(&self, found: &Found) -> Result<Handover, Not> {
+    fn handover(&self, found: &DetectedManager) -> Result<Handover, Not> {
         match (&found.details, found.manager) {
             (Details::Opaque { why }, Manager::OtherClient) => {
                 let all: Vec<_> = self.leased.iter().chain(&self.leased6).copied().collect();
@@ -319,7 +319,7 @@ impl Asked<'_> {
     }
 
     /// A client that is handed over, and comes to life again behind our back.
-    fn supervised(&self, found: &Found) -> Option<NotHandedOver> {
+    fn supervised(&self, found: &DetectedManager) -> Option<NotHandedOver> {
         let Details::Process(Client { supervisor: Some(supervisor), .. }) = &found.details else {
             return None;
         };

@@ -13,28 +13,28 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
-use super::managers::Found;
+use super::managers::DetectedManager;
 
 mod firewall;
 mod gather;
 mod kernel;
 mod sockets;
 
-pub use gather::{look, look_at, look_at_switch, look_with};
+pub use gather::{observe, observe_at, observe_switch, observe_with};
 
 /// The node as it was found.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Observed {
     /// All network devices.
-    pub links: Vec<Link>,
+    pub links: Vec<LinkSnapshot>,
     /// The NICs that were asked for and are there, in the order asked for.
-    pub nics: Vec<Nic>,
+    pub nics: Vec<NicSnapshot>,
     /// The switch's database.
-    pub switch: Switch,
+    pub switch: SwitchSnapshot,
     /// Rules of the host's firewall that name a device.
     pub firewall: Vec<FirewallRule>,
     /// Host network managers and DHCP clients that have to do with one of the NICs.
-    pub managers: Vec<Found>,
+    pub managers: Vec<DetectedManager>,
     /// Tables with the name of one of our guards that are not as a guard is.
     pub foreign_guards: Vec<String>,
     /// What could not be found out, and why.
@@ -43,7 +43,7 @@ pub struct Observed {
 
 /// A network device.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Link {
+pub struct LinkSnapshot {
     /// Kernel index.
     pub index: u32,
     /// Name.
@@ -74,15 +74,15 @@ pub struct Link {
 
 /// A NIC, with everything that hangs on it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Nic {
+pub struct NicSnapshot {
     /// The device.
-    pub link: Link,
+    pub link: LinkSnapshot,
     /// Driver, where it tells.
     pub driver: Option<String>,
     /// Its addresses, in the kernel's order.
-    pub addresses: Vec<Address>,
+    pub addresses: Vec<AddressSnapshot>,
     /// Routes of all tables that name it, without the kernel's own local ones.
-    pub routes: Vec<Route>,
+    pub routes: Vec<RouteSnapshot>,
     /// Policy rules that name it, as `ip rule` has them.
     pub rules: Vec<String>,
     /// Nexthop objects that name it, as `ip nexthop` has them.
@@ -98,14 +98,14 @@ pub struct Nic {
     /// IPsec or MACsec is done by the card (`xfrm`, `macsec`).
     pub device_offloads: Vec<String>,
     /// Sockets bound to it.
-    pub bound: Vec<Bound>,
+    pub bound: Vec<BoundSocket>,
     /// Groups that programs joined on it (those that the kernel joins by itself are left out).
     pub memberships: Vec<IpAddr>,
 }
 
 /// A socket that is bound to a device.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Bound {
+pub struct BoundSocket {
     /// How.
     pub how: Binding,
     /// What it is, in words (`udp 0.0.0.0:68`).
@@ -132,8 +132,8 @@ pub enum Binding {
 
 /// An address on a NIC.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Address {
-    /// Address and prefix.
+pub struct AddressSnapshot {
+    /// AddressSnapshot and prefix.
     pub net: IpNet,
     /// As `ip address` has it.
     pub text: String,
@@ -149,7 +149,7 @@ pub struct Address {
 
 /// A route by a NIC.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Route {
+pub struct RouteSnapshot {
     /// Where to.
     pub to: IpNet,
     /// As `ip route` has it.
@@ -168,7 +168,7 @@ pub struct Route {
 
 /// What the switch's database says.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Switch {
+pub struct SwitchSnapshot {
     /// It answered.
     pub answers: bool,
     /// Why it did not.
@@ -250,24 +250,24 @@ impl FirewallRule {
 impl Observed {
     /// A NIC that was asked for.
     #[must_use]
-    pub fn nic(&self, name: &str) -> Option<&Nic> {
+    pub fn nic(&self, name: &str) -> Option<&NicSnapshot> {
         self.nics.iter().find(|nic| nic.link.name == name)
     }
 
     /// A device by name.
     #[must_use]
-    pub fn link(&self, name: &str) -> Option<&Link> {
+    pub fn link(&self, name: &str) -> Option<&LinkSnapshot> {
         self.links.iter().find(|link| link.name == name)
     }
 
     /// A device by kernel index.
     #[must_use]
-    pub fn indexed(&self, index: u32) -> Option<&Link> {
+    pub fn indexed(&self, index: u32) -> Option<&LinkSnapshot> {
         self.links.iter().find(|link| link.index == index)
     }
 }
 
-impl Switch {
+impl SwitchSnapshot {
     /// A bridge by name.
     #[must_use]
     pub fn bridge(&self, name: &str) -> Option<&Bridge> {
@@ -289,7 +289,7 @@ impl Bridge {
     }
 }
 
-impl Nic {
+impl NicSnapshot {
     /// Where its routes go over another station: who can be asked whether the wire answers.
     #[must_use]
     pub fn next_hops(&self) -> Vec<IpAddr> {
@@ -300,7 +300,7 @@ impl Nic {
     }
 }
 
-impl fmt::Display for Bound {
+impl fmt::Display for BoundSocket {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.what)?;
         match (&self.program, self.pid) {

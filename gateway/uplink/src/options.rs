@@ -12,9 +12,11 @@ use serde::{Deserialize, Serialize};
 #[serde(rename_all = "kebab-case")]
 pub enum Direction {
     /// From the NIC onto the bridge.
-    There,
+    #[serde(rename = "there")]
+    Attach,
     /// From the bridge back to the NIC.
-    Back,
+    #[serde(rename = "back")]
+    Detach,
 }
 
 /// What carries the bridge's frames (column `datapath_type`).

@@ -1,6 +1,6 @@
 //! What a takeover would do, and what stands against it: a pure function of what was found and what was asked for.
 //!
-//! [`there`] is for `nics-to-bridge`, [`back`] for `bridge-to-nics`. A [`Plan`] is what `--dry-run` prints, what
+//! [`attach`] is for `nics-to-bridge`, [`detach`] for `bridge-to-nics`. A [`Plan`] is what `--dry-run` prints, what
 //! `doctor` predicts from, and what the run itself asks for leave ([`Plan::verdict`]). Everything that hangs on a NIC is
 //! in one of three places: among the steps (it is carried over), among the warnings (it changes, and somebody has to
 //! know), or among the refusals, each with a name that stays and a remedy. `--force` overrules those that are only
@@ -10,7 +10,7 @@ use serde::Serialize;
 
 use super::error::{Error, Result};
 use super::managers::{self, Handover};
-use super::observe::{Nic, Observed};
+use super::observe::{NicSnapshot, Observed};
 use super::options::{Datapath, Direction, Options};
 
 mod carried;
@@ -165,7 +165,7 @@ pub fn datapath(observed: &Observed, bridge: &str, options: &Options) -> Datapat
 
 /// What `nics-to-bridge` would do with these NICs.
 #[must_use]
-pub fn there(observed: &Observed, nics: &[String], options: &Options) -> Plan {
+pub fn attach(observed: &Observed, nics: &[String], options: &Options) -> Plan {
     let mut plan = Plan::default();
     switch::answers(&mut plan, observed);
     for nic in unique(nics) {
@@ -175,7 +175,7 @@ pub fn there(observed: &Observed, nics: &[String], options: &Options) -> Plan {
         let uplink = UplinkPlan {
             nic: nic.clone(),
             bridge: bridge.clone(),
-            direction: Direction::There,
+            direction: Direction::Attach,
             datapath,
             half_way,
         };
@@ -212,7 +212,7 @@ pub fn there(observed: &Observed, nics: &[String], options: &Options) -> Plan {
 
 /// What `bridge-to-nics` would do with these bridges. `taken` are the handovers of the way there.
 #[must_use]
-pub fn back(observed: &Observed, bridges: &[String], taken: &[Handover], options: &Options) -> Plan {
+pub fn detach(observed: &Observed, bridges: &[String], taken: &[Handover], options: &Options) -> Plan {
     let mut plan = Plan::default();
     for bridge in unique(bridges) {
         let Some(nic) = switch::may_go(&mut plan, observed, bridge) else { continue };
@@ -220,7 +220,7 @@ pub fn back(observed: &Observed, bridges: &[String], taken: &[Handover], options
             half_way: observed.switch.bridge_of(&nic).is_none(),
             nic,
             bridge: bridge.clone(),
-            direction: Direction::Back,
+            direction: Direction::Detach,
             datapath: datapath(observed, bridge, options),
         };
         if let Some(found) = observed.nic(bridge) {
@@ -228,7 +228,7 @@ pub fn back(observed: &Observed, bridges: &[String], taken: &[Handover], options
             carried::bound_sockets(&mut plan, found, &uplink);
             carried::what_is_not_carried(&mut plan, found, &uplink);
             firewall::names(&mut plan, observed, &uplink);
-            steps::back(&mut plan, found, &uplink);
+            steps::detach(&mut plan, found, &uplink);
             // The way back is the safe one: what would be refused on the way there is only said.
             for refusal in plan.refusals.split_off(against) {
                 plan.warn(refusal.name, &refusal.about, refusal.what, refusal.remedy);
@@ -252,7 +252,7 @@ pub fn left_behind(observed: &Observed, nic: &str) -> Plan {
     let uplink = UplinkPlan {
         nic: nic.to_owned(),
         bridge,
-        direction: Direction::There,
+        direction: Direction::Attach,
         datapath: datapath.unwrap_or(Datapath::System),
         half_way: true,
     };
@@ -262,28 +262,28 @@ pub fn left_behind(observed: &Observed, nic: &str) -> Plan {
     plan
 }
 
-fn carries_nothing(device: &Nic) -> bool {
+fn carries_nothing(device: &NicSnapshot) -> bool {
     device.addresses.iter().all(|address| address.link_local)
 }
 
-fn moves(plan: &mut Plan, observed: &Observed, found: &Nic, uplink: &UplinkPlan, options: &Options) {
+fn moves(plan: &mut Plan, observed: &Observed, found: &NicSnapshot, uplink: &UplinkPlan, options: &Options) {
     carried::bound_sockets(plan, found, uplink);
     carried::what_is_not_carried(plan, found, uplink);
     carried::routes(plan, found);
     carried::can_be_proved(plan, found, uplink, options);
     firewall::names(plan, observed, uplink);
-    let (handovers, not) = managers::there(
+    let (handovers, not) = managers::handovers(
         &observed.managers,
         &uplink.nic,
         &uplink.bridge,
         found,
-        &managers::Place::of(options),
+        &managers::Invocation::of(options),
     );
     for reason in not {
         plan.warn_off(reason.name, &uplink.nic, reason.what, reason.remedy);
     }
     leases::are_kept(plan, observed, found, uplink, &handovers);
-    steps::there(plan, found, uplink, &handovers);
+    steps::attach(plan, found, uplink, &handovers);
     plan.handovers.extend(handovers);
 }
 

@@ -18,7 +18,7 @@ use super::error::Result;
 use super::journal::{Lock, TakeoverRecord};
 use super::options::Datapath;
 use super::settings;
-use super::switch_db::Switch;
+use super::switch_db::OvsDb;
 use super::switchover::Migration;
 
 /// How long database and ovs-vswitchd may take.
@@ -46,7 +46,7 @@ pub fn raise(socket: &Socket, name: &str) -> Result<()> {
 /// the bridge has, none put together. `false`: the port is not ours. `known`: it was taken over, as the record says.
 pub fn again(db: &Remote, bridge: &str, nic: &str, known: bool) -> Result<bool> {
     let deadline = Instant::now() + PATIENCE;
-    let mut switch = Switch::connect(db, PATIENCE)?;
+    let mut switch = OvsDb::connect(db, PATIENCE)?;
     if !switch.reopen(bridge, nic, known, deadline)? {
         return Ok(false);
     }

@@ -13,9 +13,9 @@ use ovs::ovsdb::Remote;
 
 use super::device_config::Network;
 use super::error::{Error, Result};
-use super::journal::{Folder, Journal, State, TakeoverRecord, Uplink};
+use super::journal::{Folder, Journal, JournalState, TakeoverRecord, Uplink};
 use super::options::{Datapath, Direction, Options};
-use super::transaction::{self, LOCK, Report};
+use super::transaction::{self, LOCK, TakeoverReport};
 use super::undo::Rollback;
 use super::util::PROGRAM;
 use super::{observe, plan, reattach, steps, switchover, undo, verify};
@@ -81,8 +81,8 @@ pub fn classify(scene: &UplinkState) -> RecoveryCase {
 }
 
 /// Mends what is half done. What was taken over before a boot is taken over again.
-pub fn recover(options: &Options) -> Result<Report> {
-    let mut report = Report::default();
+pub fn recover(options: &Options) -> Result<TakeoverReport> {
+    let mut report = TakeoverReport::default();
     let folder = Folder::below(&options.state_dir);
     journal(&folder, options, &mut report)?;
     let mut failed = Vec::new();
@@ -105,7 +105,7 @@ pub fn recover(options: &Options) -> Result<Report> {
 }
 
 /// An unfinished journal is undone, whoever wrote it.
-fn journal(folder: &Folder, options: &Options, report: &mut Report) -> Result<()> {
+fn journal(folder: &Folder, options: &Options, report: &mut TakeoverReport) -> Result<()> {
     let lock = folder.lock(LOCK)?;
     let mut aside = |error: Error| match &error {
         Error::JournalBroken { path, .. } => {
@@ -138,7 +138,7 @@ fn journal(folder: &Folder, options: &Options, report: &mut Report) -> Result<()
     Ok(())
 }
 
-fn uplink(taken: &TakeoverRecord, options: &Options, report: &mut Report) -> Result<()> {
+fn uplink(taken: &TakeoverRecord, options: &Options, report: &mut TakeoverReport) -> Result<()> {
     let attached = attached(taken, options, report)?;
     half(taken, options, report)?;
     if attached {
@@ -148,7 +148,7 @@ fn uplink(taken: &TakeoverRecord, options: &Options, report: &mut Report) -> Res
     Ok(())
 }
 
-fn half(taken: &TakeoverRecord, options: &Options, report: &mut Report) -> Result<()> {
+fn half(taken: &TakeoverRecord, options: &Options, report: &mut TakeoverReport) -> Result<()> {
     let (nic, bridge) = (&taken.uplink.nic.name, &taken.uplink.bridge);
     let ears = IngressFilter::new(nic, bridge);
     match classify(&look(taken, &ears)?) {
@@ -160,11 +160,11 @@ fn half(taken: &TakeoverRecord, options: &Options, report: &mut Report) -> Resul
         RecoveryCase::Cut => to_nic(taken, &ears, &Folder::below(&options.state_dir), report)?,
         RecoveryCase::OnTheNic => {
             let nics = std::slice::from_ref(nic);
-            let seen = observe::look(nics, options)?;
+            let seen = observe::observe(nics, options)?;
             // The switch's database may be lost with what it said.
             let known = Some(taken.uplink.datapath).filter(|_| seen.switch.bridge(bridge).is_none());
             let options = &Options { datapath: options.datapath.or(known), ..options.clone() };
-            let plan = plan::there(&seen, nics, options);
+            let plan = plan::attach(&seen, nics, options);
             plan.verdict(options.force)?;
             let again = transaction::nics_to_bridge(&plan, options)?;
             report.lines.extend(again.lines);
@@ -187,7 +187,7 @@ fn half(taken: &TakeoverRecord, options: &Options, report: &mut Report) -> Resul
 
 /// A NIC that was made anew is attached to its bridge again; what becomes of the addresses is seen after it. Whether it
 /// was.
-fn attached(taken: &TakeoverRecord, options: &Options, report: &mut Report) -> Result<bool> {
+fn attached(taken: &TakeoverRecord, options: &Options, report: &mut TakeoverReport) -> Result<bool> {
     let (nic, bridge) = (&taken.uplink.nic.name, &taken.uplink.bridge);
     let lock = Folder::below(&options.state_dir).lock(LOCK)?;
     let attached = reattach::mend(&lock, taken, &options.db);
@@ -201,7 +201,7 @@ fn attached(taken: &TakeoverRecord, options: &Options, report: &mut Report) -> R
 
 /// What the NIC had before it was taken over, on the NIC: the bridge was removed with all it carried, and the guard may
 /// still keep the NIC deaf.
-fn again(taken: &TakeoverRecord, options: &Options, report: &mut Report) -> Result<()> {
+fn again(taken: &TakeoverRecord, options: &Options, report: &mut TakeoverReport) -> Result<()> {
     let _lock = Folder::below(&options.state_dir).lock(LOCK)?;
     let (nic, bridge) = (&taken.uplink.nic.name, &taken.uplink.bridge);
     report.warnings.extend(home(taken, &options.db)?);
@@ -213,7 +213,7 @@ fn again(taken: &TakeoverRecord, options: &Options, report: &mut Report) -> Resu
 pub(super) fn home(taken: &TakeoverRecord, db: &Remote) -> Result<Vec<String>> {
     reattach::raise(&Socket::open()?, &taken.uplink.nic.name)?;
     let uplink = Uplink { bridge_rows: None, ..taken.uplink.clone() };
-    let journal = Journal::begin(Direction::Back, db, vec![uplink])?;
+    let journal = Journal::begin(Direction::Detach, db, vec![uplink])?;
     let mut refused = Vec::new();
     let mut home = Rollback::of(&journal)?;
     home.all(steps::to_nic(home.datapath()), &mut refused);
@@ -224,19 +224,24 @@ pub(super) fn home(taken: &TakeoverRecord, db: &Remote) -> Result<Vec<String>> {
 /// of a takeover of this boot carries nothing. What was done, in words.
 pub fn cut_off(folder: &Folder, bridge: &str) -> Result<Vec<String>> {
     let Some(taken) = folder.taken(bridge)? else { return Ok(Vec::new()) };
-    let open = folder.journal()?.is_some_and(|journal| journal.state == State::Open);
+    let open = folder.journal()?.is_some_and(|journal| journal.state == JournalState::Open);
     let ears = IngressFilter::new(&taken.uplink.nic.name, bridge);
     if open || !taken.is_of_this_boot()? || classify(&look(&taken, &ears)?) != RecoveryCase::Cut {
         return Ok(Vec::new());
     }
-    let mut report = Report::default();
+    let mut report = TakeoverReport::default();
     to_nic(&taken, &ears, folder, &mut report)?;
     report.lines.extend(report.warnings);
     Ok(report.lines)
 }
 
 /// Management to the NIC while the switch is dead, as the keeper does where it runs.
-fn to_nic(taken: &TakeoverRecord, ears: &IngressFilter, folder: &Folder, report: &mut Report) -> Result<()> {
+fn to_nic(
+    taken: &TakeoverRecord,
+    ears: &IngressFilter,
+    folder: &Folder,
+    report: &mut TakeoverReport,
+) -> Result<()> {
     let _lock = folder.lock(LOCK)?;
     // Somebody else may have been at work until now.
     if classify(&look(taken, ears)?) != RecoveryCase::Cut {

@@ -1,9 +1,9 @@
 //! The switch's part: what its database holds of bridge and NIC, and the transactions that change it.
 //!
-//! [`Switch::observe`] reads everything in one transaction ([`Seen`], a value that plans are made from).
-//! [`Switch::make_bridges`] and [`Switch::add_ports`] are the steps `bridge-tx` and `port-tx`; after each somebody has to
-//! wait, because the reply of a transaction says nothing about ovs-vswitchd: [`Switch::wait_for_devices`] and
-//! [`Switch::wait_for_ports`] look at the rows these very transactions made, by their UUIDs. [`Switch::remove`] takes
+//! [`OvsDb::observe`] reads everything in one transaction ([`OvsSnapshot`], a value that plans are made from).
+//! [`OvsDb::make_bridges`] and [`OvsDb::add_ports`] are the steps `bridge-tx` and `port-tx`; after each somebody has to
+//! wait, because the reply of a transaction says nothing about ovs-vswitchd: [`OvsDb::wait_for_devices`] and
+//! [`OvsDb::wait_for_ports`] look at the rows these very transactions made, by their UUIDs. [`OvsDb::remove`] takes
 //! away what is ours.
 //!
 //! Rows of ours carry `external_ids:ovn-k8s-owner=uplink`. A bridge that was there before is kept with its ports; what
@@ -23,7 +23,7 @@ mod snapshot;
 #[cfg(test)]
 mod tests;
 
-pub use snapshot::{BridgeSeen, Owner, PortSeen, Seen};
+pub use snapshot::{BridgeSnapshot, OvsSnapshot, Owner, PortSnapshot};
 
 /// Key of `external_ids` on rows of ours, and its value.
 pub const OWNER: (&str, &str) = ("ovn-k8s-owner", "uplink");
@@ -47,7 +47,7 @@ pub struct PriorOvsConfig {
 
 /// A bridge that is wanted, and the NIC that will be its port.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Wanted {
+pub struct BridgeSpec {
     /// The bridge.
     pub bridge: String,
     /// The NIC.
@@ -62,16 +62,16 @@ pub struct Wanted {
 
 /// What was written, for the one who waits until ovs-vswitchd has carried it out.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Written {
+pub struct PendingChange {
     /// The interfaces' rows: each with the name it has to come up under.
     interfaces: Vec<(String, Uuid)>,
     /// `next_cfg` after this transaction.
     number: i64,
 }
 
-/// What became of one bridge in [`Switch::remove`].
+/// What became of one bridge in [`OvsDb::remove`].
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Removed {
+pub enum Removal {
     /// The bridge is gone, with its ports.
     Bridge,
     /// The bridge was not ours or not empty; the NIC is no port of it any more.
@@ -82,11 +82,11 @@ pub enum Removed {
 
 /// A connection to the switch's database.
 #[derive(Debug)]
-pub struct Switch {
+pub struct OvsDb {
     client: Client,
 }
 
-impl Switch {
+impl OvsDb {
     /// Connects within `limit`.
     pub fn connect(remote: &Remote, limit: Duration) -> Result<Self> {
         let client = Client::connect(remote, limit).map_err(Error::database("reach the switch"))?;
@@ -94,14 +94,14 @@ impl Switch {
     }
 
     /// Everything a plan needs, as of one moment.
-    pub fn observe(&mut self, deadline: Instant) -> Result<Seen> {
+    pub fn observe(&mut self, deadline: Instant) -> Result<OvsSnapshot> {
         let results = self.client.transact(&snapshot::questions(), deadline);
-        Ok(Seen::read(&results.map_err(Error::database("read the switch's database"))?))
+        Ok(OvsSnapshot::read(&results.map_err(Error::database("read the switch's database"))?))
     }
 
     /// Makes the bridges (step `bridge-tx`), each with its own device only; one transaction. A bridge that is there is
     /// kept, and gets the NIC's address and MTU.
-    pub fn make_bridges(&mut self, wanted: &[Wanted], deadline: Instant) -> Result<Written> {
+    pub fn make_bridges(&mut self, wanted: &[BridgeSpec], deadline: Instant) -> Result<PendingChange> {
         let names: Vec<&str> = wanted.iter().map(|wanted| wanted.bridge.as_str()).collect();
         let attempted = format!("make {} in the switch's database", names.join(", "));
         let seen = self.observe(deadline)?;
@@ -118,7 +118,7 @@ impl Switch {
     }
 
     /// Makes each NIC a port of its bridge (step `port-tx`); one transaction. A port that is there is kept.
-    pub fn add_ports(&mut self, wanted: &[Wanted], deadline: Instant) -> Result<Written> {
+    pub fn add_ports(&mut self, wanted: &[BridgeSpec], deadline: Instant) -> Result<PendingChange> {
         let names: Vec<&str> = wanted.iter().map(|wanted| wanted.nic.as_str()).collect();
         let attempted = format!("add {} to its bridge in the switch's database", names.join(", "));
         let seen = self.observe(deadline)?;
@@ -146,8 +146,8 @@ impl Switch {
     /// Waits until each bridge's device is there with the wanted address: before that, what is configured on it is lost.
     pub fn wait_for_devices(
         &mut self,
-        wanted: &[Wanted],
-        written: &Written,
+        wanted: &[BridgeSpec],
+        written: &PendingChange,
         deadline: Instant,
     ) -> Result<()> {
         self.wait(written, deadline, |name, interface| {
@@ -157,12 +157,12 @@ impl Switch {
     }
 
     /// Waits until each NIC has a port number (step `ofport`).
-    pub fn wait_for_ports(&mut self, written: &Written, deadline: Instant) -> Result<()> {
+    pub fn wait_for_ports(&mut self, written: &PendingChange, deadline: Instant) -> Result<()> {
         self.wait(written, deadline, |_, interface| interface.ofport.is_some_and(|port| port > 0))
     }
 
     /// Waits until ovs-vswitchd has carried out what was written; `false` when it has not by the deadline.
-    pub fn wait_carried_out(&mut self, written: &Written, deadline: Instant) -> Result<bool> {
+    pub fn wait_carried_out(&mut self, written: &PendingChange, deadline: Instant) -> Result<bool> {
         let found = self.client.wait("Open_vSwitch", &["cur_cfg"], deadline, |rows| {
             let done = rows.first()?.get("cur_cfg")?.as_integer()? >= written.number;
             done.then_some(())
@@ -180,7 +180,7 @@ impl Switch {
         uplinks: &[(&str, &str, &PriorOvsConfig)],
         original: bool,
         deadline: Instant,
-    ) -> Result<(Vec<Removed>, Written)> {
+    ) -> Result<(Vec<Removal>, PendingChange)> {
         let names: Vec<&str> = uplinks.iter().map(|(bridge, ..)| *bridge).collect();
         let attempted = format!("remove {} from the switch's database", names.join(", "));
         loop {
@@ -194,7 +194,7 @@ impl Switch {
                 operations.extend(more);
             }
             if operations.len() == 1 {
-                return Ok((removed, Written { interfaces: Vec::new(), number: seen.cur_cfg }));
+                return Ok((removed, PendingChange { interfaces: Vec::new(), number: seen.cur_cfg }));
             }
             match self.write(operations, &attempted, deadline) {
                 // Somebody changed a bridge's ports between our looking and our writing.
@@ -203,7 +203,7 @@ impl Switch {
                 Err(error) => return Err(error),
                 Ok(results) => {
                     let number = number(&results).unwrap_or_default();
-                    return Ok((removed, Written { interfaces: Vec::new(), number }));
+                    return Ok((removed, PendingChange { interfaces: Vec::new(), number }));
                 }
             }
         }
@@ -228,7 +228,7 @@ impl Switch {
         names: Vec<String>,
         attempted: &str,
         deadline: Instant,
-    ) -> Result<Written> {
+    ) -> Result<PendingChange> {
         let seen = self.observe(deadline)?;
         let row = |name: String| match seen.interface(&name) {
             Some(uuid) => Ok((name, uuid)),
@@ -239,21 +239,21 @@ impl Switch {
             )),
         };
         let interfaces = names.into_iter().map(row).collect::<Result<_>>()?;
-        Ok(Written { interfaces, number: number(results).unwrap_or_default() })
+        Ok(PendingChange { interfaces, number: number(results).unwrap_or_default() })
     }
 
     /// Waits until all rows are as they should be, or one has an error.
     fn wait(
         &mut self,
-        written: &Written,
+        written: &PendingChange,
         deadline: Instant,
-        is_good: impl Fn(&str, &snapshot::InterfaceSeen) -> bool,
+        is_good: impl Fn(&str, &snapshot::InterfaceSnapshot) -> bool,
     ) -> Result<()> {
         let mut waits_for = String::new();
         let looked = self.client.wait("Interface", &snapshot::INTERFACE_COLUMNS, deadline, |rows| {
             for (name, uuid) in &written.interfaces {
                 let row = rows.iter().find(|row| row.get("_uuid").and_then(Datum::as_uuid) == Some(*uuid));
-                let Some(interface) = row.map(snapshot::InterfaceSeen::read) else {
+                let Some(interface) = row.map(snapshot::InterfaceSnapshot::read) else {
                     return Some(Err(format!("somebody removed {name} from the switch's database")));
                 };
                 if let Some(error) = interface.error {
@@ -289,7 +289,7 @@ fn owner() -> Datum {
 }
 
 /// A new bridge with its own device.
-fn make(index: usize, wanted: &Wanted) -> [Operation; 4] {
+fn make(index: usize, wanted: &BridgeSpec) -> [Operation; 4] {
     let [interface, port, bridge] = ["interface", "port", "bridge"].map(|what| format!("{what}{index}"));
     [
         Operation::insert("Interface")
@@ -316,7 +316,7 @@ fn make(index: usize, wanted: &Wanted) -> [Operation; 4] {
 }
 
 /// A bridge that is there: the NIC's address and MTU, and nothing else.
-fn adopt(bridge: &BridgeSeen, wanted: &Wanted) -> Vec<Operation> {
+fn adopt(bridge: &BridgeSnapshot, wanted: &BridgeSpec) -> Vec<Operation> {
     let mut operations = Vec::new();
     if bridge.hwaddr.as_deref() != Some(wanted.mac.as_str()) {
         operations.push(Operation::mutate("Bridge").row(bridge.uuid).put_key(
@@ -340,7 +340,7 @@ fn set_mtu(interface: Uuid, mtu: Option<i64>) -> Operation {
 
 /// A NIC as a port. `linux-noop` in the same transaction: without it ovs-vswitchd takes the NIC's root qdisc away.
 /// `transient`: at the next boot the node comes up as it was before, until `recover` has run.
-fn add(index: usize, wanted: &Wanted) -> [Operation; 4] {
+fn add(index: usize, wanted: &BridgeSpec) -> [Operation; 4] {
     let [interface, port, qos] = ["interface", "port", "qos"].map(|what| format!("{what}{index}"));
     [
         Operation::insert("QoS")
@@ -366,17 +366,17 @@ fn add(index: usize, wanted: &Wanted) -> [Operation; 4] {
 
 /// What is to be taken away of one bridge, and how.
 fn take_away(
-    seen: &Seen,
+    seen: &OvsSnapshot,
     bridge: &str,
     nic: &str,
     held: &PriorOvsConfig,
     original: bool,
-) -> (Removed, Vec<Operation>) {
+) -> (Removal, Vec<Operation>) {
     let row = seen.bridge(bridge);
     // Without its QoS row ovs-vswitchd takes the root qdisc of a port that stays.
     let stays = held.port && row.is_some_and(|row| row.port(nic).is_some());
     let mut operations = if stays { Vec::new() } else { free(seen, nic) };
-    let Some(row) = row else { return (Removed::Nothing, operations) };
+    let Some(row) = row else { return (Removal::Nothing, operations) };
     let port = row.port(nic);
     let ours = match row.owner {
         Owner::Uplink => true,
@@ -390,7 +390,7 @@ fn take_away(
     if ours && !held.bridge && row.others(nic).next().is_none() {
         operations.push(unchanged);
         operations.push(Operation::mutate("Open_vSwitch").take("bridges", row.uuid));
-        return (Removed::Bridge, operations);
+        return (Removal::Bridge, operations);
     }
     if held.bridge {
         operations.extend(put_back(row, held));
@@ -398,15 +398,15 @@ fn take_away(
     match port {
         Some(port) if !held.port && (port.is_ours || (ours && original)) => {
             operations.push(Operation::mutate("Bridge").row(row.uuid).take("ports", port.uuid));
-            (Removed::Port, operations)
+            (Removal::Port, operations)
         }
-        _ => (Removed::Nothing, operations),
+        _ => (Removal::Nothing, operations),
     }
 }
 
 /// Takes away a NIC's QoS rows of ours. They are roots of the database, so they stay when their port goes, and they
 /// cannot go while a port names them.
-fn free(seen: &Seen, nic: &str) -> Vec<Operation> {
+fn free(seen: &OvsSnapshot, nic: &str) -> Vec<Operation> {
     let ours = seen.our_qos.iter().filter(|(_, of)| of.as_deref() == Some(nic));
     ours.flat_map(|(qos, _)| {
         let users = Operation::mutate("Port").filter(Condition::includes("qos", *qos));
@@ -416,7 +416,7 @@ fn free(seen: &Seen, nic: &str) -> Vec<Operation> {
 }
 
 /// A bridge that was there before, as it was.
-fn put_back(bridge: &BridgeSeen, held: &PriorOvsConfig) -> Vec<Operation> {
+fn put_back(bridge: &BridgeSnapshot, held: &PriorOvsConfig) -> Vec<Operation> {
     let mut operations = Vec::new();
     if bridge.hwaddr != held.hwaddr {
         let mutate = Operation::mutate("Bridge").row(bridge.uuid);

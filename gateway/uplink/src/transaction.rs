@@ -19,12 +19,12 @@ use super::confirm;
 use super::device_config::{DeviceRows, Network};
 use super::error::{Error, Result};
 use super::fault;
-use super::journal::{Folder, Journal, Lock, Nic, State, Uplink};
+use super::journal::{Folder, Journal, JournalState, Lock, NicIdentity, Uplink};
 use super::managers::{self, Handover, HandoverExecutor};
 use super::options::{Datapath, Direction, Options};
 use super::recover;
 use super::settings;
-use super::switch_db::{PriorOvsConfig, Seen, Switch, Wanted};
+use super::switch_db::{BridgeSpec, OvsDb, OvsSnapshot, PriorOvsConfig};
 use super::undo::{self, Undone};
 use super::watchdog::{self, Armed};
 
@@ -47,7 +47,7 @@ const SILENCE: Duration = Duration::from_secs(1);
 
 /// What a run came to.
 #[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize)]
-pub struct Report {
+pub struct TakeoverReport {
     /// What was done, for people.
     pub lines: Vec<String>,
     /// What did not come out as wanted, and is not worth turning back for.
@@ -61,12 +61,12 @@ struct Run<'o> {
     options: &'o Options,
     socket: Socket,
     /// None on a way back while the switch's database is away.
-    switch: Option<Switch>,
+    switch: Option<OvsDb>,
     lock: Lock,
     journal: Journal,
     started: Instant,
     deadline: Instant,
-    report: Report,
+    report: TakeoverReport,
     /// The TCP connections at the beginning, and right before the turn.
     first: Vec<host::sockets::Connection>,
     before: Vec<host::sockets::Connection>,
@@ -79,7 +79,11 @@ struct Run<'o> {
 impl<'o> Run<'o> {
     /// Everything looked at and nothing changed; the lock is held. The way back needs no switch: it is what is left to a
     /// node whose switch does not come up any more.
-    fn new(options: &'o Options, direction: Direction, started: Instant) -> Result<(Self, Seen, Network)> {
+    fn new(
+        options: &'o Options,
+        direction: Direction,
+        started: Instant,
+    ) -> Result<(Self, OvsSnapshot, Network)> {
         // What we start must not keep what we hold, also not what we were given ourselves.
         let _ = host::pidfd::keep_descriptors();
         let lock = Folder::below(&options.state_dir).lock(LOCK)?;
@@ -87,12 +91,12 @@ impl<'o> Run<'o> {
         lock.nobody_watches(LOCK)?;
         let socket = Socket::open()?;
         let network = Network::observe(&socket)?;
-        let reached = Switch::connect(&options.db, CONNECT).and_then(|mut switch| {
+        let reached = OvsDb::connect(&options.db, CONNECT).and_then(|mut switch| {
             let seen = switch.observe(Instant::now() + CONNECT)?;
             Ok((Some(switch), seen))
         });
         let (switch, seen) = match (reached, direction) {
-            (Err(_), Direction::Back) => (None, Seen::default()),
+            (Err(_), Direction::Detach) => (None, OvsSnapshot::default()),
             (reached, _) => reached?,
         };
         let run = Self {
@@ -103,7 +107,7 @@ impl<'o> Run<'o> {
             journal: Journal::begin(direction, &options.db, Vec::new())?,
             started,
             deadline: started + options.verify_timeout,
-            report: Report::default(),
+            report: TakeoverReport::default(),
             // They only help to verify.
             first: host::sockets::connections().unwrap_or_default(),
             before: Vec::new(),
@@ -114,7 +118,7 @@ impl<'o> Run<'o> {
     }
 
     /// The switch, for who changes what it holds.
-    fn switch(&mut self) -> Result<&mut Switch> {
+    fn switch(&mut self) -> Result<&mut OvsDb> {
         self.switch.as_mut().ok_or_else(|| {
             Error::failed("change the switch's database", "it does not answer", "is ovsdb-server running?")
         })
@@ -129,7 +133,7 @@ impl<'o> Run<'o> {
     }
 
     /// The journal's last state; the rollback watchdog leaves when it sees it.
-    fn close(&mut self, state: State) -> Result<()> {
+    fn close(&mut self, state: JournalState) -> Result<()> {
         self.lock.close(&mut self.journal, state)?;
         self.disarm();
         Ok(())
@@ -167,7 +171,7 @@ impl<'o> Run<'o> {
     /// A bridge whose switch has died carries nothing, and nobody but us may turn management away from it while we wait:
     /// it is not waited for to the end.
     fn has_switch(&self) -> Result<()> {
-        if self.journal.direction == Direction::Back {
+        if self.journal.direction == Direction::Detach {
             return Ok(());
         }
         let links = self.socket.dump(Kind::Link, host::rtnl::Family::V4)?;
@@ -227,7 +231,7 @@ impl<'o> Run<'o> {
         fault::after(name)?;
         self.is_watched()?;
         self.has_nics()?;
-        if self.journal.state == State::Open && Instant::now() > self.deadline {
+        if self.journal.state == JournalState::Open && Instant::now() > self.deadline {
             return Err(Error::failed(
                 "finish in time",
                 format!("{name} was done after {} ms", so_far.as_millis()),
@@ -254,7 +258,7 @@ impl<'o> Run<'o> {
     fn given_up(mut self, why: Error) -> Error {
         match self.lock.folder().journal() {
             Ok(Some(written)) if written.run == self.journal.run => {
-                if let Err(error) = self.close(State::Undone) {
+                if let Err(error) = self.close(JournalState::Undone) {
                     cli::note(error);
                 }
                 why
@@ -287,7 +291,7 @@ fn finish_earlier(lock: &Lock, options: &Options) -> Result<()> {
     let Some(mut journal) = lock.folder().journal()?.filter(|journal| journal.state.is_unfinished()) else {
         return Ok(());
     };
-    if journal.state == State::UndoneOvsdbPending {
+    if journal.state == JournalState::UndoneOvsdbPending {
         journal.db = options.db.to_string();
         undo::run(lock, &mut journal);
     }
@@ -301,7 +305,7 @@ fn finish_earlier(lock: &Lock, options: &Options) -> Result<()> {
 pub fn nothing_open(options: &Options) -> Result<()> {
     let folder = Folder::below(&options.state_dir);
     match folder.journal() {
-        Ok(Some(journal)) if journal.state == State::Open => match folder.lock(Duration::ZERO) {
+        Ok(Some(journal)) if journal.state == JournalState::Open => match folder.lock(Duration::ZERO) {
             Err(busy @ Error::Busy { .. }) => Err(busy),
             _ => Err(not_ended()),
         },

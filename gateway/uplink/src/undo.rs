@@ -12,13 +12,13 @@ use host::rtnl::{Device, Move, Socket, link};
 use super::device_config::{DeviceRows, Network};
 use super::error::{Error, Result};
 use super::fault;
-use super::journal::{Journal, Lock, State, Uplink};
+use super::journal::{Journal, JournalState, Lock, Uplink};
 use super::managers::{self, HandoverExecutor};
 use super::migration;
 use super::options::{Datapath, Direction};
 use super::settings;
 use super::steps::{DetachStep, clear, to_nic};
-use super::switch_db::{PriorOvsConfig, Removed, Switch};
+use super::switch_db::{OvsDb, PriorOvsConfig, Removal};
 use super::switchover::{self, Migration};
 
 /// How long the switch's database may take in an undo; after that the network is whole, and the rest waits.
@@ -62,7 +62,7 @@ pub fn run(lock: &Lock, journal: &mut Journal) -> Undone {
 /// The journal of a run that is back on the NIC.
 fn close(lock: &Lock, journal: &mut Journal, pending: bool) -> Result<()> {
     if pending {
-        return lock.close(journal, State::UndoneOvsdbPending);
+        return lock.close(journal, JournalState::UndoneOvsdbPending);
     }
     // What was kept of an earlier takeover is of no use: there is no bridge.
     journal
@@ -71,7 +71,8 @@ fn close(lock: &Lock, journal: &mut Journal, pending: bool) -> Result<()> {
         .filter(|uplink| !uplink.held.bridge)
         .try_for_each(|uplink| lock.forget(&uplink.bridge))?;
     // A way back is where it was to come, whoever brought it there.
-    let state = if journal.direction == Direction::Back { State::Committed } else { State::Undone };
+    let state =
+        if journal.direction == Direction::Detach { JournalState::Committed } else { JournalState::Undone };
     lock.close(journal, state)
 }
 
@@ -193,8 +194,8 @@ impl<'a> Rollback<'a> {
         let mut own = DeviceRows::none(bridge);
         if let Some(rows) = &uplink.bridge_rows {
             match self.journal.direction {
-                Direction::Back => wanted = migration::union(&wanted, &from(rows)),
-                Direction::There => {
+                Direction::Detach => wanted = migration::union(&wanted, &from(rows)),
+                Direction::Attach => {
                     own = migration::moved(rows, &Move { from: rows.device.clone(), to: bridge.clone() });
                 }
             }
@@ -213,17 +214,17 @@ impl<'a> Rollback<'a> {
                 "was the journal edited? remove the bridge with ovs-vsctl del-br",
             )
         })?;
-        let mut switch = Switch::connect(&remote, patience)?;
+        let mut switch = OvsDb::connect(&remote, patience)?;
         let uplinks: Vec<(&str, &str, &PriorOvsConfig)> = self
             .journal
             .uplinks
             .iter()
             .map(|uplink| (uplink.bridge.as_str(), uplink.nic.name.as_str(), &uplink.held))
             .collect();
-        let by_name = self.journal.direction == Direction::Back;
+        let by_name = self.journal.direction == Direction::Detach;
         let (removed, _) = switch.remove(&uplinks, by_name, deadline)?;
         for (uplink, _) in
-            self.journal.uplinks.iter().zip(removed).filter(|(_, what)| *what == Removed::Bridge)
+            self.journal.uplinks.iter().zip(removed).filter(|(_, what)| *what == Removal::Bridge)
         {
             self.vanish(&uplink.bridge)?;
         }
@@ -311,7 +312,7 @@ pub(super) fn is_of_switch(link: &link::Link) -> bool {
 
 /// A bridge that was up before somebody took the NIC onto it stays up.
 fn goes_down(direction: Direction, uplink: &Uplink) -> bool {
-    direction == Direction::Back
+    direction == Direction::Detach
         || uplink
             .bridge_rows
             .as_ref()

@@ -10,7 +10,7 @@ use super::journal::Folder;
 use super::managers::{self, Handover};
 use super::options::Options;
 use super::plan::{self, Plan};
-use super::transaction::{self, Report};
+use super::transaction::{self, TakeoverReport};
 use super::{confirm, observe, recover};
 
 mod args;
@@ -34,7 +34,8 @@ fn run(args: &UtilArgs) -> Result<()> {
     let report = match &args.command {
         Command::NicsToBridge(there) => {
             let options = there.options()?;
-            let plan = plan::there(&observe::look(&there.interfaces, &options)?, &there.interfaces, &options);
+            let plan =
+                plan::attach(&observe::observe(&there.interfaces, &options)?, &there.interfaces, &options);
             if options.dry_run {
                 return show(&plan, &options);
             }
@@ -45,7 +46,8 @@ fn run(args: &UtilArgs) -> Result<()> {
         Command::BridgeToNics(back) => {
             let options = back.options()?;
             let taken = handed_over(&back.bridges, &options)?;
-            let plan = plan::back(&observe::look(&back.bridges, &options)?, &back.bridges, &taken, &options);
+            let plan =
+                plan::detach(&observe::observe(&back.bridges, &options)?, &back.bridges, &taken, &options);
             if options.dry_run {
                 return show(&plan, &options);
             }
@@ -56,7 +58,10 @@ fn run(args: &UtilArgs) -> Result<()> {
         Command::Recover(place) => recover::recover(&place.options()?)?,
         Command::Confirm(place) => {
             confirm::give(&Folder::below(&place.folder()?))?;
-            Report { lines: vec!["confirmed; the run has committed".to_owned()], ..Report::default() }
+            TakeoverReport {
+                lines: vec!["confirmed; the run has committed".to_owned()],
+                ..TakeoverReport::default()
+            }
         }
     };
     if form == OutputFormat::Json {

@@ -14,8 +14,8 @@ use ovs::paths::Paths;
 use super::snapshot::{GuardSeen, JournalSeen, Seen, UplinkSeen};
 use cli::OutputFormat;
 use uplink::error::{Error, Result};
-use uplink::journal::{Folder, State, TakeoverRecord};
-use uplink::observe::{self, Switch};
+use uplink::journal::{Folder, JournalState, TakeoverRecord};
+use uplink::observe::{self, SwitchSnapshot};
 use uplink::options::{Direction, Options};
 use uplink::plan;
 
@@ -64,7 +64,7 @@ pub(super) fn gather(devices: &[String], state_dir: &Path, db: &Remote) -> Resul
     let ovn = timeout::ask(move || ovn::look(&own_paths, &switch_paths, settings));
 
     let names: Vec<_> = wanted.iter().flat_map(|(nic, bridge)| [nic.clone(), bridge.clone()]).collect();
-    let mut observed = observe::look_with(&names, switch, Path::new("/"))?;
+    let mut observed = observe::observe_with(&names, switch, Path::new("/"))?;
     let mut left = leftovers::look(Path::new("/"), &records, broken, &mut observed.unknown);
     let uplinks =
         wanted.into_iter().map(|(nic, bridge)| uplink(&observed.switch, &records, &defaults, nic, bridge));
@@ -113,10 +113,11 @@ pub(super) fn gather(devices: &[String], state_dir: &Path, db: &Remote) -> Resul
 }
 
 /// The switch; a change that was just made is waited for.
-fn switch(db: &Remote) -> Switch {
+fn switch(db: &Remote) -> SwitchSnapshot {
     let mut switch = look_at_switch(db);
     let deadline = Instant::now() + CATCHING_UP;
-    let is_behind = |switch: &Switch| switch.answers && switch.vswitchd != Some(false) && !switch.up_to_date;
+    let is_behind =
+        |switch: &SwitchSnapshot| switch.answers && switch.vswitchd != Some(false) && !switch.up_to_date;
     while is_behind(&switch) && Instant::now() < deadline {
         std::thread::sleep(CATCHING_UP / 10);
         switch = look_at_switch(db);
@@ -124,12 +125,12 @@ fn switch(db: &Remote) -> Switch {
     switch
 }
 
-fn look_at_switch(db: &Remote) -> Switch {
+fn look_at_switch(db: &Remote) -> SwitchSnapshot {
     let remote = db.clone();
-    let asked = timeout::ask(move || observe::look_at_switch(&remote, PATIENCE));
-    asked.by(Instant::now() + PATIENCE + PATIENCE / 4).unwrap_or_else(|| Switch {
+    let asked = timeout::ask(move || observe::observe_switch(&remote, PATIENCE));
+    asked.by(Instant::now() + PATIENCE + PATIENCE / 4).unwrap_or_else(|| SwitchSnapshot {
         said: Some(format!("{db}: no answer in {} s", PATIENCE.as_secs())),
-        ..Switch::default()
+        ..SwitchSnapshot::default()
     })
 }
 
@@ -149,7 +150,7 @@ fn options(state_dir: &Path, db: &Remote) -> Options {
 }
 
 /// What there is: what was taken over, else the NICs that the default routes name.
-fn found(switch: &Switch, records: &[TakeoverRecord], defaults: &[Route]) -> Vec<(String, String)> {
+fn found(switch: &SwitchSnapshot, records: &[TakeoverRecord], defaults: &[Route]) -> Vec<(String, String)> {
     let on_record = records.iter().map(|it| (it.uplink.nic.name.clone(), it.uplink.bridge.clone()));
     let mut pairs: BTreeSet<_> = on_record.collect();
     for bridge in switch.bridges.iter().filter(|bridge| bridge.ours || bridge.original) {
@@ -185,7 +186,7 @@ fn pair(device: &str) -> (String, String) {
 }
 
 fn uplink(
-    switch: &Switch,
+    switch: &SwitchSnapshot,
     records: &[TakeoverRecord],
     defaults: &[Route],
     nic: String,
@@ -224,12 +225,12 @@ fn uplink(
 fn journal(folder: &Folder) -> JournalSeen {
     match folder.journal() {
         Ok(Some(journal)) => match journal.state {
-            State::Open => JournalSeen::Open {
+            JournalState::Open => JournalSeen::Open {
                 busy: matches!(folder.lock(Duration::ZERO), Err(Error::Busy { .. })),
-                back: journal.direction == Direction::Back,
+                back: journal.direction == Direction::Detach,
             },
-            State::UndoneOvsdbPending => JournalSeen::Pending,
-            State::Committed | State::Undone => JournalSeen::Closed,
+            JournalState::UndoneOvsdbPending => JournalSeen::Pending,
+            JournalState::Committed | JournalState::Undone => JournalSeen::Closed,
         },
         Ok(None) => JournalSeen::Closed,
         Err(error) => JournalSeen::Broken(error.to_string()),

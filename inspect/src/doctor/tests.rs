@@ -10,8 +10,11 @@ use helper::restore_wait;
 use helper::status::{SourceStatus, Status};
 use ovs::ovsdb::Remote;
 use uplink::failover::At;
-use uplink::managers::{Details, Found, Manager};
-use uplink::observe::{Address, Binding, Bound, Bridge, Link, Nic, Observed, Port, Route, Switch};
+use uplink::managers::{Details, DetectedManager, Manager};
+use uplink::observe::{
+    AddressSnapshot, Binding, BoundSocket, Bridge, LinkSnapshot, NicSnapshot, Observed, Port, RouteSnapshot,
+    SwitchSnapshot,
+};
 use uplink::options::Options;
 
 mod flows;
@@ -33,8 +36,8 @@ fn options() -> Options {
     }
 }
 
-fn device(index: u32, name: &str, addresses: &[&str]) -> Nic {
-    let link = Link {
+fn device(index: u32, name: &str, addresses: &[&str]) -> NicSnapshot {
+    let link = LinkSnapshot {
         index,
         name: name.to_owned(),
         ethernet: true,
@@ -42,9 +45,9 @@ fn device(index: u32, name: &str, addresses: &[&str]) -> Nic {
         carrier: true,
         mac: "02:00:00:00:00:01".to_owned(),
         mtu: 1500,
-        ..Link::default()
+        ..LinkSnapshot::default()
     };
-    let addresses = addresses.iter().map(|net| Address {
+    let addresses = addresses.iter().map(|net| AddressSnapshot {
         net: net.parse().unwrap(),
         text: (*net).to_owned(),
         left: None,
@@ -52,11 +55,11 @@ fn device(index: u32, name: &str, addresses: &[&str]) -> Nic {
         link_local: false,
         by_router: false,
     });
-    Nic { link, addresses: addresses.collect(), ..Nic::default() }
+    NicSnapshot { link, addresses: addresses.collect(), ..NicSnapshot::default() }
 }
 
-fn route(via: &str) -> Route {
-    Route {
+fn route(via: &str) -> RouteSnapshot {
+    RouteSnapshot {
         to: "0.0.0.0/0".parse().unwrap(),
         text: format!("default via {via}"),
         table: 254,
@@ -67,9 +70,9 @@ fn route(via: &str) -> Route {
     }
 }
 
-fn heard_by(program: &str) -> Bound {
+fn heard_by(program: &str) -> BoundSocket {
     let (what, program) = ("a packet socket (protocol 0x0003)".to_owned(), Some(program.to_owned()));
-    Bound { how: Binding::Packet, what, program, pid: Some(7) }
+    BoundSocket { how: Binding::Packet, what, program, pid: Some(7) }
 }
 
 /// A node whose eth0 was taken onto breth0, and that is well.
@@ -87,14 +90,14 @@ fn well() -> Seen {
         ports: vec![port],
         ..Bridge::default()
     };
-    let switch = Switch {
+    let switch = SwitchSnapshot {
         answers: true,
         up_to_date: true,
         vswitchd: Some(true),
         datapath_type: "netdev".to_owned(),
         bridges: vec![bridge, ovn::integration()],
         external_ids: ovn::settings(),
-        ..Switch::default()
+        ..SwitchSnapshot::default()
     };
     let links = vec![eth0.link.clone(), breth0.link.clone()];
     let mut status = Status { ready: true, ..Status::default() };
@@ -174,7 +177,7 @@ fn the_switch_is_away() {
     });
     let why = finds(&kernel, "switch-away", Severity::Error).why;
     assert!(why.contains("cached flows go on, but ARP runs out after about a minute"), "{why}");
-    finds(&with(|seen| seen.observed.switch = Switch::default()), "switch-away", Severity::Error);
+    finds(&with(|seen| seen.observed.switch = SwitchSnapshot::default()), "switch-away", Severity::Error);
     finds(&with(|seen| seen.observed.switch.up_to_date = false), "switch-behind", Severity::Warning);
     let silent = |stopped, said: Result<String, String>| {
         with(|seen| seen.daemons.vswitchd = Some(Answers { pid: 7, stopped, said }))
@@ -184,7 +187,7 @@ fn the_switch_is_away() {
     let late = finds(&silent(false, Err("no answer in 2 s".into())), "switch-silent", Severity::Error);
     assert!(late.what.contains("no answer in 2 s"), "{late:?}");
     let database = with(|seen| {
-        seen.observed.switch = Switch::default();
+        seen.observed.switch = SwitchSnapshot::default();
         seen.daemons.stopped_database = Some(9);
     });
     assert!(finds(&database, "switch-away", Severity::Error).remedy.contains("kill -CONT 9"));
@@ -356,13 +359,13 @@ fn settings_of_the_bridge() {
 
 #[test]
 fn leases_and_managers() {
-    let client = |nic: &str| Found {
+    let client = |nic: &str| DetectedManager {
         manager: Manager::Dhclient,
         nic: nic.to_owned(),
         evidence: "dhclient (pid 7)".to_owned(),
         details: Details::Opaque { why: String::new() },
     };
-    let lease = |left, managers: Vec<Found>| {
+    let lease = |left, managers: Vec<DetectedManager>| {
         with(|seen| {
             seen.observed.nics[1].addresses[0].left = Some(left);
             seen.observed.managers = managers;
@@ -372,10 +375,14 @@ fn leases_and_managers() {
     finds(&lease(7200, vec![]), "lease", Severity::Warning);
     assert!(finds(&lease(300, vec![]), "lease", Severity::Error).what.contains("ends in 300 s"));
     finds(&with(|seen| seen.observed.managers = vec![client("eth0")]), "manager", Severity::Warning);
-    let hook = Found { manager: Manager::Ifupdown, ..client("eth0") };
+    let hook = DetectedManager { manager: Manager::Ifupdown, ..client("eth0") };
     assert_eq!(report(&with(|seen| seen.observed.managers = vec![hook])).worst, Severity::Ok);
-    let bound =
-        Bound { how: Binding::Device, what: "udp :123".into(), program: Some("ntpd".into()), pid: Some(5) };
+    let bound = BoundSocket {
+        how: Binding::Device,
+        what: "udp :123".into(),
+        program: Some("ntpd".into()),
+        pid: Some(5),
+    };
     finds(&with(|seen| seen.observed.nics[0].bound.push(bound)), "bound-socket", Severity::Warning);
 }
 

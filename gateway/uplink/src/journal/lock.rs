@@ -16,7 +16,7 @@ use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
 
 use super::files;
-use super::{Folder, Journal, State, TakeoverRecord};
+use super::{Folder, Journal, JournalState, TakeoverRecord};
 use crate::error::{Error, Result};
 use crate::options::Direction;
 
@@ -155,8 +155,8 @@ impl Lock {
     }
 
     /// Changes a journal's state, on the disk and then in `journal`. To commit it also writes what is to be kept.
-    pub fn close(&self, journal: &mut Journal, state: State) -> Result<()> {
-        if state == State::Committed && journal.direction == Direction::There {
+    pub fn close(&self, journal: &mut Journal, state: JournalState) -> Result<()> {
+        if state == JournalState::Committed && journal.direction == Direction::Attach {
             let kept: Vec<TakeoverRecord> = journal.taken().collect();
             return self.commit(journal, &kept);
         }
@@ -166,10 +166,10 @@ impl Lock {
     /// Commits a takeover, and keeps this of it. Before the commit: a committed takeover without it could not be taken back.
     pub fn commit(&self, journal: &mut Journal, kept: &[TakeoverRecord]) -> Result<()> {
         kept.iter().try_for_each(|taken| self.keep(taken))?;
-        self.change(journal, State::Committed)
+        self.change(journal, JournalState::Committed)
     }
 
-    fn change(&self, journal: &mut Journal, state: State) -> Result<()> {
+    fn change(&self, journal: &mut Journal, state: JournalState) -> Result<()> {
         let path = self.folder.journal_path();
         let changed = Journal { state, ..journal.clone() };
         files::write(&path, &changed)?;

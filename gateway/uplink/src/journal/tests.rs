@@ -21,7 +21,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 
 fn uplink(bridge: &str) -> Uplink {
     Uplink {
-        nic: Nic {
+        nic: NicIdentity {
             index: 2,
             name: bridge.replacen("br", "", 1),
             mac: "0a:00:00:00:00:01".to_owned(),
@@ -39,7 +39,7 @@ fn uplink(bridge: &str) -> Uplink {
 
 fn journal() -> Journal {
     let uplinks = vec![uplink("breth0"), uplink("breth1")];
-    Journal::begin(Direction::There, &Remote::unix("/run/db.sock"), uplinks).unwrap()
+    Journal::begin(Direction::Attach, &Remote::unix("/run/db.sock"), uplinks).unwrap()
 }
 
 /// A folder, and a network namespace of the test's own: there is one at work in each.
@@ -68,8 +68,8 @@ fn begun_committed_and_kept() {
     assert_eq!(folder.journal().unwrap().unwrap(), journal);
     assert!(journal.is_of_this_boot().unwrap() && journal.state.is_unfinished());
 
-    lock.close(&mut journal, State::Committed).unwrap();
-    assert_eq!(folder.journal().unwrap().unwrap().state, State::Committed);
+    lock.close(&mut journal, JournalState::Committed).unwrap();
+    assert_eq!(folder.journal().unwrap().unwrap().state, JournalState::Committed);
     assert_eq!(folder.taken("breth1").unwrap().unwrap().uplink, uplink("breth1"));
     assert_eq!(folder.all_taken().unwrap().len(), 2);
     assert_eq!(files(&folder), ["journal.json", "lock", "taken-breth0.json", "taken-breth1.json"]);
@@ -84,9 +84,9 @@ fn undone_leaves_nothing_to_keep() {
     let lock = folder.lock(PATIENCE).unwrap();
     let mut journal = journal();
     lock.begin(&journal).unwrap();
-    lock.close(&mut journal, State::UndoneOvsdbPending).unwrap();
+    lock.close(&mut journal, JournalState::UndoneOvsdbPending).unwrap();
     assert!(folder.journal().unwrap().unwrap().state.is_unfinished());
-    lock.close(&mut journal, State::Undone).unwrap();
+    lock.close(&mut journal, JournalState::Undone).unwrap();
     assert!(!folder.journal().unwrap().unwrap().state.is_unfinished());
     assert_eq!(files(&folder), ["journal.json", "lock"]);
 }
@@ -220,14 +220,14 @@ fn a_disk_that_fills_up_on_the_way_does_not_keep_it_from_being_closed() {
         lock.begin(&journal).unwrap();
         fill(folder);
         // To commit needs more than that: it fails, and nothing is half done.
-        let error = lock.close(&mut journal, State::Committed).unwrap_err();
+        let error = lock.close(&mut journal, JournalState::Committed).unwrap_err();
         assert!(error.to_string().contains("make room there"), "{error}");
-        assert_eq!(journal.state, State::Open);
-        assert_eq!(folder.journal().unwrap().unwrap().state, State::Open);
+        assert_eq!(journal.state, JournalState::Open);
+        assert_eq!(folder.journal().unwrap().unwrap().state, JournalState::Open);
         assert!(folder.taken("breth0").unwrap().is_none());
-        lock.close(&mut journal, State::UndoneOvsdbPending).unwrap();
-        lock.close(&mut journal, State::Undone).unwrap();
-        assert_eq!(folder.journal().unwrap().unwrap().state, State::Undone);
+        lock.close(&mut journal, JournalState::UndoneOvsdbPending).unwrap();
+        lock.close(&mut journal, JournalState::Undone).unwrap();
+        assert_eq!(folder.journal().unwrap().unwrap().state, JournalState::Undone);
     });
 }
 
@@ -277,7 +277,7 @@ fn whatever_lies_in_a_files_place_is_told_and_put_aside() {
     // In the place of what is written before it gets its name.
     mkfifo(&folder.path().join("journal.json.new"), Mode::S_IRWXU).unwrap();
     lock.begin(&journal()).unwrap();
-    assert_eq!(folder.journal().unwrap().unwrap().state, State::Open);
+    assert_eq!(folder.journal().unwrap().unwrap().state, JournalState::Open);
 }
 
 #[test]
@@ -361,7 +361,7 @@ fn what_was_before_the_first_takeover_is_kept_before_the_commit() {
     fs::remove_file(folder.journal_path()).unwrap();
     fs::create_dir(folder.journal_path()).unwrap();
     lock.commit(&mut journal, &[kept]).unwrap_err();
-    assert_eq!(journal.state, State::Open);
+    assert_eq!(journal.state, JournalState::Open);
     assert_eq!(folder.taken("breth0").unwrap().unwrap().uplink.held, PriorOvsConfig::default());
     // Without a record the mark on the bridge says that it is ours; somebody else's was there before.
     assert_eq!(again.clone().again(None, true).uplink.held, PriorOvsConfig::default());

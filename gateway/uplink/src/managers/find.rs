@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use host::regular_file;
 
-use super::{Client, Details, Found, Manager, dhclient, supervisor, udhcpc};
+use super::{Client, Details, DetectedManager, Manager, dhclient, supervisor, udhcpc};
 use crate::command::System;
 
 /// DHCP clients that are known and cannot be handed over.
@@ -13,7 +13,7 @@ const OTHERS: [&str; 5] = ["dhcpcd", "dhcp6c", "odhcp6c", "wickedd-dhcp4", "wick
 
 /// Who looks after these NICs (name and index); files are below `root`.
 #[must_use]
-pub fn look(root: &Path, nics: &[(String, u32)]) -> Vec<Found> {
+pub fn detect(root: &Path, nics: &[(String, u32)]) -> Vec<DetectedManager> {
     let mut found = Vec::new();
     let processes = clients(root);
     for (nic, index) in nics {
@@ -27,7 +27,7 @@ pub fn look(root: &Path, nics: &[(String, u32)]) -> Vec<Found> {
 }
 
 /// systemd-networkd tells of each link in a file (`networkctl status` reads the same).
-fn networkd(root: &Path, nic: &str, index: u32) -> Option<Found> {
+fn networkd(root: &Path, nic: &str, index: u32) -> Option<DetectedManager> {
     let state = read(root, &format!("run/systemd/netif/links/{index}"))?;
     let value = |key: &str| state.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix('='));
     if value("ADMIN_STATE")
@@ -45,7 +45,7 @@ fn networkd(root: &Path, nic: &str, index: u32) -> Option<Found> {
     }
     let lease = read(root, &format!("run/systemd/netif/leases/{index}")).unwrap_or_default();
     let client_id = lease.lines().find_map(|line| line.strip_prefix("CLIENTID=")).map(str::to_owned);
-    Some(Found {
+    Some(DetectedManager {
         manager: Manager::Networkd,
         nic: nic.to_owned(),
         evidence: file.to_owned(),
@@ -53,12 +53,12 @@ fn networkd(root: &Path, nic: &str, index: u32) -> Option<Found> {
     })
 }
 
-fn network_manager(root: &Path, nic: &str, index: u32) -> Option<Found> {
+fn network_manager(root: &Path, nic: &str, index: u32) -> Option<DetectedManager> {
     let state = read(root, &format!("run/NetworkManager/devices/{index}"))?;
     let managed = state.lines().any(|line| ["managed=true", "managed=1"].contains(&line.trim()));
     let connection = state.lines().find_map(|line| line.strip_prefix("connection-uuid="));
     let connection = connection.filter(|_| managed)?;
-    Some(Found {
+    Some(DetectedManager {
         manager: Manager::NetworkManager,
         nic: nic.to_owned(),
         evidence: format!("connection {connection}"),
@@ -66,7 +66,7 @@ fn network_manager(root: &Path, nic: &str, index: u32) -> Option<Found> {
     })
 }
 
-fn ifupdown(root: &Path, nic: &str) -> Option<Found> {
+fn ifupdown(root: &Path, nic: &str) -> Option<DetectedManager> {
     let mut files = vec![PathBuf::from("etc/network/interfaces")];
     let folder = root.join("etc/network/interfaces.d");
     let entries = fs::read_dir(folder).into_iter().flatten().flatten();
@@ -79,7 +79,7 @@ fn ifupdown(root: &Path, nic: &str) -> Option<Found> {
             words.next() == Some("iface") && words.next() == Some(nic)
         });
         if names {
-            return Some(Found {
+            return Some(DetectedManager {
                 manager: Manager::Ifupdown,
                 nic: nic.to_owned(),
                 evidence: format!("/{}", file.display()),
@@ -90,7 +90,7 @@ fn ifupdown(root: &Path, nic: &str) -> Option<Found> {
     None
 }
 
-fn netplan(root: &Path, nic: &str) -> Option<Found> {
+fn netplan(root: &Path, nic: &str) -> Option<DetectedManager> {
     let entries = fs::read_dir(root.join("etc/netplan")).into_iter().flatten().flatten();
     let mut files: Vec<_> = entries.map(|entry| entry.path()).collect();
     files.sort();
@@ -104,7 +104,7 @@ fn netplan(root: &Path, nic: &str) -> Option<Found> {
         });
         if names {
             let file = file.strip_prefix(root).unwrap_or(&file);
-            return Some(Found {
+            return Some(DetectedManager {
                 manager: Manager::Netplan,
                 nic: nic.to_owned(),
                 evidence: format!("/{}", file.display()),
@@ -115,10 +115,10 @@ fn netplan(root: &Path, nic: &str) -> Option<Found> {
     None
 }
 
-fn of_client(client: &Client, nic: &str) -> Option<Found> {
+fn of_client(client: &Client, nic: &str) -> Option<DetectedManager> {
     let name = client.program.file_name()?.to_string_lossy().into_owned();
     let called = client.arguments.first().map(String::as_str).unwrap_or_default();
-    let found = |manager, details| Found {
+    let found = |manager, details| DetectedManager {
         manager,
         nic: nic.to_owned(),
         evidence: format!("{} (pid {})", client.arguments.join(" "), client.pid),

@@ -6,20 +6,20 @@ use std::time::Duration;
 
 use super::*;
 use crate::command::{Answer, NoAnswer, Runner};
-use crate::observe::Address;
+use crate::observe::AddressSnapshot;
 
 mod real;
 
-fn place(state_dir: &Path) -> Place {
-    Place {
+fn place(state_dir: &Path) -> Invocation {
+    Invocation {
         program: PathBuf::from("/usr/bin/ovn-k8s"),
         state_dir: state_dir.to_owned(),
         db: "unix:/run/openvswitch/db.sock".to_owned(),
     }
 }
 
-fn nic(leased: &[&str]) -> Nic {
-    let address = |net: &&str| Address {
+fn nic(leased: &[&str]) -> NicSnapshot {
+    let address = |net: &&str| AddressSnapshot {
         net: net.parse().unwrap(),
         text: (*net).to_owned(),
         left: Some(1800),
@@ -27,7 +27,7 @@ fn nic(leased: &[&str]) -> Nic {
         link_local: false,
         by_router: false,
     };
-    Nic { addresses: leased.iter().map(address).collect(), ..Nic::default() }
+    NicSnapshot { addresses: leased.iter().map(address).collect(), ..NicSnapshot::default() }
 }
 
 fn client(line: &str) -> Client {
@@ -35,13 +35,13 @@ fn client(line: &str) -> Client {
     Client { pid: 700, started: 1234, program: PathBuf::from(&arguments[0]), arguments, supervisor: None }
 }
 
-fn found(manager: Manager, details: Details) -> Found {
-    Found { manager, nic: "eth0".to_owned(), evidence: "a test".to_owned(), details }
+fn found(manager: Manager, details: Details) -> DetectedManager {
+    DetectedManager { manager, nic: "eth0".to_owned(), evidence: "a test".to_owned(), details }
 }
 
 fn one(manager: Manager, details: Details, leased: &[&str]) -> Result<Handover, NotHandedOver> {
     let place = place(Path::new("/var/lib/ovn-k8s"));
-    let (handovers, not) = there(&[found(manager, details)], "eth0", "breth0", &nic(leased), &place);
+    let (handovers, not) = handovers(&[found(manager, details)], "eth0", "breth0", &nic(leased), &place);
     assert_eq!(handovers.len() + not.len(), 1);
     handovers.into_iter().next().ok_or_else(|| not.into_iter().next().unwrap())
 }
@@ -184,9 +184,9 @@ fn network_manager_leaves_both_alone() {
 
 #[test]
 fn ifupdown_gets_a_hook() {
-    let place = Place { program: "/opt/o'vn/ovn-k8s".into(), ..place(Path::new("/var/lib/ovn-k8s")) };
+    let place = Invocation { program: "/opt/o'vn/ovn-k8s".into(), ..place(Path::new("/var/lib/ovn-k8s")) };
     let found = found(Manager::Ifupdown, configured(""));
-    let (handovers, _) = there(&[found], "eth0", "breth0", &nic(&[]), &place);
+    let (handovers, _) = handovers(&[found], "eth0", "breth0", &nic(&[]), &place);
     let root = tempfile::tempdir().unwrap();
     let mut rim = HandoverExecutor::at(root.path(), Recorder::default());
     rim.complete(&handovers);
@@ -278,7 +278,7 @@ fn a_client_that_is_started_again_is_handed_over_and_refused() {
         let client = Client { supervisor: Some(supervisor.clone()), ..client(line) };
         let place = place(Path::new("/var/lib/ovn-k8s"));
         let found = [found(manager, Details::Process(client))];
-        let (handovers, not) = there(&found, "eth0", "breth0", &nic(&["10.0.0.9/24"]), &place);
+        let (handovers, not) = handovers(&found, "eth0", "breth0", &nic(&["10.0.0.9/24"]), &place);
         assert_eq!(not.iter().map(|it| it.name).collect::<Vec<_>>(), ["dhcp-supervised"]);
         assert!(not[0].what.contains("runsv (pid 650)") && not[0].remedy == "`sv once`", "{not:?}");
         let starts = |acts: &[Act]| acts.iter().filter(|act| matches!(act, Act::Start { .. })).count();
@@ -326,7 +326,7 @@ fn clients_of_other_kinds() {
 fn who_looks_after_what() {
     let root = tempfile::tempdir().unwrap();
     let root = root.path();
-    assert_eq!(look(root, &[("eth0".to_owned(), 2)]), []);
+    assert_eq!(detect(root, &[("eth0".to_owned(), 2)]), []);
     write_file(
         root,
         "run/systemd/netif/links/2",
@@ -340,7 +340,7 @@ fn who_looks_after_what() {
     write_file(root, "etc/network/interfaces.d/x", "auto eth2\niface eth2 inet dhcp\n");
     write_file(root, "etc/netplan/01.yaml", "network:\n  ethernets:\n    \"eth0\":\n      dhcp4: true\n");
     let nics: Vec<_> = (2..5).map(|index| (format!("eth{}", index - 2), index)).collect();
-    let all = look(root, &nics);
+    let all = detect(root, &nics);
     let short: Vec<_> = all.iter().map(|it| (it.nic.as_str(), it.manager, it.evidence.as_str())).collect();
     assert_eq!(
         short,
@@ -355,7 +355,7 @@ fn who_looks_after_what() {
         matches!(&all[0].details, Details::Configuration { client_id: Some(id), .. } if id == "ff00000001000102")
     );
     // A handover survives the journal.
-    let (handovers, _) = there(&all, "eth0", "breth0", &nic(&[]), &place(root));
+    let (handovers, _) = handovers(&all, "eth0", "breth0", &nic(&[]), &place(root));
     let values: Vec<_> = handovers.iter().map(|it| serde_json::to_value(it).unwrap()).collect();
     assert_eq!(from_journal(&values), handovers);
     assert_eq!(from_journal(&[serde_json::json!({"manager": "of the future"})]), []);

@@ -35,7 +35,7 @@ const VERDICTS: [&str; 12] = [
 ];
 
 /// All rules that name a device, and what could not be read.
-pub(super) fn look(root: &Path) -> (Vec<FirewallRule>, Vec<String>) {
+pub(super) fn observe(root: &Path) -> (Vec<FirewallRule>, Vec<String>) {
     let (mut rules, mut unknown) = (Vec::new(), Vec::new());
     let words = |line: &str| line.split_whitespace().map(str::to_owned).collect::<Vec<_>>();
     match command::run(&words("nft -j list ruleset"), PATIENCE) {

@@ -7,28 +7,28 @@ use std::time::{Duration, Instant};
 use ovs::ovsdb::blocking::Client;
 use ovs::ovsdb::{Datum, Remote};
 
-use super::{Bridge, Observed, Port, Switch, firewall, kernel, sockets};
+use super::{Bridge, Observed, Port, SwitchSnapshot, firewall, kernel, sockets};
 use crate::error::Result;
 use crate::managers;
 use crate::options::Options;
 use crate::plan::{bridge_of, nic_of};
-use crate::switch_db::{self, Owner, Seen};
+use crate::switch_db::{self, OvsSnapshot, Owner};
 
 /// How long the switch's database may take. A database that is well answers in a millisecond.
 const PATIENCE: Duration = Duration::from_secs(8);
 
 /// Looks at the node, with an eye on these NICs (or bridges) and what belongs to them.
-pub fn look(names: &[String], options: &Options) -> Result<Observed> {
-    look_at(names, &options.db, Path::new("/"))
+pub fn observe(names: &[String], options: &Options) -> Result<Observed> {
+    observe_at(names, &options.db, Path::new("/"))
 }
 
 /// The same, with files below another root. Devices, sockets and processes are those of this network namespace.
-pub fn look_at(names: &[String], db: &Remote, root: &Path) -> Result<Observed> {
-    look_with(names, look_at_switch(db, PATIENCE), root)
+pub fn observe_at(names: &[String], db: &Remote, root: &Path) -> Result<Observed> {
+    observe_with(names, observe_switch(db, PATIENCE), root)
 }
 
 /// The same with what the switch has said already.
-pub fn look_with(names: &[String], switch: Switch, root: &Path) -> Result<Observed> {
+pub fn observe_with(names: &[String], switch: SwitchSnapshot, root: &Path) -> Result<Observed> {
     let mut observed = Observed { switch, ..Observed::default() };
     let pairs = pairs(names);
     let mut asked = names.to_vec();
@@ -36,9 +36,9 @@ pub fn look_with(names: &[String], switch: Switch, root: &Path) -> Result<Observ
         asked.extend([nic, bridge].into_iter().filter(|name| !names.contains(name)).cloned());
     }
     asked.dedup();
-    (observed.links, observed.nics) = kernel::look(&asked, root)?;
+    (observed.links, observed.nics) = kernel::observe(&asked, root)?;
     for nic in &mut observed.nics {
-        observed.unknown.extend(sockets::look(nic));
+        observed.unknown.extend(sockets::observe(nic));
     }
     match kernel::foreign_guards(&pairs) {
         Ok(foreign) => observed.foreign_guards = foreign,
@@ -47,16 +47,17 @@ pub fn look_with(names: &[String], switch: Switch, root: &Path) -> Result<Observ
     let devices = pairs.iter().flat_map(|(nic, bridge)| [nic, bridge]);
     let devices: Vec<_> =
         devices.filter_map(|name| Some((name.clone(), observed.link(name)?.index))).collect();
-    observed.managers = managers::look(root, &devices);
-    let (rules, unknown) = firewall::look(root);
+    observed.managers = managers::detect(root, &devices);
+    let (rules, unknown) = firewall::observe(root);
     observed.firewall = rules;
     observed.unknown.extend(unknown);
     Ok(observed)
 }
 
 /// The switch alone, asked for a bounded time.
-pub fn look_at_switch(db: &Remote, patience: Duration) -> Switch {
-    switch(db, patience).unwrap_or_else(|error| Switch { said: Some(error.to_string()), ..Switch::default() })
+pub fn observe_switch(db: &Remote, patience: Duration) -> SwitchSnapshot {
+    switch(db, patience)
+        .unwrap_or_else(|error| SwitchSnapshot { said: Some(error.to_string()), ..SwitchSnapshot::default() })
 }
 
 /// Each NIC with its bridge, whichever of the two was named.
@@ -68,10 +69,10 @@ fn pairs(names: &[String]) -> BTreeMap<String, String> {
     names.iter().map(pair).collect()
 }
 
-fn switch(db: &Remote, patience: Duration) -> Result<Switch> {
+fn switch(db: &Remote, patience: Duration) -> Result<SwitchSnapshot> {
     let deadline = Instant::now() + patience;
-    let seen = switch_db::Switch::connect(db, patience)?.observe(deadline)?;
-    let mut switch = Switch { answers: true, ..as_plain(&seen) };
+    let seen = switch_db::OvsDb::connect(db, patience)?.observe(deadline)?;
+    let mut switch = SwitchSnapshot { answers: true, ..as_plain(&seen) };
     let failed = crate::Error::database("read the switch's settings");
     let mut client = Client::connect(db, patience).map_err(failed)?;
     let failed = crate::Error::database("read the switch's settings");
@@ -86,8 +87,8 @@ fn switch(db: &Remote, patience: Duration) -> Result<Switch> {
     Ok(switch)
 }
 
-fn as_plain(seen: &Seen) -> Switch {
-    Switch {
+fn as_plain(seen: &OvsSnapshot) -> SwitchSnapshot {
+    SwitchSnapshot {
         datapath_type: seen.default_datapath.clone().unwrap_or_default(),
         up_to_date: seen.cur_cfg >= seen.next_cfg,
         bridges: seen
@@ -114,7 +115,7 @@ fn as_plain(seen: &Seen) -> Switch {
                     .collect(),
             })
             .collect(),
-        ..Switch::default()
+        ..SwitchSnapshot::default()
     }
 }
 

@@ -12,7 +12,7 @@ use host::rtnl::route::Route as RouteRow;
 use host::rtnl::rule::Rule;
 use host::rtnl::{Family, Kind, Socket};
 
-use super::{Address, Link, Nic, Route};
+use super::{AddressSnapshot, LinkSnapshot, NicSnapshot, RouteSnapshot};
 use crate::device_config::Network;
 use crate::error::Result;
 
@@ -20,7 +20,7 @@ use crate::error::Result;
 const MANAGED_FOR_TEMPORARY: u32 = 0x100;
 
 /// The links, and the asked-for NICs with what names them.
-pub(super) fn look(names: &[String], root: &Path) -> Result<(Vec<Link>, Vec<Nic>)> {
+pub(super) fn observe(names: &[String], root: &Path) -> Result<(Vec<LinkSnapshot>, Vec<NicSnapshot>)> {
     let socket = Socket::open()?;
     let network = Network::observe(&socket)?;
     let qdiscs: Vec<_> = socket.dump(Kind::Qdisc, Family::V4)?.iter().filter_map(Qdisc::of).collect();
@@ -30,10 +30,10 @@ pub(super) fn look(names: &[String], root: &Path) -> Result<(Vec<Link>, Vec<Nic>
     Ok((links, nics))
 }
 
-fn link(row: &LinkRow, root: &Path) -> Link {
+fn link(row: &LinkRow, root: &Path) -> LinkSnapshot {
     let name = row.name();
     let class = root.join("sys/class/net").join(&name);
-    Link {
+    LinkSnapshot {
         index: row.index(),
         kind: row.kind().unwrap_or_default(),
         ethernet: row.is_ethernet() && !row.is_loopback(),
@@ -50,13 +50,13 @@ fn link(row: &LinkRow, root: &Path) -> Link {
     }
 }
 
-fn nic(link: &Link, network: &Network, qdiscs: &[Qdisc]) -> Nic {
+fn nic(link: &LinkSnapshot, network: &Network, qdiscs: &[Qdisc]) -> NicSnapshot {
     let index = link.index;
     let routes: Vec<_> = network.routes.iter().filter(|row| row.names(index)).collect();
     let announced = routes.iter().any(|row| row.family() == Family::V6 && row.is_learned());
     let routers = Routers { announced, heard: hears_routers(&link.name) };
     let mine = qdiscs.iter().filter(|qdisc| qdisc.device() == index);
-    Nic {
+    NicSnapshot {
         link: link.clone(),
         addresses: network
             .addresses
@@ -75,7 +75,7 @@ fn nic(link: &Link, network: &Network, qdiscs: &[Qdisc]) -> Nic {
         neighbours: network.neighbours.iter().filter(|row: &&Neighbour| row.device() == index).count(),
         qdisc: mine.clone().find(|it| it.is_root() && !it.is_default()).map(Qdisc::to_string),
         clsact: mine.clone().any(Qdisc::is_ingress),
-        ..Nic::default()
+        ..NicSnapshot::default()
     }
 }
 
@@ -100,10 +100,10 @@ fn hears_routers(device: &str) -> bool {
     }
 }
 
-fn address(row: &AddressRow, routers: Routers) -> Option<Address> {
+fn address(row: &AddressRow, routers: Routers) -> Option<AddressSnapshot> {
     let net = ipnet::IpNet::new(row.local()?, row.prefix()).ok()?;
     let dynamic = row.valid();
-    Some(Address {
+    Some(AddressSnapshot {
         net,
         text: row.to_string(),
         left: dynamic,
@@ -115,9 +115,9 @@ fn address(row: &AddressRow, routers: Routers) -> Option<Address> {
     })
 }
 
-fn route(row: &RouteRow, index: u32, network: &Network) -> Option<Route> {
+fn route(row: &RouteRow, index: u32, network: &Network) -> Option<RouteSnapshot> {
     let hops: Vec<_> = row.hops().into_iter().filter(|hop| hop.device == Some(index)).collect();
-    Some(Route {
+    Some(RouteSnapshot {
         to: row.destination()?,
         text: without_numbers(&row.to_string(), index, network),
         table: row.table(),

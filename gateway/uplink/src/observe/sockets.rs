@@ -5,14 +5,14 @@ use std::time::Duration;
 use host::ethtool;
 use host::sockets;
 
-use super::{Binding, Bound, Nic};
+use super::{Binding, BoundSocket, NicSnapshot};
 use crate::command;
 
 /// How long `ip xfrm` may take.
 const PATIENCE: Duration = Duration::from_secs(2);
 
 /// Fills in sockets, groups and offloads; gives what could not be read.
-pub(super) fn look(nic: &mut Nic) -> Vec<String> {
+pub(super) fn observe(nic: &mut NicSnapshot) -> Vec<String> {
     let mut unknown = Vec::new();
     let (index, name) = (nic.link.index, nic.link.name.clone());
     let mut or_say = |what: &str, outcome: host::Result<()>| {
@@ -52,7 +52,7 @@ pub(super) fn look(nic: &mut Nic) -> Vec<String> {
     unknown
 }
 
-fn bound(socket: &sockets::Socket) -> Bound {
+fn bound(socket: &sockets::Socket) -> BoundSocket {
     let how = if socket.is_link_local() { Binding::LinkLocal } else { Binding::Device };
     let protocol = match socket.protocol {
         sockets::Protocol::Tcp => "tcp",
@@ -63,8 +63,8 @@ fn bound(socket: &sockets::Socket) -> Bound {
     holder(how, format!("{protocol} {}{to}", socket.local), socket.process.as_ref())
 }
 
-fn holder(how: Binding, what: String, process: Option<&sockets::Process>) -> Bound {
-    Bound { how, what, program: process.map(|it| it.name.clone()), pid: process.map(|it| it.pid) }
+fn holder(how: Binding, what: String, process: Option<&sockets::Process>) -> BoundSocket {
+    BoundSocket { how, what, program: process.map(|it| it.name.clone()), pid: process.map(|it| it.pid) }
 }
 
 /// Whether an IPsec state is in the card: `crypto offload parameters: dev eth0 dir in`.

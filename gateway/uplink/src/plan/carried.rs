@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use super::{Plan, UplinkPlan};
-use crate::observe::{Binding, Bound, Nic, Route};
+use crate::observe::{Binding, BoundSocket, NicSnapshot, RouteSnapshot};
 use crate::options::{Direction, Options};
 
 /// Programs without which a node cannot be mended or is lost to its cluster.
@@ -23,18 +23,18 @@ const KNOWN: [&str; 8] = [
 ];
 
 /// Sockets that are bound to the device.
-pub(super) fn bound_sockets(plan: &mut Plan, device: &Nic, uplink: &UplinkPlan) {
+pub(super) fn bound_sockets(plan: &mut Plan, device: &NicSnapshot, uplink: &UplinkPlan) {
     for socket in device.bound.iter().filter(|socket| !is_looked_at_elsewhere(socket)) {
         bound_socket(plan, socket, uplink);
     }
 }
 
-fn is_looked_at_elsewhere(socket: &Bound) -> bool {
+fn is_looked_at_elsewhere(socket: &BoundSocket) -> bool {
     socket.pid == Some(std::process::id())
         || socket.program.as_deref().is_some_and(|program| KNOWN.contains(&program))
 }
 
-fn bound_socket(plan: &mut Plan, socket: &Bound, uplink: &UplinkPlan) {
+fn bound_socket(plan: &mut Plan, socket: &BoundSocket, uplink: &UplinkPlan) {
     let (from, to) = ends(uplink);
     let vital = socket.program.as_deref().is_some_and(|program| VITAL.contains(&program));
     let program = socket.program.as_deref().unwrap_or("its program");
@@ -79,7 +79,7 @@ fn bound_socket(plan: &mut Plan, socket: &Bound, uplink: &UplinkPlan) {
 }
 
 /// What neither moves nor breaks at once.
-pub(super) fn what_is_not_carried(plan: &mut Plan, device: &Nic, uplink: &UplinkPlan) {
+pub(super) fn what_is_not_carried(plan: &mut Plan, device: &NicSnapshot, uplink: &UplinkPlan) {
     let (from, to) = ends(uplink);
     if !device.memberships.is_empty() {
         plan.warn(
@@ -115,7 +115,7 @@ pub(super) fn what_is_not_carried(plan: &mut Plan, device: &Nic, uplink: &Uplink
 }
 
 /// Routes that the kernel would not take on the bridge as they are.
-pub(super) fn routes(plan: &mut Plan, device: &Nic) {
+pub(super) fn routes(plan: &mut Plan, device: &NicSnapshot) {
     // Ten thousand routes have a handful of next hops.
     let lost: BTreeSet<_> = device.next_hops().into_iter().filter(|&via| !is_on_link(device, via)).collect();
     for route in device.routes.iter().filter(|route| !route.onlink && !route.by_nexthop) {
@@ -134,17 +134,17 @@ pub(super) fn routes(plan: &mut Plan, device: &Nic) {
 }
 
 /// As the kernel asks when a route is made: the next hop is reached without another next hop (`fib_check_nh()`).
-fn is_on_link(device: &Nic, via: IpAddr) -> bool {
+fn is_on_link(device: &NicSnapshot, via: IpAddr) -> bool {
     if matches!(via, IpAddr::V6(via) if via.is_unicast_link_local()) {
         return true;
     }
-    let direct = |route: &&Route| route.via.is_empty() && !route.by_nexthop;
+    let direct = |route: &&RouteSnapshot| route.via.is_empty() && !route.by_nexthop;
     device.routes.iter().filter(direct).any(|route| route.to.contains(&via))
         || device.addresses.iter().any(|address| address.net.contains(&via))
 }
 
 /// Somebody must answer, or nothing is proved.
-pub(super) fn can_be_proved(plan: &mut Plan, device: &Nic, uplink: &UplinkPlan, options: &Options) {
+pub(super) fn can_be_proved(plan: &mut Plan, device: &NicSnapshot, uplink: &UplinkPlan, options: &Options) {
     let name = device.link.name.as_str();
     if device.addresses.iter().all(|address| address.link_local) {
         plan.warn("no-address", name, "has no address: there is nothing to move", "nothing to do");
@@ -164,8 +164,8 @@ pub(super) fn can_be_proved(plan: &mut Plan, device: &Nic, uplink: &UplinkPlan, 
 /// From which device, to which.
 pub(super) fn ends(uplink: &UplinkPlan) -> (&str, &str) {
     match uplink.direction {
-        Direction::There => (&uplink.nic, &uplink.bridge),
-        Direction::Back => (&uplink.bridge, &uplink.nic),
+        Direction::Attach => (&uplink.nic, &uplink.bridge),
+        Direction::Detach => (&uplink.bridge, &uplink.nic),
     }
 }
 

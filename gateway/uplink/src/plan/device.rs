@@ -1,7 +1,7 @@
 //! What the device itself is, and what stands on it or above it.
 
 use super::Plan;
-use crate::observe::{Link, Nic, Observed};
+use crate::observe::{LinkSnapshot, NicSnapshot, Observed};
 use crate::options::Datapath;
 
 /// Kinds whose `IFLA_LINK` is not a device below: a veth's is its other end.
@@ -11,7 +11,7 @@ const NOT_ABOVE: [&str; 2] = ["veth", "netkit"];
 const LONGEST: usize = 15;
 
 /// Refuses what no bridge can have as its uplink; then there is no sense in looking further.
-pub(super) fn is_no_nic(plan: &mut Plan, nic: &Nic) -> bool {
+pub(super) fn is_no_nic(plan: &mut Plan, nic: &NicSnapshot) -> bool {
     let (link, name) = (&nic.link, nic.link.name.as_str());
     let before = plan.refusals.len();
     if link.loopback {
@@ -41,7 +41,7 @@ pub(super) fn is_no_nic(plan: &mut Plan, nic: &Nic) -> bool {
 }
 
 /// Refuses a NIC that is part of something, or that something stands on.
-pub(super) fn stands_alone(plan: &mut Plan, observed: &Observed, nic: &Nic, datapath: Datapath) {
+pub(super) fn stands_alone(plan: &mut Plan, observed: &Observed, nic: &NicSnapshot, datapath: Datapath) {
     let (link, name) = (&nic.link, nic.link.name.as_str());
     if !link.up {
         let remedy = format!("`ip link set {name} up`");
@@ -59,7 +59,7 @@ pub(super) fn stands_alone(plan: &mut Plan, observed: &Observed, nic: &Nic, data
         );
     }
     has_master(plan, observed, link);
-    let is_above = |other: &&Link| {
+    let is_above = |other: &&LinkSnapshot| {
         other.lower == Some(link.index)
             && other.index != link.index
             && !NOT_ABOVE.contains(&other.kind.as_str())
@@ -92,7 +92,7 @@ pub(super) fn stands_alone(plan: &mut Plan, observed: &Observed, nic: &Nic, data
     }
 }
 
-fn has_master(plan: &mut Plan, observed: &Observed, link: &Link) {
+fn has_master(plan: &mut Plan, observed: &Observed, link: &LinkSnapshot) {
     let Some(index) = link.master else { return };
     let (name, master) = (link.name.as_str(), observed.indexed(index));
     let master_name = master.map_or("another device", |found| found.name.as_str());
@@ -114,7 +114,7 @@ fn has_master(plan: &mut Plan, observed: &Observed, link: &Link) {
     }
 }
 
-fn stands_on(plan: &mut Plan, nic: &str, above: &Link, datapath: Datapath) {
+fn stands_on(plan: &mut Plan, nic: &str, above: &LinkSnapshot, datapath: Datapath) {
     let (name, kind) = (&above.name, above.kind.as_str());
     match (kind, datapath) {
         ("vlan", Datapath::Netdev) => plan.warn_off(
@@ -142,7 +142,7 @@ fn stands_on(plan: &mut Plan, nic: &str, above: &Link, datapath: Datapath) {
 }
 
 /// Says what holds for a bond and for a tagged uplink; both are fine.
-pub(super) fn bond_or_vlan(plan: &mut Plan, observed: &Observed, nic: &Nic) {
+pub(super) fn bond_or_vlan(plan: &mut Plan, observed: &Observed, nic: &NicSnapshot) {
     let name = nic.link.name.as_str();
     match nic.link.kind.as_str() {
         kind @ ("bond" | "team") => plan.warn(

@@ -4,7 +4,7 @@ use ipnet::IpNet;
 
 use super::{Plan, UplinkPlan};
 use crate::managers::{Handover, Manager};
-use crate::observe::{Address, Nic, Observed};
+use crate::observe::{AddressSnapshot, NicSnapshot, Observed};
 
 /// Less than this is not enough to hand over in.
 const SHORTEST: u32 = 60;
@@ -13,12 +13,12 @@ const SHORTEST: u32 = 60;
 pub(super) fn are_kept(
     plan: &mut Plan,
     observed: &Observed,
-    device: &Nic,
+    device: &NicSnapshot,
     uplink: &UplinkPlan,
     handovers: &[Handover],
 ) {
     let name = device.link.name.as_str();
-    let mine = |address: &&Address| !address.temporary && !address.link_local;
+    let mine = |address: &&AddressSnapshot| !address.temporary && !address.link_local;
     for (address, left) in
         device.addresses.iter().filter(mine).filter_map(|address| Some((address, address.left?)))
     {
@@ -53,7 +53,7 @@ pub(super) fn are_kept(
     }
 }
 
-fn renews(handover: &Handover, address: &Address) -> bool {
+fn renews(handover: &Handover, address: &AddressSnapshot) -> bool {
     match handover.manager {
         Manager::Networkd => true,
         Manager::Dhclient | Manager::Udhcpc => matches!(address.net, IpNet::V6(_)) == handover.for_ipv6,

@@ -9,8 +9,8 @@ impl fmt::Display for Plan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for uplink in &self.uplinks {
             let (from, to) = match uplink.direction {
-                Direction::There => (&uplink.nic, &uplink.bridge),
-                Direction::Back => (&uplink.bridge, &uplink.nic),
+                Direction::Attach => (&uplink.nic, &uplink.bridge),
+                Direction::Detach => (&uplink.bridge, &uplink.nic),
             };
             let half = if uplink.half_way { ", half way there already" } else { "" };
             writeln!(f, "{from} -> {to}   datapath {}{half}", uplink.datapath)?;

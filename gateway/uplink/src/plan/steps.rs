@@ -2,14 +2,14 @@
 
 use super::{Plan, UplinkPlan};
 use crate::managers::Handover;
-use crate::observe::Nic;
+use crate::observe::NicSnapshot;
 use crate::options::Datapath;
 
 /// How many routes are shown one by one; a router may have tens of thousands.
 const SHOWN: usize = 24;
 
 /// From the NIC onto the bridge.
-pub(super) fn there(plan: &mut Plan, found: &Nic, uplink: &UplinkPlan, handovers: &[Handover]) {
+pub(super) fn attach(plan: &mut Plan, found: &NicSnapshot, uplink: &UplinkPlan, handovers: &[Handover]) {
     let UplinkPlan { nic, bridge, datapath, .. } = uplink;
     let mut steps = vec![format!("{nic}: write the undo journal, start the rollback watchdog")];
     for handover in handovers {
@@ -55,7 +55,7 @@ pub(super) fn there(plan: &mut Plan, found: &Nic, uplink: &UplinkPlan, handovers
 }
 
 /// From the bridge back to the NIC.
-pub(super) fn back(plan: &mut Plan, found: &Nic, uplink: &UplinkPlan) {
+pub(super) fn detach(plan: &mut Plan, found: &NicSnapshot, uplink: &UplinkPlan) {
     let UplinkPlan { nic, bridge, .. } = uplink;
     let mut steps = vec![format!("{bridge}: write the undo journal, start the rollback watchdog")];
     moved(&mut steps, found, nic);
@@ -67,7 +67,7 @@ pub(super) fn back(plan: &mut Plan, found: &Nic, uplink: &UplinkPlan) {
     plan.steps.extend(steps);
 }
 
-fn moved(steps: &mut Vec<String>, found: &Nic, to: &str) {
+fn moved(steps: &mut Vec<String>, found: &NicSnapshot, to: &str) {
     for address in found.addresses.iter().filter(|address| !address.temporary) {
         steps.push(format!("{to}: address {}", address.text));
     }

@@ -5,8 +5,10 @@ use ovs::ovsdb::Remote;
 use proptest::prelude::*;
 
 use super::*;
-use crate::managers::{Details, Found, Manager};
-use crate::observe::{Address, Binding, Bound, Bridge, FirewallRule, Link, Port, Route};
+use crate::managers::{Details, DetectedManager, Manager};
+use crate::observe::{
+    AddressSnapshot, Binding, BoundSocket, Bridge, FirewallRule, LinkSnapshot, Port, RouteSnapshot,
+};
 
 fn options() -> Options {
     Options {
@@ -23,8 +25,8 @@ fn options() -> Options {
     }
 }
 
-fn link(index: u32, name: &str, kind: &str) -> Link {
-    Link {
+fn link(index: u32, name: &str, kind: &str) -> LinkSnapshot {
+    LinkSnapshot {
         index,
         name: name.to_owned(),
         kind: kind.to_owned(),
@@ -33,12 +35,12 @@ fn link(index: u32, name: &str, kind: &str) -> Link {
         carrier: true,
         mac: format!("02:00:00:00:00:{index:02x}"),
         mtu: 1500,
-        ..Link::default()
+        ..LinkSnapshot::default()
     }
 }
 
-fn address(text: &str) -> Address {
-    Address {
+fn address(text: &str) -> AddressSnapshot {
+    AddressSnapshot {
         net: text.parse().unwrap(),
         text: text.to_owned(),
         left: None,
@@ -48,8 +50,8 @@ fn address(text: &str) -> Address {
     }
 }
 
-fn route(to: &str, via: &[&str]) -> Route {
-    Route {
+fn route(to: &str, via: &[&str]) -> RouteSnapshot {
+    RouteSnapshot {
         to: to.parse().unwrap(),
         text: format!("{to} via {via:?}"),
         table: 254,
@@ -62,7 +64,7 @@ fn route(to: &str, via: &[&str]) -> Route {
 
 /// An unremarkable node: eth0 with an address of each family and a default route.
 fn node() -> Observed {
-    let eth0 = Nic {
+    let eth0 = NicSnapshot {
         link: link(2, "eth0", ""),
         addresses: vec![address("10.0.0.5/24"), address("fd00::5/64"), address("fe80::5/64")],
         routes: vec![
@@ -72,11 +74,11 @@ fn node() -> Observed {
             route("::/0", &["fe80::1"]),
         ],
         neighbours: 2,
-        ..Nic::default()
+        ..NicSnapshot::default()
     };
-    let lo = Link { loopback: true, ethernet: false, ..link(1, "lo", "") };
+    let lo = LinkSnapshot { loopback: true, ethernet: false, ..link(1, "lo", "") };
     let mut observed = Observed { links: vec![lo.clone(), eth0.link.clone()], ..Observed::default() };
-    observed.nics = vec![eth0, Nic { link: lo, ..Nic::default() }];
+    observed.nics = vec![eth0, NicSnapshot { link: lo, ..NicSnapshot::default() }];
     observed.switch.answers = true;
     observed.switch.vswitchd = Some(true);
     observed.switch.datapath_type = "netdev".to_owned();
@@ -106,17 +108,17 @@ fn port(name: &str, kind: &str, ours: bool) -> Port {
     Port { name: name.to_owned(), kind: kind.to_owned(), ours, ofport: Some(1), ..Port::default() }
 }
 
-fn bound(how: Binding, program: &str) -> Bound {
+fn bound(how: Binding, program: &str) -> BoundSocket {
     let what = "tcp 10.0.0.5:22".to_owned();
-    Bound { how, what, program: Some(program.to_owned()), pid: Some(700) }
+    BoundSocket { how, what, program: Some(program.to_owned()), pid: Some(700) }
 }
 
-fn plan_there(observed: &Observed) -> Plan {
-    there(observed, &["eth0".to_owned()], &options())
+fn plan_attach(observed: &Observed) -> Plan {
+    attach(observed, &["eth0".to_owned()], &options())
 }
 
-fn plan_back(observed: &Observed) -> Plan {
-    back(observed, &["breth0".to_owned()], &[], &options())
+fn plan_detach(observed: &Observed) -> Plan {
+    detach(observed, &["breth0".to_owned()], &[], &options())
 }
 
 /// One refusal of this name, that `--force` overrules or not; its remedy is said.
@@ -140,7 +142,7 @@ fn warned(plan: &Plan, name: &str) {
 
 #[test]
 fn an_unremarkable_nic_is_taken() {
-    let plan = plan_there(&node());
+    let plan = plan_attach(&node());
     assert_eq!((plan.refusals.as_slice(), plan.warnings.as_slice()), (&[][..], &[][..]));
     plan.verdict(false).unwrap();
     let uplink = &plan.uplinks[0];
@@ -159,33 +161,33 @@ fn an_unremarkable_nic_is_taken() {
 
 #[test]
 fn what_is_no_nic() {
-    let of = |nic: &str, observed: &Observed| there(observed, &[nic.to_owned()], &options());
+    let of = |nic: &str, observed: &Observed| attach(observed, &[nic.to_owned()], &options());
     refused(&of("eth9", &node()), "not-found", false);
     refused(&of("lo", &node()), "loopback", false);
     let mut observed = node();
     observed.nics[0].link.ethernet = false;
-    refused(&plan_there(&observed), "not-ethernet", false);
+    refused(&plan_attach(&observed), "not-ethernet", false);
     let mut observed = node();
     observed.nics[0].link.name = "averylongname0".to_owned();
     refused(&of("averylongname0", &observed), "name-too-long", false);
-    assert_eq!(there(&node(), &["eth0".to_owned(), "eth0".to_owned()], &options()).uplinks.len(), 1);
+    assert_eq!(attach(&node(), &["eth0".to_owned(), "eth0".to_owned()], &options()).uplinks.len(), 1);
 }
 
 #[test]
 fn a_nic_that_carries_nothing() {
     let mut observed = node();
     observed.nics[0].link.up = false;
-    refused(&plan_there(&observed), "down", true);
+    refused(&plan_attach(&observed), "down", true);
     let mut observed = node();
     observed.nics[0].link.carrier = false;
-    refused(&plan_there(&observed), "down", true);
+    refused(&plan_attach(&observed), "down", true);
     let mut observed = node();
     observed.nics[0].routes.retain(|route| route.via.is_empty());
-    refused(&plan_there(&observed), "no-next-hop", true);
-    let plan = there(&observed, &["eth0".to_owned()], &Options { probe: false, ..options() });
+    refused(&plan_attach(&observed), "no-next-hop", true);
+    let plan = attach(&observed, &["eth0".to_owned()], &Options { probe: false, ..options() });
     warned(&plan, "no-next-hop");
     observed.nics[0].addresses.clear();
-    warned(&plan_there(&observed), "no-address");
+    warned(&plan_attach(&observed), "no-address");
 }
 
 #[test]
@@ -199,42 +201,42 @@ fn what_it_is_a_part_of() {
         let mut observed = node();
         observed.links.push(link(5, "upper0", kind));
         observed.nics[0].link.master = Some(5);
-        refused(&plan_there(&observed), name, false);
+        refused(&plan_attach(&observed), name, false);
     }
     let mut observed = node();
     observed.nics[0].link.master = Some(77);
-    refused(&plan_there(&observed), "nic-has-master", false);
+    refused(&plan_attach(&observed), "nic-has-master", false);
     observed.links.push(link(77, "ovs-system", "openvswitch"));
-    assert_eq!(plan_there(&observed).refusals, []);
+    assert_eq!(plan_attach(&observed).refusals, []);
 }
 
 #[test]
 fn what_stands_on_it() {
     let above = |kind: &str| {
         let mut observed = node();
-        observed.links.push(Link { lower: Some(2), ..link(5, "eth0.100", kind) });
+        observed.links.push(LinkSnapshot { lower: Some(2), ..link(5, "eth0.100", kind) });
         observed
     };
-    refused(&plan_there(&above("vlan")), "vlan-child", true);
+    refused(&plan_attach(&above("vlan")), "vlan-child", true);
     for kind in ["macvlan", "ipvlan", "vxlan", ""] {
-        refused(&plan_there(&above(kind)), "nic-is-lower-device", true);
+        refused(&plan_attach(&above(kind)), "nic-is-lower-device", true);
     }
-    assert_eq!(plan_there(&above("veth")).refusals, []);
+    assert_eq!(plan_attach(&above("veth")).refusals, []);
     let mut kernel = above("vlan");
     kernel.switch.datapath_type = "system".to_owned();
-    warned(&plan_there(&kernel), "vlan-child");
+    warned(&plan_attach(&kernel), "vlan-child");
 }
 
 #[test]
 fn a_bond_and_a_tagged_uplink_are_fine() {
     let mut observed = node();
     observed.nics[0].link.kind = "bond".to_owned();
-    observed.links.push(Link { master: Some(2), ..link(6, "ens1", "") });
-    warned(&plan_there(&observed), "bond");
+    observed.links.push(LinkSnapshot { master: Some(2), ..link(6, "ens1", "") });
+    warned(&plan_attach(&observed), "bond");
     let mut observed = node();
-    observed.nics[0].link = Link { lower: Some(3), ..link(2, "eth0.100", "vlan") };
+    observed.nics[0].link = LinkSnapshot { lower: Some(3), ..link(2, "eth0.100", "vlan") };
     observed.links.push(link(3, "eth0", ""));
-    let plan = there(&observed, &["eth0.100".to_owned()], &options());
+    let plan = attach(&observed, &["eth0.100".to_owned()], &options());
     warned(&plan, "tagged-uplink");
     assert!(plan.warnings[0].what.contains("VLAN of eth0"));
 }
@@ -244,25 +246,25 @@ fn who_takes_frames_before_the_switch() {
     let with = |mode: &str| {
         let mut observed = node();
         observed.nics[0].link.xdp = Some(mode.to_owned());
-        plan_there(&observed)
+        plan_attach(&observed)
     };
     refused(&with("native"), "xdp-attached", true);
     refused(&with("offloaded"), "xdp-attached", true);
     warned(&with("generic"), "xdp-attached");
     let mut observed = node();
     observed.nics[0].bound = vec![bound(Binding::Xdp, "suricata")];
-    refused(&plan_there(&observed), "afxdp-socket", true);
+    refused(&plan_attach(&observed), "afxdp-socket", true);
     for what in ["xfrm", "macsec"] {
         let mut observed = node();
         observed.nics[0].device_offloads = vec![what.to_owned()];
-        refused(&plan_there(&observed), "device-offload", true);
+        refused(&plan_attach(&observed), "device-offload", true);
     }
     let mut observed = node();
     observed.nics[0].link.wireless = true;
-    refused(&plan_there(&observed), "wireless", true);
+    refused(&plan_attach(&observed), "wireless", true);
     let mut observed = node();
     observed.nics[0].clsact = true;
-    warned(&plan_there(&observed), "clsact-filters");
+    warned(&plan_attach(&observed), "clsact-filters");
 }
 
 #[test]
@@ -270,7 +272,7 @@ fn sockets_on_the_device() {
     let with = |how, program: &str| {
         let mut observed = node();
         observed.nics[0].bound = vec![bound(how, program)];
-        plan_there(&observed)
+        plan_attach(&observed)
     };
     refused(&with(Binding::Device, "sshd"), "bound-socket", true);
     refused(&with(Binding::Device, "kubelet"), "bound-socket", true);
@@ -283,49 +285,59 @@ fn sockets_on_the_device() {
     assert_eq!(with(Binding::Packet, "dhclient").warnings, []);
     let mut observed = node();
     observed.nics[0].memberships = vec!["239.1.2.3".parse().unwrap()];
-    warned(&plan_there(&observed), "multicast-membership");
+    warned(&plan_attach(&observed), "multicast-membership");
 }
 
 #[test]
 fn routes_that_cannot_be_made_again_as_they_are() {
-    let with = |route: Route| {
+    let with = |route: RouteSnapshot| {
         let mut observed = node();
         observed.nics[0].routes.push(route);
-        plan_there(&observed)
+        plan_attach(&observed)
     };
     warned(&with(route("192.168.0.0/16", &["172.16.0.1"])), "route-not-remakeable");
-    assert_eq!(with(Route { onlink: true, ..route("192.168.0.0/16", &["172.16.0.1"]) }).warnings, []);
-    assert_eq!(with(Route { by_nexthop: true, ..route("192.168.0.0/16", &["172.16.0.1"]) }).warnings, []);
+    assert_eq!(with(RouteSnapshot { onlink: true, ..route("192.168.0.0/16", &["172.16.0.1"]) }).warnings, []);
+    assert_eq!(
+        with(RouteSnapshot { by_nexthop: true, ..route("192.168.0.0/16", &["172.16.0.1"]) }).warnings,
+        []
+    );
     assert_eq!(with(route("fd01::/64", &["fe80::77"])).warnings, []);
     // A route to the next hop itself is enough, whoever made it.
     let mut observed = node();
-    observed.nics[0].routes.push(Route { by_kernel: false, ..route("172.16.0.1/32", &[]) });
+    observed.nics[0].routes.push(RouteSnapshot { by_kernel: false, ..route("172.16.0.1/32", &[]) });
     observed.nics[0].routes.push(route("192.168.0.0/16", &["172.16.0.1"]));
-    assert_eq!(plan_there(&observed).warnings, []);
+    assert_eq!(plan_attach(&observed).warnings, []);
 }
 
 #[test]
 fn addresses_that_end() {
-    let with = |address: Address| {
+    let with = |address: AddressSnapshot| {
         let mut observed = node();
         observed.nics[0].addresses.push(address);
         observed
     };
-    let leased = Address { left: Some(3000), ..address("10.0.0.9/24") };
-    refused(&plan_there(&with(leased.clone())), "dhcp-not-handed-over", true);
-    let routed = Address { left: Some(3000), by_router: true, ..address("fd00::9/64") };
-    assert_eq!(plan_there(&with(routed.clone())).refusals, []);
-    refused(&plan_there(&with(Address { left: Some(59), ..routed.clone() })), "lifetime-too-short", true);
-    warned(&plan_there(&with(Address { left: Some(5), temporary: true, ..routed })), "temporary-addresses");
+    let leased = AddressSnapshot { left: Some(3000), ..address("10.0.0.9/24") };
+    refused(&plan_attach(&with(leased.clone())), "dhcp-not-handed-over", true);
+    let routed = AddressSnapshot { left: Some(3000), by_router: true, ..address("fd00::9/64") };
+    assert_eq!(plan_attach(&with(routed.clone())).refusals, []);
+    refused(
+        &plan_attach(&with(AddressSnapshot { left: Some(59), ..routed.clone() })),
+        "lifetime-too-short",
+        true,
+    );
+    warned(
+        &plan_attach(&with(AddressSnapshot { left: Some(5), temporary: true, ..routed })),
+        "temporary-addresses",
+    );
     // A client that cannot be handed over is named, once.
     let mut observed = with(leased);
-    observed.managers = vec![Found {
+    observed.managers = vec![DetectedManager {
         manager: Manager::OtherClient,
         nic: "eth0".to_owned(),
         evidence: "dhcpcd eth0 (pid 8)".to_owned(),
         details: Details::Opaque { why: "not known".to_owned() },
     }];
-    refused(&plan_there(&observed), "dhcp-not-handed-over", true);
+    refused(&plan_attach(&observed), "dhcp-not-handed-over", true);
 }
 
 #[test]
@@ -337,7 +349,7 @@ fn rules_of_the_firewall() {
         devices: vec![device.to_owned()],
         lets_in,
     };
-    let with = |rules: Vec<FirewallRule>| plan_there(&Observed { firewall: rules, ..node() });
+    let with = |rules: Vec<FirewallRule>| plan_attach(&Observed { firewall: rules, ..node() });
     let ssh = rule("iifname eth0 tcp dport 22 accept", "eth0", true);
     let plan = with(vec![ssh.clone()]);
     refused(&plan, "firewall-names-nic", true);
@@ -358,71 +370,71 @@ fn names_that_are_taken() {
     let mut observed = node();
     observed.switch.bridges =
         vec![Bridge { name: "br-ex".to_owned(), ports: vec![port("eth0", "", false)], ..Bridge::default() }];
-    refused(&plan_there(&observed), "port-of-other-bridge", false);
+    refused(&plan_attach(&observed), "port-of-other-bridge", false);
     let mut observed = node();
     observed.links.push(link(7, "breth0", "bridge"));
-    refused(&plan_there(&observed), "bridge-name-taken", false);
+    refused(&plan_attach(&observed), "bridge-name-taken", false);
     let mut observed = node();
     observed.foreign_guards = vec!["ovn_k8s_breth0".to_owned()];
-    refused(&plan_there(&observed), "guard-name-taken", false);
+    refused(&plan_attach(&observed), "guard-name-taken", false);
     let mut observed = node();
     observed.switch.bridges =
         vec![Bridge { name: "breth0".to_owned(), datapath_type: String::new(), ..Bridge::default() }];
     let netdev = Options { datapath: Some(Datapath::Netdev), ..options() };
-    refused(&there(&observed, &["eth0".to_owned()], &netdev), "datapath-differs", false);
+    refused(&attach(&observed, &["eth0".to_owned()], &netdev), "datapath-differs", false);
     // Not asked for by flag, the bridge that is there decides.
-    assert_eq!(plan_there(&observed).uplinks[0].datapath, Datapath::System);
+    assert_eq!(plan_attach(&observed).uplinks[0].datapath, Datapath::System);
     for mut observed in [node(), node()] {
         observed.switch.vswitchd = Some(false);
-        refused(&plan_there(&observed), "switch-away", false);
+        refused(&plan_attach(&observed), "switch-away", false);
         observed.switch.answers = false;
-        refused(&plan_there(&observed), "switch-away", false);
+        refused(&plan_attach(&observed), "switch-away", false);
     }
 }
 
 #[test]
 fn run_again_it_finds_itself_half_way() {
-    let plan = plan_there(&taken());
+    let plan = plan_attach(&taken());
     assert!(plan.uplinks[0].half_way);
     assert_eq!(plan.refusals, []);
     let mut foreign = taken();
     foreign.switch.bridges[0].ours = false;
-    assert_eq!(plan_there(&foreign).refusals, []);
+    assert_eq!(plan_attach(&foreign).refusals, []);
     // Without the NIC it is somebody's bridge, and bridge-to-nics would leave it alone.
     foreign.switch.bridges[0].ports.clear();
-    refused(&plan_there(&foreign), "bridge-of-others", true);
+    refused(&plan_attach(&foreign), "bridge-of-others", true);
 }
 
 #[test]
 fn the_way_back() {
-    let plan = plan_back(&taken());
+    let plan = plan_detach(&taken());
     assert_eq!((plan.refusals.as_slice(), plan.warnings.as_slice()), (&[][..], &[][..]));
     assert_eq!((plan.uplinks[0].nic.as_str(), plan.uplinks[0].half_way), ("eth0", false));
     assert!(plan.to_string().contains("eth0: address 10.0.0.5/24"), "{plan}");
 
-    refused(&back(&node(), &["breth0".to_owned()], &[], &options()), "not-found", false);
+    refused(&detach(&node(), &["breth0".to_owned()], &[], &options()), "not-found", false);
     let mut observed = taken();
     observed.switch.bridges[0].ours = false;
-    refused(&plan_back(&observed), "not-ours", false);
+    refused(&plan_detach(&observed), "not-ours", false);
     observed.switch.bridges[0].original = true;
-    warned(&plan_back(&observed), "original-bridge");
+    warned(&plan_detach(&observed), "original-bridge");
     let mut observed = taken();
     observed.switch.bridges[0]
         .ports
         .push(Port { of: Some("physnet".to_owned()), ..port("patch-1", "patch", false) });
-    refused(&plan_back(&observed), "gateway-router", true);
+    refused(&plan_detach(&observed), "gateway-router", true);
     let mut observed = taken();
     observed.switch.bridges[0].ports.push(port("tap0", "", false));
-    refused(&plan_back(&observed), "other-ports", true);
+    refused(&plan_detach(&observed), "other-ports", true);
     let mut observed = taken();
     observed.links.retain(|link| link.name != "eth0");
-    refused(&plan_back(&observed), "not-found", false);
+    refused(&plan_detach(&observed), "not-found", false);
     let mut observed = taken();
     observed.switch.bridges.clear();
-    refused(&plan_back(&observed), "not-ours", false);
+    refused(&plan_detach(&observed), "not-ours", false);
     // The network's part needs no switch.
     observed.switch.answers = false;
-    warned(&plan_back(&observed), "switch-away");
+    warned(&plan_detach(&observed), "switch-away");
 }
 
 #[test]
@@ -430,13 +442,13 @@ fn what_binds_to_the_bridge_is_only_said_on_the_way_back() {
     let mut observed = taken();
     let breth0 = observed.nics.iter_mut().find(|nic| nic.link.name == "breth0").unwrap();
     breth0.bound = vec![bound(Binding::Device, "sshd")];
-    warned(&plan_back(&observed), "bound-socket");
+    warned(&plan_detach(&observed), "bound-socket");
 }
 
 #[test]
 fn what_is_not_known_is_said() {
     let observed = Observed { unknown: vec!["the rules of nft: it is not installed".to_owned()], ..node() };
-    warned(&plan_there(&observed), "not-known");
+    warned(&plan_attach(&observed), "not-known");
 }
 
 proptest! {
@@ -455,7 +467,7 @@ proptest! {
         nic.link.mtu = mtu;
         nic.neighbours = neighbours;
         observed.switch.datapath_type = if kernel { "system" } else { "netdev" }.to_owned();
-        let plan = plan_there(&observed);
+        let plan = plan_attach(&observed);
         prop_assert_eq!(&plan.refusals, &vec![]);
         prop_assert!(plan.verdict(false).is_ok());
         for address in &observed.nics[0].addresses {

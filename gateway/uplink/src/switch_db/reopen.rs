@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use ovs::ovsdb::{Datum, Operation, Uuid};
 
-use super::{Seen, Switch, Written, number};
+use super::{OvsDb, OvsSnapshot, PendingChange, number};
 use crate::error::Result;
 
 /// The highest number that may be asked for (`OFPP_MAX` - 1).
@@ -29,7 +29,7 @@ struct Numbers {
     before: Option<i64>,
 }
 
-impl Switch {
+impl OvsDb {
     /// Has ovs-vswitchd open the NIC of a bridge anew; all that the port has stays as it is. `false`: it is no port of
     /// that bridge, of another kind than a plain device, or not ours (unless `known` says that it was taken over).
     pub fn reopen(&mut self, bridge: &str, nic: &str, known: bool, deadline: Instant) -> Result<bool> {
@@ -51,7 +51,7 @@ impl Switch {
         interface: Uuid,
         port: Option<i64>,
         deadline: Instant,
-    ) -> Result<Written> {
+    ) -> Result<PendingChange> {
         let attempted = format!("have {nic} opened anew");
         let value = port.map_or_else(Datum::empty_set, Datum::from);
         let operations = vec![
@@ -59,7 +59,7 @@ impl Switch {
             Operation::update("Interface").row(interface).set("ofport_request", value),
         ];
         let results = self.write(operations, &attempted, deadline)?;
-        Ok(Written {
+        Ok(PendingChange {
             interfaces: vec![(nic.to_owned(), interface)],
             number: number(&results).unwrap_or_default(),
         })
@@ -67,7 +67,7 @@ impl Switch {
 }
 
 impl Numbers {
-    fn of(seen: &Seen, bridge: &str, nic: &str, known: bool) -> Option<Self> {
+    fn of(seen: &OvsSnapshot, bridge: &str, nic: &str, known: bool) -> Option<Self> {
         let row = seen.bridge(bridge)?;
         let port = row.port(nic)?;
         if !(port.is_ours || known) || !matches!(port.kind.as_str(), "" | "system") {
@@ -88,15 +88,15 @@ impl Numbers {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{BridgeSeen, Owner, PortSeen};
+    use super::super::{BridgeSnapshot, Owner, PortSnapshot};
     use super::*;
 
     fn uuid(number: u8) -> Uuid {
         format!("00000000-0000-4000-8000-0000000000{number:02x}").parse().unwrap()
     }
 
-    fn port(name: &str, number: u8, ofport: Option<i64>) -> PortSeen {
-        PortSeen {
+    fn port(name: &str, number: u8, ofport: Option<i64>) -> PortSnapshot {
+        PortSnapshot {
             uuid: uuid(number),
             interface: uuid(number + 1),
             name: name.to_owned(),
@@ -114,8 +114,8 @@ mod tests {
         }
     }
 
-    fn seen(ports: Vec<PortSeen>) -> Seen {
-        let bridge = BridgeSeen {
+    fn seen(ports: Vec<PortSnapshot>) -> OvsSnapshot {
+        let bridge = BridgeSnapshot {
             uuid: uuid(1),
             name: "breth0".to_owned(),
             owner: Owner::Uplink,
@@ -124,26 +124,26 @@ mod tests {
             hwaddr: None,
             ports,
         };
-        Seen { bridges: vec![bridge], ..Seen::default() }
+        OvsSnapshot { bridges: vec![bridge], ..OvsSnapshot::default() }
     }
 
     #[test]
     fn another_number_for_a_moment_and_then_its_own() {
-        let numbers = |ports: Vec<PortSeen>, known| Numbers::of(&seen(ports), "breth0", "eth0", known);
+        let numbers = |ports: Vec<PortSnapshot>, known| Numbers::of(&seen(ports), "breth0", "eth0", known);
         let own = port("eth0", 2, Some(1));
         assert_eq!(numbers(vec![own.clone()], false).unwrap().steps, [HIGHEST, 1]);
-        let high = PortSeen { ofport_request: Some(HIGHEST), ..port("veth9", 4, Some(HIGHEST - 1)) };
+        let high = PortSnapshot { ofport_request: Some(HIGHEST), ..port("veth9", 4, Some(HIGHEST - 1)) };
         assert_eq!(numbers(vec![own.clone(), high], false).unwrap().steps, [HIGHEST - 2, 1]);
-        let failed = PortSeen { ofport: Some(-1), ofport_request: Some(5), ..own.clone() };
+        let failed = PortSnapshot { ofport: Some(-1), ofport_request: Some(5), ..own.clone() };
         let found = numbers(vec![failed], false).unwrap();
         assert_eq!((found.steps, found.before), (vec![HIGHEST], Some(5)));
-        let left = PortSeen { ofport_request: Some(HIGHEST), ..own.clone() };
+        let left = PortSnapshot { ofport_request: Some(HIGHEST), ..own.clone() };
         let found = numbers(vec![left], false).unwrap();
         assert_eq!((found.steps, found.before), (vec![HIGHEST - 1, 1], None), "of a try that was cut off");
-        let foreign = PortSeen { is_ours: false, ..own.clone() };
+        let foreign = PortSnapshot { is_ours: false, ..own.clone() };
         assert_eq!(numbers(vec![foreign.clone()], false), None);
         assert!(numbers(vec![foreign], true).is_some());
-        let afxdp = PortSeen { kind: "afxdp".to_owned(), ..own };
+        let afxdp = PortSnapshot { kind: "afxdp".to_owned(), ..own };
         assert_eq!(numbers(vec![afxdp], true), None);
         assert_eq!(numbers(Vec::new(), true), None);
     }

@@ -23,7 +23,7 @@ pub(super) const INTERFACE_COLUMNS: [&str; 10] = [
 
 /// The switch as a plan sees it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Seen {
+pub struct OvsSnapshot {
     /// Whether the database has its one row of settings.
     pub is_initialised: bool,
     /// `external_ids:ovn-bridge-datapath-type`: what OVN's own bridge is of.
@@ -37,14 +37,14 @@ pub struct Seen {
     /// `cur_cfg`: changes carried out.
     pub cur_cfg: i64,
     /// The bridges, by name.
-    pub bridges: Vec<BridgeSeen>,
+    pub bridges: Vec<BridgeSnapshot>,
     /// The QoS rows of ours, each with the NIC it is for.
     pub our_qos: Vec<(Uuid, Option<String>)>,
 }
 
 /// A bridge.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct BridgeSeen {
+pub struct BridgeSnapshot {
     /// Its row.
     pub uuid: Uuid,
     /// Its name.
@@ -58,7 +58,7 @@ pub struct BridgeSeen {
     /// `other_config:hwaddr`.
     pub hwaddr: Option<String>,
     /// Its ports, its own device among them, by name.
-    pub ports: Vec<PortSeen>,
+    pub ports: Vec<PortSnapshot>,
 }
 
 /// Who made a bridge.
@@ -74,7 +74,7 @@ pub enum Owner {
 
 /// A port of a bridge. Of a bond every member is one.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct PortSeen {
+pub struct PortSnapshot {
     /// The port's row.
     pub uuid: Uuid,
     /// The interface's row.
@@ -107,13 +107,13 @@ pub struct PortSeen {
 
 /// An interface's row.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct InterfaceSeen {
+pub(super) struct InterfaceSnapshot {
     pub(super) ofport: Option<i64>,
     pub(super) error: Option<String>,
     pub(super) mac_in_use: Option<String>,
 }
 
-impl Seen {
+impl OvsSnapshot {
     /// Whether anything can be made in it.
     pub fn usable(&self) -> Result<()> {
         match self.is_initialised {
@@ -126,12 +126,12 @@ impl Seen {
     }
 
     /// A bridge by its name.
-    pub fn bridge(&self, name: &str) -> Option<&BridgeSeen> {
+    pub fn bridge(&self, name: &str) -> Option<&BridgeSnapshot> {
         self.bridges.iter().find(|bridge| bridge.name == name)
     }
 
     /// The bridge that a device is a port of; its own device counts too.
-    pub fn bridge_of(&self, device: &str) -> Option<&BridgeSeen> {
+    pub fn bridge_of(&self, device: &str) -> Option<&BridgeSnapshot> {
         self.bridges.iter().find(|bridge| bridge.port(device).is_some())
     }
 
@@ -195,20 +195,20 @@ impl Seen {
         let our_qos = our_qos.filter_map(|row| Some((uuid(row)?, key(row, "external_ids", NIC)))).collect();
         let read_ports = |bridge: &RowData| {
             let ports = references(bridge, "ports").filter_map(|port| by_uuid(ports, port));
-            let mut read: Vec<PortSeen> = ports
+            let mut read: Vec<PortSnapshot> = ports
                 .flat_map(|port| {
                     let members = references(port, "interfaces").filter_map(|uuid| by_uuid(interfaces, uuid));
-                    members.filter_map(|interface| PortSeen::read(port, interface))
+                    members.filter_map(|interface| PortSnapshot::read(port, interface))
                 })
                 .collect();
             read.sort_by(|left, right| left.name.cmp(&right.name));
             read
         };
-        let mut bridges: Vec<BridgeSeen> = bridges
+        let mut bridges: Vec<BridgeSnapshot> = bridges
             .iter()
             .filter_map(|row| {
                 let name = text(row, "name")?;
-                Some(BridgeSeen {
+                Some(BridgeSnapshot {
                     uuid: uuid(row)?,
                     owner: match key(row, "external_ids", BRIDGE_ID) {
                         _ if is_ours(row) => Owner::Uplink,
@@ -240,36 +240,36 @@ impl Seen {
     }
 }
 
-impl BridgeSeen {
+impl BridgeSnapshot {
     /// A port by its device's name.
-    pub fn port(&self, device: &str) -> Option<&PortSeen> {
+    pub fn port(&self, device: &str) -> Option<&PortSnapshot> {
         self.ports.iter().find(|port| port.name == device)
     }
 
     /// Its own device.
-    pub fn device(&self) -> Option<&PortSeen> {
+    pub fn device(&self) -> Option<&PortSnapshot> {
         self.port(&self.name)
     }
 
     /// Its ports but its own device and this NIC.
-    pub fn others<'a>(&'a self, nic: &'a str) -> impl Iterator<Item = &'a PortSeen> {
+    pub fn others<'a>(&'a self, nic: &'a str) -> impl Iterator<Item = &'a PortSnapshot> {
         self.ports.iter().filter(move |port| port.name != self.name && port.name != nic)
     }
 
     /// The ports by which OVN uses the bridge: a gateway router's, or those of `ovn-bridge-mappings`.
-    pub fn patch_ports(&self) -> impl Iterator<Item = &PortSeen> {
+    pub fn patch_ports(&self) -> impl Iterator<Item = &PortSnapshot> {
         self.ports.iter().filter(|port| port.kind == "patch")
     }
 
     /// The devices of the kernel among its ports: candidates for the NIC.
-    pub fn nics(&self) -> impl Iterator<Item = &PortSeen> {
+    pub fn nics(&self) -> impl Iterator<Item = &PortSnapshot> {
         self.ports.iter().filter(|port| port.kind.is_empty() || port.kind == "system")
     }
 }
 
-impl PortSeen {
+impl PortSnapshot {
     fn read(port: &RowData, interface: &RowData) -> Option<Self> {
-        let row = InterfaceSeen::read(interface);
+        let row = InterfaceSnapshot::read(interface);
         Some(Self {
             uuid: uuid(port)?,
             interface: uuid(interface)?,
@@ -289,7 +289,7 @@ impl PortSeen {
     }
 }
 
-impl InterfaceSeen {
+impl InterfaceSnapshot {
     pub(super) fn read(row: &RowData) -> Self {
         Self {
             ofport: row.get("ofport").and_then(Datum::as_integer),
@@ -299,7 +299,7 @@ impl InterfaceSeen {
     }
 }
 
-/// What is asked for, in the order [`Seen::read`] reads it.
+/// What is asked for, in the order [`OvsSnapshot::read`] reads it.
 pub(super) fn questions() -> Vec<Operation> {
     let columns: [(&str, &[&str]); 5] = [
         ("Open_vSwitch", &["external_ids", "datapath_types", "next_cfg", "cur_cfg"]),

@@ -70,8 +70,8 @@ impl Node {
         Program::new("ovs-vsctl").args(["--no-wait", "--timeout=30", &db]).line(line).run().unwrap()
     }
 
-    fn switch(&self) -> Switch {
-        Switch::connect(&Remote::unix(self.socket()), PATIENCE).unwrap()
+    fn switch(&self) -> OvsDb {
+        OvsDb::connect(&Remote::unix(self.socket()), PATIENCE).unwrap()
     }
 
     fn has(&self, device: &str) -> bool {
@@ -84,8 +84,8 @@ fn later() -> Instant {
     Instant::now() + PATIENCE
 }
 
-fn wanted() -> Wanted {
-    Wanted {
+fn wanted() -> BridgeSpec {
+    BridgeSpec {
         bridge: "breth0".to_owned(),
         nic: "eth0".to_owned(),
         mac: MAC.to_owned(),
@@ -95,7 +95,7 @@ fn wanted() -> Wanted {
 }
 
 /// Both steps, waited for.
-fn take(switch: &mut Switch, wanted: &[Wanted]) {
+fn take(switch: &mut OvsDb, wanted: &[BridgeSpec]) {
     let written = switch.make_bridges(wanted, later()).unwrap();
     switch.wait_for_devices(wanted, &written, later()).unwrap();
     let written = switch.add_ports(wanted, later()).unwrap();
@@ -136,12 +136,12 @@ fn there_and_back() {
 
     let held = before.held("breth0", "eth0");
     let (removed, written) = switch.remove(&[("breth0", "eth0", &held)], false, later()).unwrap();
-    assert_eq!(removed, [Removed::Bridge]);
+    assert_eq!(removed, [Removal::Bridge]);
     assert!(switch.wait_carried_out(&written, later()).unwrap());
     assert!(!node.has("breth0") && node.has("eth0"));
     assert_eq!(node.vsctl("list QoS"), "");
     let (removed, _) = switch.remove(&[("breth0", "eth0", &held)], false, later()).unwrap();
-    assert_eq!(removed, [Removed::Nothing]);
+    assert_eq!(removed, [Removal::Nothing]);
     assert!(switch.observe(later()).unwrap().bridges.is_empty());
 }
 
@@ -151,7 +151,7 @@ fn several_at_once() {
     node.namespace
         .ip("link add eth1 address 0a:00:00:00:00:02 type veth peer name wire1\nlink set eth1 up\n")
         .unwrap();
-    let second = Wanted {
+    let second = BridgeSpec {
         bridge: "breth1".to_owned(),
         nic: "eth1".to_owned(),
         mac: "0a:00:00:00:00:02".to_owned(),
@@ -163,7 +163,7 @@ fn several_at_once() {
     let held = PriorOvsConfig::default();
     let (removed, _) =
         switch.remove(&[("breth0", "eth0", &held), ("breth1", "eth1", &held)], false, later()).unwrap();
-    assert_eq!(removed, [Removed::Bridge, Removed::Bridge]);
+    assert_eq!(removed, [Removal::Bridge, Removal::Bridge]);
     assert_eq!(node.vsctl("list QoS"), "");
 }
 
@@ -181,7 +181,7 @@ fn a_bridge_that_was_there_is_kept_with_its_ports() {
     assert_eq!(seen.bridge("breth0").unwrap().hwaddr.as_deref(), Some(MAC));
 
     let (removed, _) = switch.remove(&[("breth0", "eth0", &held)], false, later()).unwrap();
-    assert_eq!(removed, [Removed::Port]);
+    assert_eq!(removed, [Removal::Port]);
     let seen = switch.observe(later()).unwrap();
     assert_eq!(seen.held("breth0", "eth0"), held, "as it was before");
     assert!(seen.bridge("breth0").unwrap().port("p1").is_some());
@@ -198,7 +198,7 @@ fn a_port_that_was_there_is_kept() {
     assert!(held.port);
     take(&mut switch, &[wanted()]);
     let (removed, _) = switch.remove(&[("breth0", "eth0", &held)], true, later()).unwrap();
-    assert_eq!(removed, [Removed::Nothing]);
+    assert_eq!(removed, [Removal::Nothing]);
     assert!(switch.observe(later()).unwrap().bridge("breth0").unwrap().port("eth0").is_some());
 }
 
@@ -210,7 +210,7 @@ fn a_port_that_is_kept_keeps_its_qos() {
     let held = switch.observe(later()).unwrap().held("breth0", "eth0");
     take(&mut switch, &[wanted()]);
     let (removed, _) = switch.remove(&[("breth0", "eth0", &held)], false, later()).unwrap();
-    assert_eq!(removed, [Removed::Nothing]);
+    assert_eq!(removed, [Removal::Nothing]);
     assert_eq!(node.vsctl("--bare --columns=type list QoS").trim(), "linux-noop");
 }
 
@@ -222,7 +222,7 @@ fn a_bridge_of_ours_that_others_use_by_now_is_kept() {
     node.vsctl("add-port breth0 p1 -- set interface p1 type=internal");
     let (removed, _) =
         switch.remove(&[("breth0", "eth0", &PriorOvsConfig::default())], false, later()).unwrap();
-    assert_eq!(removed, [Removed::Port]);
+    assert_eq!(removed, [Removal::Port]);
     let seen = switch.observe(later()).unwrap();
     assert!(seen.bridge("breth0").unwrap().port("p1").is_some() && seen.bridge_of("eth0").is_none());
 }
@@ -236,16 +236,16 @@ fn a_bridge_of_the_original_tool_goes_only_when_it_is_named() {
     assert_eq!(switch.observe(later()).unwrap().bridge("breth0").unwrap().owner, Owner::Original);
     let held = PriorOvsConfig::default();
     let (removed, _) = switch.remove(&[("breth0", "eth0", &held)], false, later()).unwrap();
-    assert_eq!(removed, [Removed::Nothing]);
+    assert_eq!(removed, [Removal::Nothing]);
     let (removed, _) = switch.remove(&[("breth0", "eth0", &held)], true, later()).unwrap();
-    assert_eq!(removed, [Removed::Bridge]);
+    assert_eq!(removed, [Removal::Bridge]);
 }
 
 #[test]
 fn what_vswitchd_says_is_passed_on() {
     let node = Node::up();
     let mut switch = node.switch();
-    let wanted = [Wanted { nic: "eth7".to_owned(), ..wanted() }];
+    let wanted = [BridgeSpec { nic: "eth7".to_owned(), ..wanted() }];
     let written = switch.make_bridges(&wanted, later()).unwrap();
     switch.wait_for_devices(&wanted, &written, later()).unwrap();
     let written = switch.add_ports(&wanted, later()).unwrap();
@@ -267,7 +267,7 @@ fn a_vswitchd_that_is_away_or_stopped_is_given_up() {
     // Taking it away again needs only the database.
     let (removed, written) =
         switch.remove(&[("breth0", "eth0", &PriorOvsConfig::default())], false, later()).unwrap();
-    assert_eq!(removed, [Removed::Bridge]);
+    assert_eq!(removed, [Removal::Bridge]);
     let soon = Instant::now() + Duration::from_millis(80);
     assert!(!switch.wait_carried_out(&written, soon).unwrap());
     node.start_vswitchd();
@@ -288,8 +288,8 @@ fn without_a_database_it_ends_in_time() {
     assert!(error.contains("is ovsdb-server running"), "{error}");
 }
 
-fn bridge(name: &str, datapath_type: &str) -> BridgeSeen {
-    BridgeSeen {
+fn bridge(name: &str, datapath_type: &str) -> BridgeSnapshot {
+    BridgeSnapshot {
         uuid: Uuid(1),
         name: name.to_owned(),
         owner: Owner::Uplink,
@@ -302,11 +302,11 @@ fn bridge(name: &str, datapath_type: &str) -> BridgeSeen {
 
 #[test]
 fn the_datapath_is_the_bridges_own_then_the_asked_one_then_ovns() {
-    let seen = |default: Option<&str>, bridges| Seen {
+    let seen = |default: Option<&str>, bridges| OvsSnapshot {
         is_initialised: true,
         default_datapath: default.map(str::to_owned),
         bridges,
-        ..Seen::default()
+        ..OvsSnapshot::default()
     };
     let (netdev, system) = (Datapath::Netdev, Datapath::System);
     for (default, asked, datapath) in [
@@ -321,13 +321,13 @@ fn the_datapath_is_the_bridges_own_then_the_asked_one_then_ovns() {
     let refused = seen(None, vec![bridge("b", "")]).datapath("b", Some(netdev)).unwrap_err().to_string();
     assert!(refused.contains("leave out --datapath-type"), "{refused}");
     assert!(seen(Some("dpdk"), vec![]).datapath("b", None).is_err());
-    let few = Seen { datapath_types: vec!["netdev".to_owned()], ..seen(None, vec![]) };
+    let few = OvsSnapshot { datapath_types: vec!["netdev".to_owned()], ..seen(None, vec![]) };
     assert!(few.datapath("b", None).unwrap_err().to_string().contains("it has netdev"));
 }
 
 #[test]
 fn an_empty_database_is_refused_with_its_remedy() {
-    let said = Seen::default().usable().unwrap_err().to_string();
+    let said = OvsSnapshot::default().usable().unwrap_err().to_string();
     assert!(said.contains("ovs-vsctl init"), "{said}");
 }
 

@@ -9,7 +9,7 @@ use super::*;
 use crate::managers::Handover;
 use crate::plan::{self, Plan};
 use crate::steps::{Step, forwards};
-use crate::switch_db::{Owner, Written};
+use crate::switch_db::{Owner, PendingChange};
 use crate::switchover::Migration;
 use crate::{migration, verify};
 
@@ -17,7 +17,7 @@ use crate::{migration, verify};
 struct Live {
     /// Which of the journal's it is.
     place: usize,
-    wanted: Wanted,
+    wanted: BridgeSpec,
     mac: [u8; 6],
     nic: Device,
     /// Its number is 0 until it is there.
@@ -33,9 +33,9 @@ struct Live {
 }
 
 /// Makes a bridge of each NIC and moves what the NIC carries onto it.
-pub fn nics_to_bridge(planned: &Plan, options: &Options) -> Result<Report> {
+pub fn nics_to_bridge(planned: &Plan, options: &Options) -> Result<TakeoverReport> {
     let started = Instant::now();
-    let (mut run, seen, network) = Run::new(options, Direction::There, started)?;
+    let (mut run, seen, network) = Run::new(options, Direction::Attach, started)?;
     seen.usable()?;
     let mut live = Vec::new();
     for uplink in &planned.uplinks {
@@ -70,7 +70,7 @@ pub fn nics_to_bridge(planned: &Plan, options: &Options) -> Result<Report> {
 /// What is found of a NIC, into the journal; `None` when there is nothing to do.
 fn look(
     run: &mut Run<'_>,
-    seen: &Seen,
+    seen: &OvsSnapshot,
     network: &Network,
     nic: &str,
     handovers: &[Handover],
@@ -114,11 +114,16 @@ fn look(
         run.report.lines.push(format!("{nic} is a port of {bridge} already, which has its addresses{more}"));
         return Ok(None);
     }
-    let wanted =
-        Wanted { bridge: bridge.clone(), nic: nic.to_owned(), mac: mac_text(mac), mtu: link.mtu(), datapath };
+    let wanted = BridgeSpec {
+        bridge: bridge.clone(),
+        nic: nic.to_owned(),
+        mac: mac_text(mac),
+        mtu: link.mtu(),
+        datapath,
+    };
     let managers = handovers.iter().filter(|handover| handover.nic == nic);
     run.journal.uplinks.push(Uplink {
-        nic: Nic { index: link.index(), name: nic.to_owned(), mac: mac_text(mac), driver: None },
+        nic: NicIdentity { index: link.index(), name: nic.to_owned(), mac: mac_text(mac), driver: None },
         bridge: bridge.clone(),
         datapath,
         rows,
@@ -134,8 +139,8 @@ fn look(
     Ok(Some(Live { place, wanted, mac, nic, bridge, ours, ears, expected, answering: Vec::new() }))
 }
 
-fn act(run: &mut Run<'_>, step: Step, live: &mut [Live], written: &mut Option<Written>) -> Result<()> {
-    let wanted: Vec<Wanted> = live.iter().map(|one| one.wanted.clone()).collect();
+fn act(run: &mut Run<'_>, step: Step, live: &mut [Live], written: &mut Option<PendingChange>) -> Result<()> {
+    let wanted: Vec<BridgeSpec> = live.iter().map(|one| one.wanted.clone()).collect();
     match step {
         Step::Journal => {
             run.arm()?;

@@ -17,9 +17,9 @@ use crate::undo::Rollback;
 use crate::verify;
 
 /// Moves what each bridge carries back to its NIC, and removes the bridge.
-pub fn bridge_to_nics(planned: &Plan, options: &Options) -> Result<Report> {
+pub fn bridge_to_nics(planned: &Plan, options: &Options) -> Result<TakeoverReport> {
     let started = Instant::now();
-    let (mut run, seen, network) = Run::new(options, Direction::Back, started)?;
+    let (mut run, seen, network) = Run::new(options, Direction::Detach, started)?;
     for uplink in &planned.uplinks {
         let known = run.lock.folder().taken(&uplink.bridge)?;
         let uplink = look(&run, &seen, &network, &uplink.bridge, &uplink.nic, known.as_ref())?;
@@ -56,7 +56,7 @@ pub fn bridge_to_nics(planned: &Plan, options: &Options) -> Result<Report> {
     run.report.warnings.append(&mut troubles);
     let took = |run: &Run<'_>| run.started.elapsed().as_millis();
     if home.pending {
-        run.close(State::UndoneOvsdbPending)?;
+        run.close(JournalState::UndoneOvsdbPending)?;
         let line = format!(
             "the NIC has its addresses and routes again; the bridge is still in the switch's database: `ovn-k8s-util \
              recover` when that answers ({} ms)",
@@ -68,7 +68,7 @@ pub fn bridge_to_nics(planned: &Plan, options: &Options) -> Result<Report> {
     for uplink in &journal.uplinks {
         run.lock.forget(&uplink.bridge)?;
     }
-    run.close(State::Committed)?;
+    run.close(JournalState::Committed)?;
     run.done("commit")?;
     let took = took(&run);
     for uplink in &journal.uplinks {
@@ -82,7 +82,7 @@ pub fn bridge_to_nics(planned: &Plan, options: &Options) -> Result<Report> {
 
 fn look(
     run: &Run<'_>,
-    seen: &Seen,
+    seen: &OvsSnapshot,
     network: &Network,
     bridge: &str,
     nic: &str,
@@ -116,7 +116,7 @@ fn look(
         held = PriorOvsConfig::default();
     }
     Ok(Uplink {
-        nic: Nic {
+        nic: NicIdentity {
             index: link.index(),
             name: nic.to_owned(),
             mac: link.mac().map(mac_text).unwrap_or_default(),
@@ -202,7 +202,7 @@ fn turned_back(mut run: Run<'_>, why: Error) -> Error {
         Ok(true) => "management is on the bridge again, as before",
         _ => "the bridge does not carry either: management stays on the NIC, the bridge is left as it is",
     };
-    if let Err(error) = run.close(State::Undone) {
+    if let Err(error) = run.close(JournalState::Undone) {
         cli::note(error);
     }
     Error::Undone { why: Box::new(why), what }

@@ -11,7 +11,7 @@ use ovs::ovsdb::Remote;
 use serde_json::{Value, json};
 
 use super::*;
-use crate::journal::{Folder, Nic};
+use crate::journal::{Folder, NicIdentity};
 use crate::options::Options;
 use crate::recover::recover;
 
@@ -153,7 +153,7 @@ fn whole(socket: &Socket) -> Journal {
     ip(TURNED);
     let mac = Network::observe(socket).unwrap().link("nic").unwrap().mac().unwrap();
     let uplink = Uplink {
-        nic: Nic {
+        nic: NicIdentity {
             index: nic.device.index,
             name: "nic".into(),
             mac: mac.map(|byte| format!("{byte:02x}")).join(":"),
@@ -167,7 +167,7 @@ fn whole(socket: &Socket) -> Journal {
         guard: IngressFilter::table("brnic"),
         managers: vec![],
     };
-    Journal::begin(Direction::There, &Remote::unix("/nonexistent/db.sock"), vec![uplink]).unwrap()
+    Journal::begin(Direction::Attach, &Remote::unix("/nonexistent/db.sock"), vec![uplink]).unwrap()
 }
 
 fn options(state_dir: &std::path::Path) -> Options {
@@ -247,7 +247,7 @@ fn a_journal_that_was_spoiled_harms_nobody_elses_devices() {
         // As it is it is undone, all but the database's part.
         folder.lock(PATIENCE).unwrap().begin(&journal).unwrap();
         recover(&options(dir.path())).unwrap();
-        assert_eq!(folder.journal().unwrap().unwrap().state, State::UndoneOvsdbPending);
+        assert_eq!(folder.journal().unwrap().unwrap().state, JournalState::UndoneOvsdbPending);
         assert!(rows(&socket, "nic").addresses().len() >= 2 && rows(&socket, "brnic").addresses().is_empty());
         let whole = serde_json::to_value(&journal).unwrap();
         let is_read = |folder: &Folder| folder.journal().is_ok();

@@ -57,19 +57,19 @@ pub struct UtilArgs {
 pub enum Command {
     /// Make a bridge br<IFACE> of each NIC, with the NIC as its port, and move addresses and routes onto it
     #[command(after_help = THERE)]
-    NicsToBridge(There),
+    NicsToBridge(AttachArgs),
     /// Move addresses and routes from each bridge back to its NIC, and remove the bridge
     #[command(after_help = BACK)]
-    BridgeToNics(Back),
+    BridgeToNics(DetachArgs),
     /// Mend what was left half done, and make guard and bridge again after a reboot
     Recover(RecoverArgs),
     /// Say yes to a run that waits for it (--confirm)
-    Confirm(Place),
+    Confirm(LocationArgs),
 }
 
 /// `nics-to-bridge`.
 #[derive(Clone, Debug, Args)]
-pub struct There {
+pub struct AttachArgs {
     /// The NICs
     #[arg(value_name = "IFACE", required = true, value_parser = cli::interface_name)]
     pub interfaces: Vec<String>,
@@ -81,23 +81,23 @@ pub struct There {
     pub no_probe: bool,
     /// What both ways have.
     #[command(flatten)]
-    pub run: Run,
+    pub run: RunArgs,
 }
 
 /// `bridge-to-nics`.
 #[derive(Clone, Debug, Args)]
-pub struct Back {
+pub struct DetachArgs {
     /// The bridges
     #[arg(value_name = "BRIDGE", required = true, value_parser = cli::interface_name)]
     pub bridges: Vec<String>,
     /// What both ways have.
     #[command(flatten)]
-    pub run: Run,
+    pub run: RunArgs,
 }
 
 /// What both ways have.
 #[derive(Clone, Debug, Args)]
-pub struct Run {
+pub struct RunArgs {
     /// Print what would be done, change nothing, and exit: with 1 when something stands against it
     #[arg(long)]
     pub dry_run: bool,
@@ -118,7 +118,7 @@ pub struct Run {
     pub confirm: Option<u64>,
     /// Where things are.
     #[command(flatten)]
-    pub place: Place,
+    pub place: LocationArgs,
 }
 
 /// `recover`.
@@ -126,12 +126,12 @@ pub struct Run {
 pub struct RecoverArgs {
     /// Where things are.
     #[command(flatten)]
-    pub place: Place,
+    pub place: LocationArgs,
 }
 
 /// Where things are.
 #[derive(Clone, Debug, Args)]
-pub struct Place {
+pub struct LocationArgs {
     /// Folder of the journal.
     #[command(flatten)]
     pub state_dir: StateDirArgs,
@@ -149,7 +149,7 @@ pub enum DatapathFlag {
     System,
 }
 
-impl There {
+impl AttachArgs {
     /// As a value.
     pub fn options(&self) -> Result<Options> {
         let datapath = self.datapath_type.map(|flag| match flag {
@@ -161,7 +161,7 @@ impl There {
     }
 }
 
-impl Back {
+impl DetachArgs {
     /// As a value.
     pub fn options(&self) -> Result<Options> {
         once(&self.bridges)?;
@@ -169,7 +169,7 @@ impl Back {
     }
 }
 
-impl Run {
+impl RunArgs {
     /// As a value.
     pub fn options(&self) -> Result<Options> {
         Ok(Options {
@@ -206,7 +206,7 @@ impl RecoverArgs {
     }
 }
 
-impl Place {
+impl LocationArgs {
     /// Folder for the journal, wherever the process goes.
     pub fn folder(&self) -> Result<PathBuf> {
         absolute("--state-dir", &self.state_dir.path)
@@ -251,7 +251,7 @@ mod tests {
         UtilArgs::try_parse_from(words).map_err(|error| error.to_string())
     }
 
-    fn there(line: &str) -> There {
+    fn there(line: &str) -> AttachArgs {
         match parse(&format!("nics-to-bridge {line}")).unwrap().command {
             Command::NicsToBridge(there) => there,
             other => panic!("{other:?}"),

@@ -8,7 +8,7 @@ use host::pidfd::Process;
 use super::log::Log;
 use super::{WatchdogConfig, detach};
 use crate::error::{Error, Result};
-use crate::journal::{self, Folder, Journal, State};
+use crate::journal::{self, Folder, Journal, JournalState};
 use crate::undo;
 
 /// How long one who was killed may take to end.
@@ -25,7 +25,7 @@ pub(super) fn watch(duty: &WatchdogConfig) -> Result<()> {
     detach::leave_group().iter().for_each(|trouble| log.note(trouble));
     let folder = Folder::at(&duty.folder);
     let known = match folder.journal()? {
-        Some(journal) if journal.run == duty.run && journal.state == State::Open => journal,
+        Some(journal) if journal.run == duty.run && journal.state == JournalState::Open => journal,
         _ => {
             return Err(Error::failed(
                 "watch over this run",
@@ -91,7 +91,9 @@ fn finish(folder: &Folder, known: &Journal, why: &str, log: &mut Log) {
 /// the safe end.
 fn open(folder: &Folder, known: &Journal) -> Option<Journal> {
     match folder.journal() {
-        Ok(Some(journal)) => (journal.run == known.run && journal.state == State::Open).then_some(journal),
+        Ok(Some(journal)) => {
+            (journal.run == known.run && journal.state == JournalState::Open).then_some(journal)
+        }
         // Nobody of ours takes one away that can be read.
         Ok(None) | Err(_) => Some(known.clone()),
     }

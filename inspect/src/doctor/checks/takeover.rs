@@ -49,7 +49,7 @@ pub(super) fn journal(journal: &JournalSeen) -> Option<Finding> {
 pub(super) fn prediction(seen: &Seen, uplink: &UplinkSeen) -> Vec<Finding> {
     let Some(options) = &seen.options else { return Vec::new() };
     let nic = &uplink.nic;
-    let predicted = plan::there(&seen.observed, std::slice::from_ref(nic), options);
+    let predicted = plan::attach(&seen.observed, std::slice::from_ref(nic), options);
     let mut findings = Vec::new();
     // What is not known of the node, and whether the switch is there, is said by itself.
     let elsewhere = |name: &str| ["not-known", "switch-away"].contains(&name);

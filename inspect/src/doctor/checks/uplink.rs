@@ -8,7 +8,7 @@ use host::ingress_filter::Accepting;
 use super::super::snapshot::{Seen, UplinkSeen};
 use super::Finding;
 use uplink::managers::Manager;
-use uplink::observe::{Binding, Bridge, Nic};
+use uplink::observe::{Binding, Bridge, NicSnapshot};
 use uplink::plan;
 
 /// Less left of a lease than this and nobody known who renews it: it will be too late soon.
@@ -117,7 +117,7 @@ fn in_the_switch(seen: &Seen, uplink: &UplinkSeen, bridge: &Bridge) -> Vec<Findi
 
 /// A NIC that was made anew (its driver was loaded again, its card came back): the switch still lists the port, says
 /// nothing of an error, and has the new number in its database; but its socket was on the old device.
-fn dead_port(seen: &Seen, uplink: &UplinkSeen, bridge: &Bridge, nic: &Nic) -> Option<Finding> {
+fn dead_port(seen: &Seen, uplink: &UplinkSeen, bridge: &Bridge, nic: &NicSnapshot) -> Option<Finding> {
     let port = bridge.ports.iter().find(|port| port.name == uplink.nic)?;
     let is_open =
         port.kind.is_empty() && port.error.is_empty() && port.ofport.is_some_and(|number| number > 0);
@@ -162,7 +162,7 @@ fn dead_port(seen: &Seen, uplink: &UplinkSeen, bridge: &Bridge, nic: &Nic) -> Op
 }
 
 /// The two devices themselves.
-fn links(uplink: &UplinkSeen, nic: &Nic, own: &Nic) -> Vec<Finding> {
+fn links(uplink: &UplinkSeen, nic: &NicSnapshot, own: &NicSnapshot) -> Vec<Finding> {
     let mut findings = Vec::new();
     let (nic_name, bridge) = (uplink.nic.as_str(), uplink.bridge.as_str());
     if !nic.link.up || !nic.link.carrier {
@@ -215,7 +215,7 @@ fn links(uplink: &UplinkSeen, nic: &Nic, own: &Nic) -> Vec<Finding> {
 }
 
 /// Which of the two carries the node's addresses.
-fn carrier(nic: &Nic, own: &Nic) -> Option<Accepting> {
+fn carrier(nic: &NicSnapshot, own: &NicSnapshot) -> Option<Accepting> {
     match (global(nic).is_empty(), global(own).is_empty()) {
         (true, true) => None,
         (false, true) => Some(Accepting::Nic),
@@ -223,12 +223,12 @@ fn carrier(nic: &Nic, own: &Nic) -> Option<Accepting> {
     }
 }
 
-fn global(device: &Nic) -> BTreeSet<IpAddr> {
+fn global(device: &NicSnapshot) -> BTreeSet<IpAddr> {
     device.addresses.iter().filter(|address| !address.link_local).map(|address| address.net.addr()).collect()
 }
 
 /// On which device addresses and routes are.
-fn addresses(seen: &Seen, uplink: &UplinkSeen, nic: &Nic, own: &Nic) -> Vec<Finding> {
+fn addresses(seen: &Seen, uplink: &UplinkSeen, nic: &NicSnapshot, own: &NicSnapshot) -> Vec<Finding> {
     let mut findings = Vec::new();
     let (on_nic, on_bridge) = (global(nic), global(own));
     let both: Vec<_> = on_nic.intersection(&on_bridge).map(ToString::to_string).collect();
@@ -291,7 +291,7 @@ fn addresses(seen: &Seen, uplink: &UplinkSeen, nic: &Nic, own: &Nic) -> Vec<Find
 
 /// Families that had a default route over a router at the takeover, and have none now. Those that routers announce come
 /// again by themselves.
-fn lost_families(uplink: &UplinkSeen, nic: &Nic, own: &Nic) -> Vec<&'static str> {
+fn lost_families(uplink: &UplinkSeen, nic: &NicSnapshot, own: &NicSnapshot) -> Vec<&'static str> {
     let has = |v6: bool| {
         let mut all = own.routes.iter().chain(&nic.routes);
         all.any(|route| route.to.prefix_len() == 0 && route.to.addr().is_ipv6() == v6)
@@ -341,7 +341,7 @@ fn guard(uplink: &UplinkSeen, carrier: Option<Accepting>) -> Option<Finding> {
 }
 
 /// What the userspace datapath's port cannot take.
-fn offloads(nic: &Nic) -> Option<Finding> {
+fn offloads(nic: &NicSnapshot) -> Option<Finding> {
     (!nic.offloads.is_empty()).then(|| {
         let all = nic.offloads.join(", ");
         Finding::warning(
@@ -397,7 +397,7 @@ fn sysctls(uplink: &UplinkSeen, userspace: bool) -> Vec<Finding> {
 }
 
 /// Addresses with an end.
-fn leases(seen: &Seen, uplink: &UplinkSeen, own: &Nic) -> Vec<Finding> {
+fn leases(seen: &Seen, uplink: &UplinkSeen, own: &NicSnapshot) -> Vec<Finding> {
     let mut findings = Vec::new();
     let ending = own.addresses.iter().filter(|it| !it.temporary && !it.link_local && !it.by_router);
     for (address, left) in ending.filter_map(|address| Some((address, address.left?))) {

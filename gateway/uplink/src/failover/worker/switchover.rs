@@ -22,7 +22,7 @@ impl Worker {
     pub(in crate::failover) fn lock(&self) -> Result<(journal::Lock, bool)> {
         let lock = self.duty.folder.lock_or_go_on(Duration::ZERO);
         let ours = |journal: &journal::Journal| {
-            journal.state == journal::State::Open
+            journal.state == journal::JournalState::Open
                 && journal.uplinks.iter().any(|uplink| uplink.bridge == self.duty.bridge)
         };
         let free = lock.is_held()

@@ -29,7 +29,7 @@ struct Clients(PathBuf);
 
 impl Drop for Clients {
     fn drop(&mut self) {
-        for found in look(Path::new("/"), &[("eth0".to_owned(), 0), ("breth0".to_owned(), 0)]) {
+        for found in detect(Path::new("/"), &[("eth0".to_owned(), 0), ("breth0".to_owned(), 0)]) {
             if let Details::Process(client) = found.details
                 && client.arguments.iter().any(|word| word.contains(&*self.0.to_string_lossy()))
                 && let Ok(process) = host::pidfd::Process::open(client.pid, Some(client.started))
@@ -133,10 +133,10 @@ impl Lab {
 
 /// Hands over what was found on eth0, with the address that it holds now.
 fn plan(lab: &Lab) -> Vec<Handover> {
-    let found = look(Path::new("/"), &[("eth0".to_owned(), host::devices::index_of("eth0").unwrap())]);
+    let found = detect(Path::new("/"), &[("eth0".to_owned(), host::devices::index_of("eth0").unwrap())]);
     let (address, _) = leased("eth0").unwrap();
     let (handovers, not) =
-        there(&found, "eth0", "breth0", &nic(&[&format!("{address}/24")]), &place(lab.folder.path()));
+        handovers(&found, "eth0", "breth0", &nic(&[&format!("{address}/24")]), &place(lab.folder.path()));
     assert_eq!(not, []);
     let clients: Vec<_> = handovers.into_iter().filter(|it| it.manager.is_client()).collect();
     assert_eq!(clients.len(), 1, "{found:?}");
@@ -159,7 +159,7 @@ fn there_and_back(lab: &Lab) {
     assert_eq!(leased("eth0"), None);
     // On its way into the background it is two for a moment.
     let clients = |device: &str| {
-        let all = look(Path::new("/"), &[(device.to_owned(), 0)]);
+        let all = detect(Path::new("/"), &[(device.to_owned(), 0)]);
         all.iter().filter(|it| it.manager.is_client()).count()
     };
     until("one client on breth0", || (clients("breth0") == 1).then_some(()));
