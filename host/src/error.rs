@@ -1,4 +1,4 @@
-//! What can go wrong at the node's kernel, said so that a person can act on it.
+//! Errors of the node's kernel and of the tools that change it, with what the reader can do.
 
 use std::io;
 use std::path::PathBuf;
@@ -19,16 +19,16 @@ pub enum Error {
         source: io::Error,
     },
     /// A netlink request was refused.
-    #[error("cannot {attempted}: {said}{}", remedy_of(*.errno))]
+    #[error("cannot {attempted}: {message}{}", remedy_of(*.errno))]
     Netlink {
         /// What was attempted, with its object (`add route 10.96.0.0/12 via ...`).
         attempted: String,
-        /// The kernel's answer in words.
-        said: String,
+        /// The kernel's answer as text.
+        message: String,
         /// The kernel's answer as errno, 0 when there was none.
         errno: i32,
     },
-    /// The nft tool is not there.
+    /// The nft tool is not installed.
     #[error(
         "cannot {attempted}: the command `nft` was not found; install it (Debian and Ubuntu: apt-get install nftables) and make sure it is in PATH"
     )]
@@ -36,7 +36,7 @@ pub enum Error {
         /// What was attempted.
         attempted: String,
     },
-    /// The nft tool could not be run, or not to its end.
+    /// The nft tool could not be run.
     #[error("cannot {attempted}: running `nft` failed: {source}")]
     NftRun {
         /// What was attempted.
@@ -45,14 +45,14 @@ pub enum Error {
         source: io::Error,
     },
     /// nft refused.
-    #[error("cannot {attempted}: nft says: {said}{}", nft_remedy(.said))]
+    #[error("cannot {attempted}: nft says: {message}{}", nft_remedy(.message))]
     NftRefused {
         /// What was attempted.
         attempted: String,
         /// nft's own message.
-        said: String,
+        message: String,
     },
-    /// nft printed what we do not understand.
+    /// nft printed something unexpected.
     #[error("cannot {attempted}: nft printed something unexpected ({detail}); is this nft 1.0.2 or later?")]
     NftOutput {
         /// What was attempted.
@@ -70,7 +70,7 @@ pub enum Error {
         /// What the kernel answered.
         source: io::Error,
     },
-    /// A sysctl holds what we do not understand.
+    /// A sysctl holds something unexpected.
     #[error("sysctl {key} holds {value:?}, expected {expected}; left as it is")]
     SysctlValue {
         /// The sysctl's path below /proc/sys.
@@ -80,7 +80,7 @@ pub enum Error {
         /// What was expected.
         expected: &'static str,
     },
-    /// The record of what we added could not be kept; without it nothing is changed.
+    /// The record of what we added could not be read or written; without it nothing is changed.
     #[error("cannot {action} {}: {source}; check --state-dir (it must be a writable directory)", .path.display())]
     Record {
         /// `read`, `write` or `remove`.
@@ -90,7 +90,7 @@ pub enum Error {
         /// What the system answered.
         source: io::Error,
     },
-    /// The list of sockets could not be had.
+    /// The sockets could not be listed.
     #[error(
         "cannot list the sockets of this node ({detail}): {source}; sock_diag needs CONFIG_INET_DIAG and no seccomp filter in front"
     )]
@@ -131,15 +131,15 @@ pub enum Error {
 }
 
 impl Error {
-    /// The kernel said that the object is not there (any more): for a removal this is success.
+    /// The kernel's answer is that the object does not exist: success for a removal.
     #[must_use]
-    pub fn is_gone(&self) -> bool {
+    pub fn is_missing(&self) -> bool {
         matches!(self, Self::Netlink { errno: libc::ESRCH | libc::ENOENT | libc::ENODEV, .. })
     }
 
-    /// The kernel said that the object is there already.
+    /// The kernel's answer is that the object exists already.
     #[must_use]
-    pub fn is_there(&self) -> bool {
+    pub fn already_exists(&self) -> bool {
         matches!(self, Self::Netlink { errno: libc::EEXIST, .. })
     }
 }
@@ -148,18 +148,18 @@ fn remedy_of(errno: i32) -> &'static str {
     match errno {
         libc::EPERM | libc::EACCES => "; this needs CAP_NET_ADMIN (run as root)",
         libc::ENETUNREACH | libc::EHOSTUNREACH => {
-            "; the gateway is not on a network of that device (has it its address, and is it up?)"
+            "; the gateway is not on a network of that device (does it have its address, and is it up?)"
         }
-        libc::ENODEV | libc::ENXIO => "; the device is gone",
+        libc::ENODEV | libc::ENXIO => "; the device does not exist",
         libc::EINVAL => "; is the source address on the device and past duplicate address detection?",
         _ => "",
     }
 }
 
-fn nft_remedy(said: &str) -> &'static str {
-    if said.contains("Operation not permitted") {
+fn nft_remedy(message: &str) -> &'static str {
+    if message.contains("Operation not permitted") {
         "; this needs CAP_NET_ADMIN (run as root)"
-    } else if said.contains("Operation not supported") || said.contains("cache initialization failed") {
+    } else if message.contains("Operation not supported") || message.contains("cache initialization failed") {
         "; does this kernel have nf_tables, nft_nat and nft_socket?"
     } else {
         ""

@@ -258,7 +258,7 @@ mod tests {
     fn what_is_no_device_is_said() {
         for name in ["", "no-such-device", "a-name-that-is-longer-than-any", "a\0b"] {
             let said = features(name).unwrap_err().to_string();
-            assert!(said.contains("the device is gone") && said.contains("offloads of"), "{said}");
+            assert!(said.contains("the device does not exist") && said.contains("offloads of"), "{said}");
         }
     }
 }

@@ -16,7 +16,7 @@ use std::fmt;
 use std::sync::{Mutex, PoisonError};
 
 use crate::deferred_close::close_deferred;
-use crate::netlink_socket::{self, Channel};
+use crate::netlink_socket::{self, NetlinkSocket};
 use crate::{Error, Result};
 
 mod nf_tables;
@@ -121,7 +121,7 @@ impl IngressFilter {
 
     /// The filter as the kernel has it; `None` when there is no such table.
     pub fn observe(&self) -> Result<Option<FilterState>> {
-        self.kept.with(|channel| self.observe_by(channel))
+        self.kept.with(|socket| self.observe_by(socket))
     }
 
     /// Whether the filter exists, is complete, and makes the host accept frames from `wanted` alone
@@ -132,17 +132,17 @@ impl IngressFilter {
 
     /// Makes the host accept frames from `wanted`, in one transaction that also makes what is missing.
     pub fn set(&self, wanted: Accepting) -> Result<()> {
-        self.kept.with(|channel| self.set_by(channel, wanted))
+        self.kept.with(|socket| self.set_by(socket, wanted))
     }
 
-    fn set_by(&self, channel: &Channel, wanted: Accepting) -> Result<()> {
+    fn set_by(&self, socket: &NetlinkSocket, wanted: Accepting) -> Result<()> {
         let what = format!("accept frames from {} only", self.named(wanted));
         let mut tries = 0;
         loop {
             tries += 1;
-            let found = chains(channel, &self.table)?;
+            let found = chains(socket, &self.table)?;
             let changes = self.changes(&found, wanted, crate::devices::is_there);
-            match self.commit(channel, &what, &changes) {
+            match self.commit(socket, &what, &changes) {
                 Err(Error::Netlink {
                     errno: libc::ENOENT | libc::ENODEV | libc::EEXIST | libc::EBUSY,
                     ..
@@ -155,33 +155,33 @@ impl IngressFilter {
     /// Removes the filter; succeeds when there is none.
     pub fn remove(&self) -> Result<()> {
         let what = format!("remove the ingress filter of {}", self.bridge);
-        match self.kept.with(|channel| self.commit(channel, &what, &[Change::RemoveTable])) {
-            Err(error) if error.is_gone() => Ok(()),
+        match self.kept.with(|socket| self.commit(socket, &what, &[Change::RemoveTable])) {
+            Err(error) if error.is_missing() => Ok(()),
             outcome => outcome,
         }
     }
 
     /// The table names of all ingress filters.
     pub fn names() -> Result<Vec<String>> {
-        let channel = Channel::open(libc::NETLINK_NETFILTER)?;
-        let tables = tables(&channel)?;
+        let socket = NetlinkSocket::open(libc::NETLINK_NETFILTER)?;
+        let tables = tables(&socket)?;
         let ours = tables.into_iter().filter(|table| table.comment.as_deref() == Some(MARK));
         Ok(ours.map(|table| table.name).collect())
     }
 
     /// All ingress filters, with the devices of their chains.
     pub fn list() -> Result<Vec<ListedFilter>> {
-        let channel = Channel::open(libc::NETLINK_NETFILTER)?;
+        let socket = NetlinkSocket::open(libc::NETLINK_NETFILTER)?;
         let mut all = Vec::new();
-        for table in tables(&channel)?.into_iter().filter(|table| table.comment.as_deref() == Some(MARK)) {
-            let rules = rules(&channel, &table.name)?;
+        for table in tables(&socket)?.into_iter().filter(|table| table.comment.as_deref() == Some(MARK)) {
+            let rules = rules(&socket, &table.name)?;
             let drops = |chain: &str| rules.iter().any(|rule| rule.chain == chain && rule.drops);
             let mut found = ListedFilter {
                 drops_at_nic: drops(NIC),
                 drops_at_bridge: drops(BRIDGE),
                 ..ListedFilter::default()
             };
-            for chain in chains(&channel, &table.name)? {
+            for chain in chains(&socket, &table.name)? {
                 match chain.name.as_str() {
                     NIC => found.nic = chain.devices.into_iter().next(),
                     BRIDGE => found.bridge = chain.devices.into_iter().next(),
@@ -224,14 +224,14 @@ impl IngressFilter {
         changes
     }
 
-    fn observe_by(&self, channel: &Channel) -> Result<Option<FilterState>> {
-        let Some(table) = tables(channel)?.into_iter().find(|table| table.name == self.table) else {
+    fn observe_by(&self, socket: &NetlinkSocket) -> Result<Option<FilterState>> {
+        let Some(table) = tables(socket)?.into_iter().find(|table| table.name == self.table) else {
             return Ok(None);
         };
         let mut state =
             FilterState { marked: table.comment.as_deref() == Some(MARK), ..FilterState::default() };
-        let rules = rules(channel, &self.table)?;
-        for chain in chains(channel, &self.table)? {
+        let rules = rules(socket, &self.table)?;
+        for chain in chains(socket, &self.table)? {
             let (slot, device) = match chain.name.as_str() {
                 NIC => (&mut state.nic, &self.nic),
                 BRIDGE => (&mut state.bridge, &self.bridge),
@@ -253,10 +253,10 @@ impl IngressFilter {
         Ok(Some(state))
     }
 
-    fn commit(&self, channel: &Channel, what: &str, changes: &[Change<'_>]) -> Result<()> {
-        let lead = channel.sequences(changes.len() + 2);
+    fn commit(&self, socket: &NetlinkSocket, what: &str, changes: &[Change<'_>]) -> Result<()> {
+        let lead = socket.sequences(changes.len() + 2);
         let bytes = nf_tables::transaction(&self.table, changes, lead);
-        let answers = channel.exchange(what, &bytes, lead.wrapping_add(1), changes.len())?;
+        let answers = socket.exchange(what, &bytes, lead.wrapping_add(1), changes.len())?;
         match answers.into_iter().find(|answer| answer.errno != 0) {
             Some(answer) => Err(netlink_socket::refusal(what, answer)),
             None => Ok(()),
@@ -274,16 +274,16 @@ impl IngressFilter {
 
 /// The socket to nf_tables, kept from one change to the next: close() waits for an RCU grace period after a removal.
 #[derive(Debug, Default)]
-struct Kept(Mutex<Option<Channel>>);
+struct Kept(Mutex<Option<NetlinkSocket>>);
 
 impl Kept {
-    fn with<T>(&self, work: impl FnOnce(&Channel) -> Result<T>) -> Result<T> {
+    fn with<T>(&self, work: impl FnOnce(&NetlinkSocket) -> Result<T>) -> Result<T> {
         let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let channel = match kept.take() {
-            Some(channel) => channel,
-            None => Channel::open(libc::NETLINK_NETFILTER)?,
+        let socket = match kept.take() {
+            Some(socket) => socket,
+            None => NetlinkSocket::open(libc::NETLINK_NETFILTER)?,
         };
-        work(kept.insert(channel))
+        work(kept.insert(socket))
     }
 }
 
@@ -348,37 +348,37 @@ fn is_right(chain: &nf_tables::Chain, device: &str) -> bool {
     chain.devices == [device] && chain.priority == Some(nf_tables::PRIORITY)
 }
 
-fn tables(channel: &Channel) -> Result<Vec<nf_tables::Table>> {
-    list(channel, nf_tables::list_tables(), nf_tables::table)
+fn tables(socket: &NetlinkSocket) -> Result<Vec<nf_tables::Table>> {
+    list(socket, nf_tables::list_tables(), nf_tables::table)
 }
 
-fn chains(channel: &Channel, table: &str) -> Result<Vec<nf_tables::Chain>> {
-    let mut chains = list(channel, nf_tables::list_chains(), nf_tables::chain)?;
+fn chains(socket: &NetlinkSocket, table: &str) -> Result<Vec<nf_tables::Chain>> {
+    let mut chains = list(socket, nf_tables::list_chains(), nf_tables::chain)?;
     chains.retain(|chain| chain.table == table);
     Ok(chains)
 }
 
-fn rules(channel: &Channel, table: &str) -> Result<Vec<nf_tables::Rule>> {
-    let mut rules = list(channel, nf_tables::list_rules(table), nf_tables::rule)?;
+fn rules(socket: &NetlinkSocket, table: &str) -> Result<Vec<nf_tables::Rule>> {
+    let mut rules = list(socket, nf_tables::list_rules(table), nf_tables::rule)?;
     rules.retain(|rule| rule.table == table);
     Ok(rules)
 }
 
 fn list<T>(
-    channel: &Channel,
+    socket: &NetlinkSocket,
     (kind, request): (u16, Vec<u8>),
     read: impl Fn(&[u8]) -> Option<T>,
 ) -> Result<Vec<T>> {
     let mut found = Vec::new();
     // A listed object has the message type that creates it, one before that of the request.
-    let outcome = channel.dump("list the ingress filters", kind, &request, |message| match message {
+    let outcome = socket.dump("list the ingress filters", kind, &request, |message| match message {
         None => found.clear(),
         Some(message) if message.kind == kind - 1 => found.extend(read(message.body)),
         Some(_) => {}
     });
     match outcome {
         // A table that does not exist has no rules.
-        Err(error) if error.is_gone() => Ok(Vec::new()),
+        Err(error) if error.is_missing() => Ok(Vec::new()),
         outcome => outcome.map(|()| found),
     }
 }

@@ -208,7 +208,7 @@ impl Netlink {
         let route = Route { protocol: PROTOCOL, ..route.clone() };
         let outcome = self.handle.route().del(wire::route_message(&route)).execute().await;
         match outcome.map_err(|e| refused(&format!("delete route {route}"), e)) {
-            Err(gone) if gone.is_gone() => Ok(()),
+            Err(gone) if gone.is_missing() => Ok(()),
             outcome => outcome,
         }
     }
@@ -244,14 +244,14 @@ impl Netlink {
 }
 
 fn refused(attempted: &str, error: rtnetlink::Error) -> Error {
-    let (said, errno) = match &error {
-        rtnetlink::Error::NetlinkError(message) => {
-            let errno = message.raw_code().saturating_abs();
+    let (message, errno) = match &error {
+        rtnetlink::Error::NetlinkError(refusal) => {
+            let errno = refusal.raw_code().saturating_abs();
             (std::io::Error::from_raw_os_error(errno).to_string(), errno)
         }
         other => (other.to_string(), 0),
     };
-    Error::Netlink { attempted: attempted.to_owned(), said, errno }
+    Error::Netlink { attempted: attempted.to_owned(), message, errno }
 }
 
 #[cfg(test)]

@@ -1,7 +1,6 @@
 //! Netlink's framing: messages and attributes, read and written (netlink(7), linux/netlink.h).
 //!
-//! What is read was written by the kernel, but is never trusted to be whole: a length that leads out of its bounds ends
-//! the reading.
+//! A length that leads out of its bounds ends the reading: nothing that is read is trusted to be whole.
 
 /// Bytes of `struct nlmsghdr`.
 pub(crate) const HEADER: usize = 16;
@@ -18,9 +17,9 @@ pub(crate) const NLM_F_REPLACE: u16 = 0x100;
 pub(crate) const NLM_F_EXCL: u16 = 0x200;
 pub(crate) const NLM_F_CREATE: u16 = 0x400;
 pub(crate) const NLM_F_APPEND: u16 = 0x800;
-/// In an answer: attributes follow, the kernel's words among them.
+/// In an acknowledgement: attributes follow, the kernel's message among them.
 const NLM_F_ACK_TLVS: u16 = 0x200;
-/// In an answer: what was asked is not repeated.
+/// In an acknowledgement: the body of the request is not repeated.
 const NLM_F_CAPPED: u16 = 0x100;
 const NLMSGERR_ATTR_MSG: u16 = 1;
 /// An attribute that holds attributes.
@@ -42,27 +41,27 @@ pub(crate) struct Message<'a> {
 pub(crate) struct Answer {
     /// 0 for "done".
     pub(crate) errno: i32,
-    /// The kernel's own words, if it had any.
-    pub(crate) words: Option<String>,
+    /// The kernel's own message (extended acknowledgement), if there is one.
+    pub(crate) message: Option<String>,
 }
 
 impl Message<'_> {
-    /// What an `NLMSG_ERROR` says; also the code at the end of a dump.
+    /// The content of an `NLMSG_ERROR`; also the code at the end of a dump.
     pub(crate) fn answer(&self) -> Answer {
         let errno = number(self.body, 0).map_or(0, |code| i32::from_ne_bytes(code.to_ne_bytes()));
-        let mut words = None;
+        let mut message = None;
         if self.kind == NLMSG_ERROR && self.flags & NLM_F_ACK_TLVS != 0 {
-            let asked = match number(self.body, 4) {
-                // The header of what was asked is always there, its body unless capped.
+            let request = match number(self.body, 4) {
+                // The request's header is always repeated, its body unless capped.
                 Some(length) if self.flags & NLM_F_CAPPED == 0 => aligned(length as usize).max(HEADER),
                 _ => HEADER,
             };
-            let tail = asked.checked_add(4).and_then(|at| self.body.get(at..)).unwrap_or_default();
-            words = attributes(tail)
+            let tail = request.checked_add(4).and_then(|at| self.body.get(at..)).unwrap_or_default();
+            message = attributes(tail)
                 .find(|(kind, _)| kind & NLA_TYPE_MASK == NLMSGERR_ATTR_MSG)
                 .map(|(_, value)| text(value));
         }
-        Answer { errno: errno.saturating_neg(), words }
+        Answer { errno: errno.saturating_neg(), message }
     }
 }
 
@@ -94,7 +93,7 @@ pub(crate) fn attributes(bytes: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
     })
 }
 
-/// Writes a message whose body is written by the closure.
+/// Appends a message whose body the closure writes.
 pub(crate) fn push_message(
     bytes: &mut Vec<u8>,
     kind: u16,
@@ -128,6 +127,11 @@ pub(crate) fn push_nest(bytes: &mut Vec<u8>, kind: u16, inner: impl FnOnce(&mut 
     let mut value = Vec::new();
     inner(&mut value);
     push_attribute(bytes, kind | NLA_F_NESTED, &value);
+}
+
+/// The attribute with that number, flags aside.
+pub(crate) fn find(bytes: &[u8], wanted: u16) -> Option<&[u8]> {
+    attributes(bytes).find(|(kind, _)| kind & NLA_TYPE_MASK == wanted).map(|(_, value)| value)
 }
 
 /// A u32 in the machine's order.
@@ -183,7 +187,7 @@ mod tests {
     }
 
     #[test]
-    fn the_kernels_words_are_found_capped_or_not() {
+    fn the_kernels_message_is_found_capped_or_not() {
         for capped in [true, false] {
             let mut bytes = Vec::new();
             let flags = NLM_F_ACK_TLVS | if capped { NLM_F_CAPPED } else { 0 };
@@ -197,13 +201,13 @@ mod tests {
                 push_attribute(body, NLMSGERR_ATTR_MSG, b"No such thing\0");
             });
             let answer = messages(&bytes).next().unwrap().answer();
-            assert_eq!(answer, Answer { errno: 17, words: Some("No such thing".into()) });
+            assert_eq!(answer, Answer { errno: 17, message: Some("No such thing".into()) });
         }
     }
 
     proptest! {
         #[test]
-        fn any_bytes_are_read_without_harm(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+        fn any_bytes_are_read_without_panic(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
             for message in messages(&bytes) {
                 let _ = message.answer();
                 let _ = attributes(message.body).count();

@@ -14,46 +14,46 @@ use crate::netlink_format::{
 };
 use crate::{Error, Result};
 
-/// How often a dump is repeated that others' changes interrupt.
+/// Attempts at a dump that concurrent changes interrupt.
 const DUMP_TRIES: usize = 20;
-/// The kernel answers before `sendmsg` returns; what is not there after this is not coming.
-const PATIENCE: Duration = Duration::from_secs(10);
-/// A dump's part is no longer than the buffer it is read with, and 32 KiB unless one object is longer.
+/// The kernel answers before `sendmsg` returns, so an answer that is missing after this will not come.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
+/// A datagram of a dump is no longer than the buffer it is read with, and 32 KiB unless one object is longer.
 const BUFFER: usize = 256 * 1024;
 
 /// A netlink socket of the calling thread's network namespace.
 #[derive(Debug)]
-pub(crate) struct Channel {
+pub(crate) struct NetlinkSocket {
     socket: OwnedFd,
     sequence: Cell<u32>,
 }
 
-impl Channel {
+impl NetlinkSocket {
     /// Opens one for a protocol (`NETLINK_ROUTE`...).
     pub(crate) fn open(protocol: i32) -> Result<Self> {
         let failed = |source: io::Error| Error::NetlinkSocket { source };
         let socket = raw_socket(protocol).map_err(failed)?;
         bind(socket.as_raw_fd(), &nix::sys::socket::NetlinkAddr::new(0, 0)).map_err(|e| failed(e.into()))?;
         for option in [libc::NETLINK_EXT_ACK, libc::NETLINK_CAP_ACK, libc::NETLINK_GET_STRICT_CHK] {
-            // Older kernels lack the last (4.20): their dumps hold more than was asked for, which is sorted out below.
+            // Kernels before 4.20 lack the last one: their dumps hold more than requested, which the caller filters.
             let _ = set_option(&socket, libc::SOL_NETLINK, option, 1);
         }
-        let patience = nix::sys::time::TimeVal::new(PATIENCE.as_secs() as i64, 0);
-        setsockopt(&socket, sockopt::ReceiveTimeout, &patience).map_err(|e| failed(e.into()))?;
+        let timeout = nix::sys::time::TimeVal::new(ANSWER_TIMEOUT.as_secs() as i64, 0);
+        setsockopt(&socket, sockopt::ReceiveTimeout, &timeout).map_err(|e| failed(e.into()))?;
         Ok(Self { socket, sequence: Cell::new(1) })
     }
 
-    /// Hears what is told to a group.
+    /// Joins a multicast group.
     pub(crate) fn join(&self, group: i32) -> Result<()> {
         set_option(&self.socket, libc::SOL_NETLINK, libc::NETLINK_ADD_MEMBERSHIP, group)
             .map_err(|source| Error::NetlinkSocket { source })
     }
 
-    /// Waits until something is told, at most so long, and forgets it. True when there was something; also when it
-    /// was more than there was room for.
-    pub(crate) fn heard(&self, timeout: Option<Duration>) -> Result<bool> {
+    /// Waits for a multicast message, at most so long (`None`: without limit), and drops all that have arrived. True when
+    /// there was one, or the receive buffer overflowed.
+    pub(crate) fn wait_for_event(&self, timeout: Option<Duration>) -> Result<bool> {
         let failed = |errno: Errno| Error::Kernel {
-            attempted: "hear of changes of the network".into(),
+            attempted: "wait for changes of the network".into(),
             source: errno.into(),
         };
         let deadline = timeout.map(|timeout| Instant::now() + timeout);
@@ -70,7 +70,7 @@ impl Channel {
             }
             let mut buffer = [0; 64];
             loop {
-                // What is longer is cut: only that it came counts.
+                // A longer message is cut: only its arrival counts.
                 match recv(self.socket.as_raw_fd(), &mut buffer, MsgFlags::MSG_DONTWAIT) {
                     Ok(_) | Err(Errno::EINTR | Errno::ENOBUFS) => {}
                     Err(Errno::EAGAIN) => return Ok(true),
@@ -80,15 +80,15 @@ impl Channel {
         }
     }
 
-    /// Takes `count` sequence numbers, gives the first.
+    /// Reserves `count` sequence numbers and returns the first.
     pub(crate) fn sequences(&self, count: usize) -> u32 {
         let first = self.sequence.get();
         self.sequence.set(first.wrapping_add(count as u32));
         first
     }
 
-    /// Sends all in one `sendmsg`, then reads the answers of the `count` requests numbered from `first`, each of which
-    /// must have asked for one. Where the message before them (the start of a transaction) is refused, all are.
+    /// Sends all in one `sendmsg`, then reads the acknowledgements of the `count` requests numbered from `first`, each of
+    /// which must have NLM_F_ACK. An error when the message before them (the start of a transaction) is refused.
     pub(crate) fn exchange(&self, what: &str, bytes: &[u8], first: u32, count: usize) -> Result<Vec<Answer>> {
         let mut answers = vec![None; count];
         if count == 0 || bytes.is_empty() {
@@ -99,7 +99,7 @@ impl Channel {
         // An answer takes about 768 bytes of the receive buffer, whatever its length.
         self.raise(libc::SO_SNDBUFFORCE, libc::SO_SNDBUF, bytes.len() + 4096);
         self.raise(libc::SO_RCVBUFFORCE, libc::SO_RCVBUF, count * 1024 + 64 * 1024);
-        let sent = retried(|| send(self.socket.as_raw_fd(), bytes, MsgFlags::empty()))
+        let sent = retry_on_eintr(|| send(self.socket.as_raw_fd(), bytes, MsgFlags::empty()))
             .map_err(|errno| failed("sending", errno.into()))?;
         if sent != bytes.len() {
             return Err(failed("sending", io::ErrorKind::WriteZero.into()));
@@ -107,7 +107,7 @@ impl Channel {
         let mut buffer = vec![0; 16 * 1024];
         let mut left = count;
         while left > 0 {
-            // Without what was asked an answer is short: no need to look at its length first, ten thousand times.
+            // An acknowledgement without its request is short, so its length needs no peek, ten thousand times.
             let datagram = self.take(&mut buffer).map_err(|source| failed("reading the answers", source))?;
             for message in netlink_format::messages(datagram).filter(|message| message.kind == NLMSG_ERROR) {
                 let at = message.sequence.wrapping_sub(first) as usize;
@@ -123,8 +123,8 @@ impl Channel {
         Ok(answers.into_iter().flatten().collect())
     }
 
-    /// Asks for a list and gives each of its messages to the closure; the closure is told by `None` to forget what it
-    /// has, when the list must be read again.
+    /// Requests a list and passes each of its messages to the closure; `None` tells the closure to discard what it has,
+    /// because the list is read again.
     pub(crate) fn dump(
         &self,
         what: &str,
@@ -140,7 +140,7 @@ impl Channel {
             netlink_format::push_message(&mut bytes, kind, NLM_F_REQUEST | NLM_F_DUMP, sequence, |body| {
                 body.extend(request);
             });
-            retried(|| send(self.socket.as_raw_fd(), &bytes, MsgFlags::empty()))
+            retry_on_eintr(|| send(self.socket.as_raw_fd(), &bytes, MsgFlags::empty()))
                 .map_err(|errno| failed(errno.into()))?;
             let mut whole = true;
             'dump: loop {
@@ -173,10 +173,10 @@ impl Channel {
         Err(failed(io::Error::new(io::ErrorKind::Interrupted, "the list kept changing while it was read")))
     }
 
-    /// One datagram, whole: a longer one than the buffer grows it before it is taken.
+    /// One whole datagram; the buffer grows to the length of a longer one first.
     fn receive<'a>(&self, buffer: &'a mut Vec<u8>) -> io::Result<&'a [u8]> {
         let fd = self.socket.as_raw_fd();
-        let length = retried(|| recv(fd, buffer, MsgFlags::MSG_TRUNC | MsgFlags::MSG_PEEK))?;
+        let length = retry_on_eintr(|| recv(fd, buffer, MsgFlags::MSG_TRUNC | MsgFlags::MSG_PEEK))?;
         if length > buffer.len() {
             buffer.resize(length, 0);
         }
@@ -185,16 +185,16 @@ impl Channel {
 
     /// One datagram that fits the buffer.
     fn take<'a>(&self, buffer: &'a mut [u8]) -> io::Result<&'a [u8]> {
-        let length = retried(|| recv(self.socket.as_raw_fd(), buffer, MsgFlags::MSG_TRUNC))?;
+        let length = retry_on_eintr(|| recv(self.socket.as_raw_fd(), buffer, MsgFlags::MSG_TRUNC))?;
         if length == 0 {
             return Err(io::ErrorKind::UnexpectedEof.into());
         }
         buffer.get(..length).ok_or_else(|| io::Error::other("a message longer than it was"))
     }
 
-    /// Raises a buffer of the socket; without the right to force it, as far as the system allows.
+    /// Raises a buffer of the socket; without CAP_NET_ADMIN up to the system's limit.
     fn raise(&self, force: i32, plain: i32, bytes: usize) {
-        // The kernel doubles the value and holds bookkeeping in it.
+        // The kernel doubles the value and keeps its own overhead in it.
         let bytes = i32::try_from(bytes).unwrap_or(i32::MAX / 4).clamp(256 * 1024, i32::MAX / 4);
         if set_option(&self.socket, libc::SOL_SOCKET, force, bytes).is_err() {
             let _ = set_option(&self.socket, libc::SOL_SOCKET, plain, bytes);
@@ -202,7 +202,7 @@ impl Channel {
     }
 }
 
-impl AsFd for Channel {
+impl AsFd for NetlinkSocket {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.socket.as_fd()
     }
@@ -210,19 +210,19 @@ impl AsFd for Channel {
 
 /// A refusal as an error.
 pub(crate) fn refusal(attempted: &str, answer: Answer) -> Error {
-    Error::Netlink { attempted: attempted.to_owned(), said: said(&answer), errno: answer.errno }
+    Error::Netlink { attempted: attempted.to_owned(), message: message_of(&answer), errno: answer.errno }
 }
 
-/// A refusal in words: the kernel's own if it has any.
-pub(crate) fn said(answer: &Answer) -> String {
+/// The text of a refusal: the kernel's extended acknowledgement, if there is one, and errno's.
+pub(crate) fn message_of(answer: &Answer) -> String {
     let errno = io::Error::from_raw_os_error(answer.errno).to_string();
-    match &answer.words {
-        Some(words) => format!("{words} ({errno})"),
+    match &answer.message {
+        Some(message) => format!("{message} ({errno})"),
         None => errno,
     }
 }
 
-fn retried<T>(mut call: impl FnMut() -> nix::Result<T>) -> nix::Result<T> {
+fn retry_on_eintr<T>(mut call: impl FnMut() -> nix::Result<T>) -> nix::Result<T> {
     loop {
         match call() {
             Err(Errno::EINTR) => {}
@@ -240,7 +240,7 @@ fn raw_socket(protocol: i32) -> io::Result<OwnedFd> {
     if fd < 0 {
         return Err(io::Error::last_os_error());
     }
-    // SAFETY: the descriptor was just made and is nobody else's.
+    // SAFETY: the descriptor was just made and has no other owner.
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 

@@ -35,7 +35,7 @@ pub struct Table {
     pub sets: BTreeMap<String, Set>,
     /// Chains, by name.
     pub chains: BTreeMap<String, Chain>,
-    /// Kinds of objects that are in the table besides those (`flowtable`, `counter`...).
+    /// Kinds of other objects in the table (`flowtable`, `counter`...).
     pub others: Vec<String>,
 }
 
@@ -62,13 +62,13 @@ pub struct Element {
 /// A chain.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Chain {
-    /// Where a base chain hangs.
+    /// The hook of a base chain.
     pub hook: Option<Hook>,
     /// The rules in order.
     pub rules: Vec<Rule>,
 }
 
-/// Where a base chain hangs.
+/// The hook of a base chain.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Hook {
     /// `filter`, `nat` or `route`.
@@ -81,7 +81,7 @@ pub struct Hook {
     pub policy: String,
 }
 
-/// A rule, by what tells it from others.
+/// A rule, as far as it is compared.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Rule {
     /// Its comment.
@@ -99,7 +99,7 @@ impl Nft {
         self.feed(attempted, &["-f", "-"], script).await
     }
 
-    /// Would the kernel take this script? Nothing is changed.
+    /// Checks whether the kernel accepts the script. Nothing is changed.
     pub async fn check(&self, attempted: &str, script: &str) -> Result<()> {
         self.feed(attempted, &["-c", "-f", "-"], script).await
     }
@@ -113,12 +113,12 @@ impl Nft {
                 .map(Some)
                 .map_err(|detail| Error::NftOutput { attempted, detail });
         }
-        let said = said(&output);
-        // ENOENT in the C locale; the same words for a table that is not there in every version.
-        if said.contains("No such file or directory") {
+        let message = message(&output);
+        // ENOENT in the C locale; every version has this text for a missing table.
+        if message.contains("No such file or directory") {
             Ok(None)
         } else {
-            Err(Error::NftRefused { attempted, said })
+            Err(Error::NftRefused { attempted, message })
         }
     }
 
@@ -127,7 +127,7 @@ impl Nft {
         if output.status.success() {
             return Ok(());
         }
-        Err(Error::NftRefused { attempted: attempted.to_owned(), said: said(&output) })
+        Err(Error::NftRefused { attempted: attempted.to_owned(), message: message(&output) })
     }
 
     async fn run(&self, attempted: &str, arguments: &[&str], input: &str) -> Result<Output> {
@@ -147,7 +147,7 @@ impl Nft {
         let mut stdin = child.stdin.take();
         let write = async {
             if let Some(pipe) = stdin.as_mut() {
-                // A broken pipe means that nft gave up before the end: its message says why.
+                // A broken pipe means that nft stopped reading: its message says why.
                 let _ = pipe.write_all(input.as_bytes()).await;
             }
             drop(stdin);
@@ -158,17 +158,18 @@ impl Nft {
 }
 
 /// nft's message, cut to what a log line can hold (nft repeats the offending line, which can be very long).
-fn said(output: &Output) -> String {
+fn message(output: &Output) -> String {
     let text = String::from_utf8_lossy(&output.stderr);
     let mut lines = text
         .lines()
         .map(str::trim)
         .filter(|line| !line.is_empty() && !line.chars().all(|c| "^~ ".contains(c)));
-    let mut said: String = lines.by_ref().take(2).collect::<Vec<_>>().join(" | ").chars().take(400).collect();
-    if said.is_empty() {
-        said = output.status.to_string();
+    let mut message: String =
+        lines.by_ref().take(2).collect::<Vec<_>>().join(" | ").chars().take(400).collect();
+    if message.is_empty() {
+        message = output.status.to_string();
     }
-    said
+    message
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
-//! A process by a descriptor instead of a number: it cannot become another one, and its end can be waited for.
+//! A process by a descriptor instead of its id: it cannot become another process, and its end can be waited for.
 //!
-//! pidfd_open(2), Linux 5.3. A number is used again some time; [`Process::open`] takes the start time along where it is
-//! known ([`start_time`]), so that a process that took its number over is told apart.
+//! pidfd_open(2), Linux 5.3. The kernel reuses ids; [`Process::open`] compares the [`start_time`] where it is known, so
+//! that another process with the same id is refused.
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
@@ -11,8 +11,9 @@ use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use crate::error::{Error, Result};
+use crate::process::start_time;
 
-/// A process, living or not.
+/// A process, running or ended.
 #[derive(Debug)]
 pub struct Process {
     pid: u32,
@@ -20,10 +21,10 @@ pub struct Process {
 }
 
 impl Process {
-    /// The process of this number; `started` is its [`start_time`], where it is known.
+    /// The process with this id; `started` is its [`start_time`], where it is known.
     pub fn open(pid: u32, started: Option<u64>) -> Result<Self> {
         let process = Self::opened(pid, 0)?;
-        // Looked at after the opening: from here on it is the same process, or it is none.
+        // Compared after the descriptor is open: from here on it is the same process or none.
         if started.is_some() && start_time(pid) != started {
             let source = io::Error::from_raw_os_error(libc::ESRCH);
             return Err(Error::Process { attempted: "watch", pid, source });
@@ -31,7 +32,7 @@ impl Process {
         Ok(process)
     }
 
-    /// One thread of a process, by its own number (Linux 6.9).
+    /// One thread of a process, by its thread id (Linux 6.9).
     pub fn of_thread(thread: u32) -> Result<Self> {
         // PIDFD_THREAD is O_EXCL (linux/pidfd.h).
         Self::opened(thread, libc::O_EXCL)
@@ -48,18 +49,18 @@ impl Process {
             return Err(failed(io::Error::last_os_error()));
         }
         #[allow(unsafe_code, reason = "a descriptor from the kernel gets its owner")]
-        // SAFETY: the descriptor is new and nobody else's.
+        // SAFETY: the descriptor is new and has no other owner.
         let descriptor = unsafe { OwnedFd::from_raw_fd(raw) };
         Ok(Self { pid, descriptor })
     }
 
-    /// Its number.
+    /// Its id.
     pub fn pid(&self) -> u32 {
         self.pid
     }
 
-    /// Waits for its end until the deadline, without one for ever; `false` when it still lives. Not for one's own
-    /// children: they would stay behind unreaped.
+    /// Waits for its end until the deadline, or without limit; `false` when it still runs. Not for own children: it does
+    /// not reap them.
     pub fn wait(&self, deadline: Option<Instant>) -> Result<bool> {
         loop {
             let timeout = deadline.map_or(PollTimeout::NONE, |deadline| {
@@ -88,8 +89,8 @@ impl Process {
         self.wait(Some(Instant::now()))
     }
 
-    /// Ends it at once (SIGKILL), also one that is stopped; one that has ended already is as good. Its end may take some
-    /// milliseconds more: [`Process::wait`].
+    /// Kills it (SIGKILL), also when it is stopped; succeeds when it has ended already. The end may take some milliseconds
+    /// more: [`Process::wait`].
     pub fn kill(&self) -> Result<()> {
         let info: *const libc::siginfo_t = std::ptr::null();
         #[allow(unsafe_code, reason = "no safe wrapper at hand")]
@@ -117,18 +118,8 @@ impl AsFd for Process {
     }
 }
 
-/// When a process started, in clock ticks since the boot (field 22 of `/proc/PID/stat`, proc(5)). Number and start time
-/// together are never given twice in a boot.
-#[must_use]
-pub fn start_time(pid: u32) -> Option<u64> {
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    // Counted behind the name in parentheses, which may hold blanks and parentheses itself.
-    let (_, rest) = stat.rsplit_once(')')?;
-    rest.split_whitespace().nth(19)?.parse().ok()
-}
-
-/// Keeps every descriptor but the first three from the programs this process starts: also those it inherited itself and
-/// knows nothing of (close_range(2), Linux 5.11). `false` where the kernel cannot.
+/// Keeps every descriptor but the first three from the programs that this process starts, also those that it inherited
+/// (close_range(2), Linux 5.11). `false` where the kernel does not support it.
 #[must_use]
 pub fn keep_descriptors() -> bool {
     const CLOEXEC: u32 = 1 << 2;
@@ -151,7 +142,7 @@ mod tests {
     }
 
     #[test]
-    fn an_end_is_waited_for_and_brought_about() {
+    fn a_process_is_killed_and_its_end_is_waited_for() {
         let mut child = Command::new("sleep").arg("600").spawn().unwrap();
         let process = Process::open(child.id(), start_time(child.id())).unwrap();
         assert!(!process.has_ended().unwrap());
@@ -165,11 +156,11 @@ mod tests {
     }
 
     #[test]
-    fn another_process_of_the_same_number_is_told_apart() {
+    fn another_process_with_the_same_id_is_refused() {
         let own = std::process::id();
         assert!(Process::open(own, start_time(own)).is_ok());
-        let said = Process::open(own, Some(1)).unwrap_err().to_string();
-        assert!(said.contains(&own.to_string()), "{said}");
+        let error = Process::open(own, Some(1)).unwrap_err().to_string();
+        assert!(error.contains(&own.to_string()), "{error}");
         assert!(Process::open(u32::MAX, None).is_err());
     }
 
@@ -179,10 +170,10 @@ mod tests {
         // A duplicate without close-on-exec, as a careless parent would leave it.
         let leaked = nix::unistd::dup(&file).unwrap();
         let path = format!("/proc/self/fd/{}", leaked.as_raw_fd());
-        let is_there =
+        let is_open =
             || Command::new("test").args(["-e", &path]).stdin(Stdio::null()).status().unwrap().success();
-        assert!(is_there());
+        assert!(is_open());
         assert!(keep_descriptors());
-        assert!(!is_there());
+        assert!(!is_open());
     }
 }

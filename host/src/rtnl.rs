@@ -17,17 +17,17 @@ use serde::{Deserialize, Serialize};
 use crate::netlink_format::{
     self, NLA_TYPE_MASK, NLM_F_ACK, NLM_F_APPEND, NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE, NLM_F_REQUEST,
 };
-use crate::netlink_socket::{self, Channel};
+use crate::netlink_socket::{self, NetlinkSocket};
 use crate::{Error, Result};
 
 pub mod address;
+pub mod events;
 pub mod link;
 pub mod neighbour;
 pub mod nexthop;
 pub mod qdisc;
 pub mod route;
 pub mod rule;
-pub mod watch;
 
 mod hex;
 mod show;
@@ -132,13 +132,13 @@ pub struct Refused {
 /// A socket for rows, of the network namespace of the thread that opened it.
 #[derive(Debug)]
 pub struct Socket {
-    channel: Channel,
+    channel: NetlinkSocket,
 }
 
 impl Socket {
     /// Opens one.
     pub fn open() -> Result<Self> {
-        Ok(Self { channel: Channel::open(libc::NETLINK_ROUTE)? })
+        Ok(Self { channel: NetlinkSocket::open(libc::NETLINK_ROUTE)? })
     }
 
     /// All objects of a kind. Routes of all tables (the local one too), without the cached ones; neighbours without
@@ -218,7 +218,7 @@ impl Socket {
 
 impl Refused {
     fn of(answer: netlink_format::Answer) -> Option<Self> {
-        (answer.errno != 0).then(|| Self { errno: answer.errno, said: netlink_socket::said(&answer) })
+        (answer.errno != 0).then(|| Self { errno: answer.errno, said: netlink_socket::message_of(&answer) })
     }
 
     /// What was to be made is there already.
@@ -268,7 +268,7 @@ impl Request {
     /// A refusal of this request as an error that says what was attempted.
     #[must_use]
     pub fn refused(&self, refused: Refused) -> Error {
-        Error::Netlink { attempted: self.to_string(), said: refused.said, errno: refused.errno }
+        Error::Netlink { attempted: self.to_string(), message: refused.said, errno: refused.errno }
     }
 
     fn push(&self, bytes: &mut Vec<u8>, sequence: u32) {

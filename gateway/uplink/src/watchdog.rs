@@ -28,7 +28,7 @@ use std::process::{Child, ChildStdout, Command, ExitCode, Stdio};
 use std::time::{Duration, Instant};
 
 use clap::{Parser, ValueEnum};
-use host::pidfd::{self, Process};
+use host::pidfd::Process;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use super::error::{Error, Result};
@@ -69,7 +69,7 @@ pub fn arm_by(program: &Path, folder: &Folder, journal: &Journal, timeout: Durat
         stage: Stage::Launch,
         folder,
         parent: own,
-        started: pidfd::start_time(own),
+        started: host::process::start_time(own),
         run: journal.run.clone(),
         milliseconds: u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX),
     };

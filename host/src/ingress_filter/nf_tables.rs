@@ -1,6 +1,6 @@
 //! nf_tables' messages for a table with two chains (linux/netfilter/nf_tables.h).
 
-use crate::netlink_format::{self, NLA_TYPE_MASK, NLM_F_ACK, NLM_F_CREATE, NLM_F_REQUEST};
+use crate::netlink_format::{self, NLM_F_ACK, NLM_F_CREATE, NLM_F_REQUEST};
 
 const SUBSYSTEM: u16 = 10;
 const BATCH_BEGIN: u16 = 16;
@@ -193,50 +193,54 @@ pub(super) struct Rule {
 
 pub(super) fn table(body: &[u8]) -> Option<Table> {
     let attributes = after_header(body)?;
-    let comment = find(attributes, TABLE_USERDATA).and_then(comment);
-    Some(Table { name: netlink_format::text(find(attributes, TABLE_NAME)?), comment })
+    let comment = netlink_format::find(attributes, TABLE_USERDATA).and_then(comment);
+    Some(Table { name: netlink_format::text(netlink_format::find(attributes, TABLE_NAME)?), comment })
 }
 
 pub(super) fn chain(body: &[u8]) -> Option<Chain> {
     let attributes = after_header(body)?;
-    let hook = find(attributes, CHAIN_HOOK).unwrap_or_default();
-    let mut devices: Vec<String> = find(hook, HOOK_DEVICES)
+    let hook = netlink_format::find(attributes, CHAIN_HOOK).unwrap_or_default();
+    let mut devices: Vec<String> = netlink_format::find(hook, HOOK_DEVICES)
         .map(|list| netlink_format::attributes(list).map(|(_, name)| netlink_format::text(name)).collect())
         .unwrap_or_default();
-    devices.extend(find(hook, HOOK_DEVICE).map(netlink_format::text));
+    devices.extend(netlink_format::find(hook, HOOK_DEVICE).map(netlink_format::text));
     devices.sort();
     devices.dedup();
     Some(Chain {
-        table: netlink_format::text(find(attributes, CHAIN_TABLE)?),
-        name: netlink_format::text(find(attributes, CHAIN_NAME)?),
+        table: netlink_format::text(netlink_format::find(attributes, CHAIN_TABLE)?),
+        name: netlink_format::text(netlink_format::find(attributes, CHAIN_NAME)?),
         devices,
-        priority: find(hook, HOOK_PRIORITY).and_then(|bytes| Some(i32::from_be_bytes(*bytes.first_chunk()?))),
+        priority: netlink_format::find(hook, HOOK_PRIORITY)
+            .and_then(|bytes| Some(i32::from_be_bytes(*bytes.first_chunk()?))),
     })
 }
 
 pub(super) fn rule(body: &[u8]) -> Option<Rule> {
     let attributes = after_header(body)?;
-    let list = find(attributes, RULE_EXPRESSIONS).unwrap_or_default();
+    let list = netlink_format::find(attributes, RULE_EXPRESSIONS).unwrap_or_default();
     let (mut drops, mut packets, mut conditions) = (false, 0, false);
     for (_, expression) in netlink_format::attributes(list) {
-        let name = find(expression, EXPRESSION_NAME).map(netlink_format::text).unwrap_or_default();
-        let data = find(expression, EXPRESSION_DATA).unwrap_or_default();
+        let name =
+            netlink_format::find(expression, EXPRESSION_NAME).map(netlink_format::text).unwrap_or_default();
+        let data = netlink_format::find(expression, EXPRESSION_DATA).unwrap_or_default();
         match name.as_str() {
             COUNTER => {
-                let count = find(data, COUNTER_PACKETS).and_then(|bytes| bytes.first_chunk());
+                let count = netlink_format::find(data, COUNTER_PACKETS).and_then(|bytes| bytes.first_chunk());
                 packets = count.map_or(0, |bytes| u64::from_be_bytes(*bytes));
             }
             IMMEDIATE => {
-                let code = find(data, IMMEDIATE_DATA)
-                    .and_then(|value| find(find(value, DATA_VERDICT)?, VERDICT_CODE)?.first_chunk());
+                let code = netlink_format::find(data, IMMEDIATE_DATA).and_then(|value| {
+                    netlink_format::find(netlink_format::find(value, DATA_VERDICT)?, VERDICT_CODE)?
+                        .first_chunk()
+                });
                 drops = code.is_some_and(|code| u32::from_be_bytes(*code) == NF_DROP);
             }
             _ => conditions = true,
         }
     }
     Some(Rule {
-        table: netlink_format::text(find(attributes, RULE_TABLE)?),
-        chain: netlink_format::text(find(attributes, RULE_CHAIN)?),
+        table: netlink_format::text(netlink_format::find(attributes, RULE_TABLE)?),
+        chain: netlink_format::text(netlink_format::find(attributes, RULE_CHAIN)?),
         drops: drops && !conditions,
         packets,
     })
@@ -266,10 +270,4 @@ fn header() -> [u8; 4] {
 
 fn after_header(body: &[u8]) -> Option<&[u8]> {
     body.get(4..).filter(|_| body.first() == Some(&NFPROTO_NETDEV))
-}
-
-fn find(attributes: &[u8], wanted: u16) -> Option<&[u8]> {
-    netlink_format::attributes(attributes)
-        .find(|(kind, _)| kind & NLA_TYPE_MASK == wanted)
-        .map(|(_, value)| value)
 }

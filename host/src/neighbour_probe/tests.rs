@@ -110,7 +110,7 @@ fn one_who_comes_later_is_heard() {
         assert!(prober.ask_one(question("10.1.0.1", "10.1.0.2"), EVERY, PATIENCE).unwrap().is_some());
         ip("link del eth0");
         let said = prober.ask_one(question("10.1.0.1", "10.1.0.2"), EVERY, PATIENCE).unwrap_err();
-        assert!(said.to_string().contains("the device is gone"), "{said}");
+        assert!(said.to_string().contains("the device does not exist"), "{said}");
     });
 }
 

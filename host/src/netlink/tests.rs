@@ -71,7 +71,7 @@ fn our_routes_come_and_go_and_dump_as_they_were_made() {
             let dumped = netlink.routes().await.unwrap();
             let found = dumped.iter().find(|found| found.destination == route.destination).unwrap();
             assert!(found.is_ours() && found.leads_like(&route), "{found} is not {route}");
-            assert!(netlink.add_route(&route).await.unwrap_err().is_there());
+            assert!(netlink.add_route(&route).await.unwrap_err().already_exists());
             netlink.delete_route(&route).await.unwrap();
             netlink.delete_route(&route).await.unwrap();
             assert!(netlink.routes().await.unwrap().iter().all(|left| left.destination != route.destination));
@@ -94,7 +94,7 @@ fn routes_of_others_are_neither_overwritten_nor_taken_away() {
             let ours = wanted(to, via, source, index);
             netlink.delete_route(&ours).await.unwrap();
             netlink.delete_route(&Route { source: None, ..ours.clone() }).await.unwrap();
-            assert!(netlink.add_route(&ours).await.unwrap_err().is_there());
+            assert!(netlink.add_route(&ours).await.unwrap_err().already_exists());
         }
         assert_eq!(netlink.routes().await.unwrap(), before);
     });

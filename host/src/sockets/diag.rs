@@ -3,8 +3,8 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use super::{Progress, Protocol, Socket, State, XdpSocket};
-use crate::netlink_format::{self, NLA_TYPE_MASK};
-use crate::netlink_socket::Channel;
+use crate::netlink_format;
+use crate::netlink_socket::NetlinkSocket;
 use crate::{Error, Result};
 
 const SOCK_DIAG_BY_FAMILY: u16 = 20;
@@ -66,19 +66,16 @@ pub(crate) fn owner_of_name(name: &str) -> Result<Option<u32>> {
 fn parse_owner(body: &[u8], name: &str) -> Option<u32> {
     // Family, type, state, padding, inode, cookie.
     let attributes = body.get(16..)?;
-    let value = |wanted| {
-        let mut all = netlink_format::attributes(attributes);
-        all.find(|(kind, _)| kind & NLA_TYPE_MASK == wanted).map(|(_, value)| value)
-    };
-    let own = value(UNIX_DIAG_NAME)?.strip_prefix(&[0])?;
-    (own == name.as_bytes()).then(|| netlink_format::number(value(UNIX_DIAG_UID)?, 0))?
+    let found = netlink_format::find(attributes, UNIX_DIAG_NAME)?.strip_prefix(&[0])?;
+    (found == name.as_bytes())
+        .then(|| netlink_format::number(netlink_format::find(attributes, UNIX_DIAG_UID)?, 0))?
 }
 
 fn list<T>(request: &[u8], read: impl Fn(&[u8]) -> Option<T>) -> Result<Vec<T>> {
     let failed = |detail, source| Error::Sockets { detail, source };
     let mut found = Vec::new();
-    let channel = Channel::open(libc::NETLINK_SOCK_DIAG)?;
-    let outcome = channel.dump("list the sockets", SOCK_DIAG_BY_FAMILY, request, |message| match message {
+    let socket = NetlinkSocket::open(libc::NETLINK_SOCK_DIAG)?;
+    let outcome = socket.dump("list the sockets", SOCK_DIAG_BY_FAMILY, request, |message| match message {
         None => found.clear(),
         Some(message) if message.kind == SOCK_DIAG_BY_FAMILY => found.extend(read(message.body)),
         Some(_) => {}
@@ -132,8 +129,7 @@ fn parse(body: &[u8], protocol: Protocol) -> Option<Found> {
         TCP_CLOSE if protocol != Protocol::Tcp => State::Accepting,
         _ => State::Connected,
     };
-    let info =
-        netlink_format::attributes(attributes).find(|(kind, _)| kind & NLA_TYPE_MASK == INET_DIAG_INFO);
+    let info = netlink_format::find(attributes, INET_DIAG_INFO);
     let socket = Socket {
         protocol,
         // Raw sockets have the IP protocol in the port's place.
@@ -145,7 +141,7 @@ fn parse(body: &[u8], protocol: Protocol) -> Option<Found> {
         process: None,
     };
     let cookie = u64::from_ne_bytes(*body[44..].first_chunk()?);
-    Some(Found { socket, cookie, progress: info.and_then(|(_, info)| progress(info)) })
+    Some(Found { socket, cookie, progress: info.and_then(progress) })
 }
 
 /// `struct tcp_info` up to what Linux 4.2 has; longer ones go on behind.
@@ -162,8 +158,7 @@ fn progress(info: &[u8]) -> Option<Progress> {
 fn parse_xdp(body: &[u8]) -> Option<XdpSocket> {
     // Family, type, padding, inode, cookie.
     let inode = netlink_format::number(body, 4)?;
-    let (_, info) = netlink_format::attributes(body.get(16..)?)
-        .find(|(kind, _)| kind & NLA_TYPE_MASK == XDP_DIAG_INFO)?;
+    let info = netlink_format::find(body.get(16..)?, XDP_DIAG_INFO)?;
     let (device, queue) = (netlink_format::number(info, 0)?, netlink_format::number(info, 4)?);
     Some(XdpSocket { device, queue, inode, process: None })
 }

@@ -60,9 +60,9 @@ impl HostPaths {
         }
         let features = match self.nft.check("ask the kernel for the nft socket expression", PROBE).await {
             Ok(()) => Features { socket: true },
-            Err(host::Error::NftRefused { said, .. }) if !said.contains("not permitted") => {
+            Err(host::Error::NftRefused { message, .. }) if !message.contains("not permitted") => {
                 warn!(
-                    "this kernel has no nft socket expression ({said}); rules go by connection state alone"
+                    "this kernel has no nft socket expression ({message}); rules go by connection state alone"
                 );
                 Features { socket: false }
             }

@@ -14,8 +14,6 @@ use super::state_machine::Process;
 
 /// The name of the program, as the kernel has it.
 const PROGRAM: &str = "ovs-vswitchd";
-/// `PF_EXITING` in field 9 of `/proc/PID/stat` (include/linux/sched.h).
-const EXITING: u64 = 0x4;
 
 /// vswitchd, as far as it is known.
 #[derive(Debug)]
@@ -121,22 +119,16 @@ fn threads(pid: u32) -> Vec<Pidfd> {
 }
 
 fn stat(pid: u32) -> Option<Stat> {
-    std::fs::read_to_string(format!("/proc/{pid}/stat")).ok().and_then(|text| read_stat(&text))
+    host::process::Stat::read(pid).map(|stat| condition(&stat))
 }
 
-/// `PID (NAME) STATE ...`, proc_pid_stat(5). The name may hold anything, so the last bracket counts.
-fn read_stat(text: &str) -> Option<Stat> {
-    let (_, rest) = text.rsplit_once(") ")?;
-    let mut fields = rest.split(' ');
-    let state = fields.next()?;
-    let flags: u64 = fields.nth(5)?.parse().ok()?;
-    Some(match state {
-        "Z" | "X" | "x" => Stat::Ending,
-        _ if flags & EXITING != 0 => Stat::Ending,
-        "T" => Stat::Stopped,
+fn condition(stat: &host::process::Stat) -> Stat {
+    match stat.state {
+        _ if stat.is_exiting() => Stat::Ending,
+        'T' => Stat::Stopped,
         // Traced ("t") counts as alive: a debugger may let it run between its stops, and questions tell.
         _ => Stat::Alive,
-    })
+    }
 }
 
 #[cfg(test)]
@@ -146,8 +138,11 @@ mod tests {
     #[test]
     fn the_kernels_line_is_read() {
         let line = |state: &str, flags: u32| {
-            format!("4242 (ovs-vswitchd) x) {state} 1 4242 4242 0 -1 {flags} 3521 0 0 0 12 8 0 0 10 -10 9 0")
+            format!(
+                "4242 (ovs-vswitchd) x) {state} 1 4242 4242 0 -1 {flags} 3521 0 0 0 12 8 0 0 10 -10 9 0 5000"
+            )
         };
+        let read_stat = |line: &str| host::process::Stat::parse(line).map(|stat| condition(&stat));
         assert_eq!(read_stat(&line("S", 0x0040_0100)), Some(Stat::Alive));
         assert_eq!(read_stat(&line("T", 0x0040_0100)), Some(Stat::Stopped));
         assert_eq!(read_stat(&line("t", 0x0040_0100)), Some(Stat::Alive));

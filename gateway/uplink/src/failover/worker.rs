@@ -1,6 +1,6 @@
 //! The keeper's thread: looks, asks, turns, waits.
 
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -8,10 +8,11 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use host::ingress_filter::{Accepting, IngressFilter};
 use host::link_stats::LinkMonitor;
 use host::neighbour_probe::Question;
+use host::rtnl::events::KernelEvents;
 use host::rtnl::{Device, Kind, Socket};
 use ovs::vlog::repeat::Repeat;
 
-use super::events::{drain, kernel_news, readable};
+use super::events::readable;
 use super::path_health::PathHealth;
 use super::probe_path::ProbePath;
 use super::process::Vswitchd;
@@ -56,7 +57,7 @@ pub(super) struct Worker {
     pub(super) doctor: LinkMonitor,
     pub(super) rows: Socket,
     ears: IngressFilter,
-    kernel_news: OwnedFd,
+    kernel_events: KernelEvents,
     pub(super) switch: Vswitchd,
     mind: StateMachine,
     pub(super) bridge: ProbePath,
@@ -94,7 +95,7 @@ impl Worker {
             doctor: LinkMonitor::open()?,
             rows: Socket::open()?,
             ears: IngressFilter::new(&duty.nic, &duty.bridge),
-            kernel_news: kernel_news()?,
+            kernel_events: KernelEvents::of_links_and_addresses()?,
             switch: Vswitchd::of(&duty.pidfile),
             duty,
             shared,
@@ -450,7 +451,7 @@ impl Worker {
         let mut fds = vec![self.shared.wake.as_fd()];
         let news_at = fds.len();
         if !self.dirty && self.mind.state != State::Idle {
-            fds.push(self.kernel_news.as_fd());
+            fds.push(self.kernel_events.as_fd());
         }
         let lines_at = fds.len();
         for line in [&self.bridge, &self.nic] {
@@ -468,7 +469,8 @@ impl Worker {
             let _ = self.shared.wake.read();
         }
         if kernel {
-            drain(&self.kernel_news);
+            // An error counts as an event: the kernel is observed.
+            let _ = self.kernel_events.drain();
             self.dirty = true;
         }
         if process {

@@ -183,7 +183,7 @@ fn clients(root: &Path) -> Vec<Client> {
         if supervisor::parent(root, &folder).is_some_and(|(_, name)| name == "NetworkManager") {
             continue;
         }
-        let started = host::pidfd::start_time(pid).unwrap_or(0);
+        let started = host::process::start_time(pid).unwrap_or(0);
         let supervisor = supervisor::standing(root, pid, &arguments, &mut System).supervisor();
         found.push(Client { pid, started, program, arguments, supervisor });
     }

@@ -8,6 +8,7 @@
 use std::path::Path;
 use std::time::Duration;
 
+use host::process::Stat;
 use host::regular_file;
 
 use super::{Supervisor, dhclient, udhcpc};
@@ -92,7 +93,7 @@ pub(super) fn standing(root: &Path, pid: u32, arguments: &[String], runner: &mut
 
 /// A process's parent and that one's name, by the process's folder.
 pub(super) fn parent(root: &Path, folder: &Path) -> Option<(u32, String)> {
-    let pid = parent_of(&regular_file::read_text(&folder.join("stat")).ok()?)?;
+    let pid = Stat::parse(&regular_file::read_text(&folder.join("stat")).ok()?)?.parent;
     let name = regular_file::read_text(&root.join(format!("proc/{pid}/comm"))).unwrap_or_default();
     Some((pid, name.trim().to_owned()))
 }
@@ -101,11 +102,6 @@ fn ask(unit: &str, runner: &mut dyn Runner) -> String {
     let command = ["systemctl", "show", "--property=MainPID", "--property=Restart", "--", unit];
     // Without systemd nobody but the parent can be asked.
     runner.run(&command.map(str::to_owned), PATIENCE).map(|answer| answer.output).unwrap_or_default()
-}
-
-/// proc_pid_stat(5): the name in parentheses may hold anything; behind it state and parent.
-fn parent_of(stat: &str) -> Option<u32> {
-    stat.rsplit_once(')')?.1.split_whitespace().nth(1)?.parse().ok()
 }
 
 /// The service of a process by its control groups (cgroups(7)): the unified hierarchy's, or systemd's own of before.
@@ -246,6 +242,5 @@ mod tests {
         ] {
             assert!(!stays(line), "{line}");
         }
-        assert_eq!(parent_of("700 (a) b) S 650 700 700 0"), Some(650));
     }
 }

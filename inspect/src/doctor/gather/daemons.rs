@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use host::process::Stat;
 use ovs::ovsdb::Remote;
 use ovs::paths::Paths;
 use ovs::pidfile;
@@ -44,7 +45,7 @@ pub(super) fn running(pidfile: &Path, program: &str) -> Option<u32> {
 pub(super) fn is_called(pid: u32, program: &str) -> bool {
     let name = std::fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
     let name = name.trim_end();
-    !matches!(state(pid), Some('Z' | 'X'))
+    Stat::read(pid).is_some_and(|stat| !stat.has_ended())
         && !name.is_empty()
         && program.starts_with(name)
         && name.len() >= program.len().min(15)
@@ -55,10 +56,8 @@ pub(super) fn is_stopped(pid: u32) -> bool {
     matches!(state(pid), Some('T' | 't'))
 }
 
-/// Field 3 of `/proc/PID/stat` (proc(5)), behind the name in brackets, which may hold anything.
 fn state(pid: u32) -> Option<char> {
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    stat.rsplit_once(')')?.1.trim_start().chars().next()
+    Stat::read(pid).map(|stat| stat.state)
 }
 
 /// What a daemon says to a command.
