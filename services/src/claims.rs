@@ -1,93 +1,97 @@
-//! Who may have an (address, protocol, port) when several services ask for it: the oldest service, and among equals
-//! the one whose name comes first. The others keep what is theirs alone.
+//! Which service gets a key that several services claim: the oldest one, and of equally old ones the first by name.
+//! The others keep the keys that they alone claim.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use demux::policy::{ServiceAddress, ServiceKey, Transport};
 
-/// One place at which a service can be reached.
-pub type Place = (ServiceAddress, Transport, u16);
+/// Where a service is reached from outside.
+pub type ServiceEndpointKey = (ServiceAddress, Transport, u16);
 
-/// A service's rank: seconds since the epoch at which it was created, then its name.
+/// The order of services that claim one key; the smallest one gets it.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Rank {
-    /// Creation time in seconds since the epoch; manifests without one count as the youngest.
+pub struct Precedence {
+    /// Creation time in seconds since the epoch; a manifest without one counts as the youngest.
     pub created: i64,
     /// The service.
     pub service: ServiceKey,
 }
 
-/// All places that services ask for, and by whom.
-#[derive(Debug, Default)]
-pub struct Claims {
-    // Hardly ever more than one asks for a place: sorted lists, where a set takes a node for each.
-    places: BTreeMap<Place, Vec<Rank>>,
-    /// How many claims there are beside the ones that hold.
-    losing: usize,
+/// Every claim of every service to keys of one kind.
+#[derive(Debug)]
+pub struct Claims<K> {
+    holders: BTreeMap<K, Precedence>,
+    // Apart from the holders: contested keys are rare, and a set for each key would take most of the memory.
+    losers: BTreeMap<K, BTreeSet<Precedence>>,
 }
 
-impl Claims {
-    /// The service that has `place`, if any asks for it.
-    pub fn holder(&self, place: &Place) -> Option<&ServiceKey> {
-        self.places.get(place)?.first().map(|rank| &rank.service)
+impl<K> Default for Claims<K> {
+    fn default() -> Self {
+        Self { holders: BTreeMap::new(), losers: BTreeMap::new() }
+    }
+}
+
+impl<K: Ord + Copy> Claims<K> {
+    /// The service that has `key`, if any claims it.
+    pub fn holder(&self, key: K) -> Option<&ServiceKey> {
+        self.holders.get(&key).map(|precedence| &precedence.service)
     }
 
-    /// Whether any service asks for what another has.
-    pub fn are_contested(&self) -> bool {
-        self.losing > 0
+    /// Every key that is claimed.
+    pub fn keys(&self) -> impl Iterator<Item = K> {
+        self.holders.keys().copied()
     }
 
-    /// Replaces what one service asks for. Returns the other services whose holdings change by it.
+    /// The services that claim a key that another service has, each once for every such key.
+    pub fn losers(&self) -> impl Iterator<Item = &ServiceKey> {
+        self.losers.values().flatten().map(|precedence| &precedence.service)
+    }
+
+    /// Replaces the claims of one service. Returns the keys whose holder changes, with the holder before.
     pub fn replace(
         &mut self,
-        old: Option<(&Rank, &BTreeSet<Place>)>,
-        new: Option<(&Rank, &BTreeSet<Place>)>,
-    ) -> BTreeSet<ServiceKey> {
-        let mut touched: BTreeMap<Place, Option<ServiceKey>> = BTreeMap::new();
-        let places = old.iter().chain(new.iter()).flat_map(|(_, places)| places.iter());
-        for place in places {
-            touched.entry(*place).or_insert_with(|| self.holder(place).cloned());
+        old: Option<(&Precedence, BTreeSet<K>)>,
+        new: Option<(&Precedence, BTreeSet<K>)>,
+    ) -> BTreeMap<K, Option<ServiceKey>> {
+        let mut before = BTreeMap::new();
+        for key in old.iter().chain(&new).flat_map(|(_, keys)| keys.iter()) {
+            before.entry(*key).or_insert_with(|| self.holder(*key).cloned());
         }
-        if let Some((rank, places)) = old {
-            for place in places {
-                self.release(place, rank);
-            }
+        if let Some((precedence, keys)) = &old {
+            keys.iter().for_each(|key| self.release(*key, precedence));
         }
-        if let Some((rank, places)) = new {
-            for place in places {
-                self.claim(*place, rank);
-            }
+        if let Some((precedence, keys)) = &new {
+            keys.iter().for_each(|key| self.claim(*key, precedence));
         }
-        let own = old.or(new).map(|(rank, _)| rank.service.clone());
-        let mut affected = BTreeSet::new();
-        for (place, before) in touched {
-            let after = self.holder(&place).cloned();
-            if before != after {
-                affected
-                    .extend(before.into_iter().chain(after).filter(|service| Some(service) != own.as_ref()));
-            }
-        }
-        affected
+        before.retain(|key, holder| self.holder(*key) != holder.as_ref());
+        before
     }
 
-    fn claim(&mut self, place: Place, rank: &Rank) {
-        let ranks = self.places.entry(place).or_default();
-        if let Err(at) = ranks.binary_search(rank) {
-            self.losing += usize::from(!ranks.is_empty());
-            ranks.reserve_exact(1);
-            ranks.insert(at, rank.clone());
+    fn claim(&mut self, key: K, precedence: &Precedence) {
+        let mut loser = precedence.clone();
+        match self.holders.get_mut(&key) {
+            None => {
+                self.holders.insert(key, loser);
+                return;
+            }
+            Some(holder) if *holder == loser => return,
+            Some(holder) if *holder > loser => std::mem::swap(holder, &mut loser),
+            Some(_) => {}
         }
+        self.losers.entry(key).or_default().insert(loser);
     }
 
-    fn release(&mut self, place: &Place, rank: &Rank) {
-        if let Some(ranks) = self.places.get_mut(place) {
-            let before = ranks.len();
-            ranks.retain(|other| other != rank);
-            if ranks.is_empty() {
-                self.places.remove(place);
-            } else {
-                self.losing -= before - ranks.len();
-            }
+    fn release(&mut self, key: K, precedence: &Precedence) {
+        if self.holders.get(&key) == Some(precedence) {
+            match self.losers.get_mut(&key).and_then(BTreeSet::pop_first) {
+                Some(next) => self.holders.insert(key, next),
+                None => self.holders.remove(&key),
+            };
+        } else if let Some(losers) = self.losers.get_mut(&key) {
+            losers.remove(precedence);
+        }
+        if self.losers.get(&key).is_some_and(BTreeSet::is_empty) {
+            self.losers.remove(&key);
         }
     }
 }
@@ -97,39 +101,41 @@ mod tests {
     use super::*;
     use demux::policy::Family;
 
-    fn rank(created: i64, name: &str) -> Rank {
-        Rank { created, service: ServiceKey(name.into()) }
+    fn precedence(created: i64, name: &str) -> Precedence {
+        Precedence { created, service: ServiceKey(name.into()) }
     }
 
-    fn place(port: u16) -> Place {
+    fn key(port: u16) -> ServiceEndpointKey {
         (ServiceAddress::Node(Family::V4), Transport::Tcp, port)
     }
 
     #[test]
-    fn the_oldest_service_holds_a_place_and_a_younger_one_inherits_it() {
+    fn the_oldest_service_gets_a_key_and_a_younger_one_inherits_it() {
         let mut claims = Claims::default();
-        let (young, old) = (rank(20, "a/young"), rank(10, "b/old"));
-        let both = BTreeSet::from([place(30080)]);
-        assert!(claims.replace(None, Some((&young, &both))).is_empty());
-        assert_eq!(claims.holder(&place(30080)), Some(&young.service));
-        assert_eq!(claims.replace(None, Some((&old, &both))), BTreeSet::from([young.service.clone()]));
-        assert_eq!(claims.holder(&place(30080)), Some(&old.service));
-        assert!(claims.are_contested());
-        assert_eq!(claims.replace(Some((&old, &both)), None), BTreeSet::from([young.service.clone()]));
-        assert!(!claims.are_contested());
-        assert_eq!(claims.holder(&place(30080)), Some(&young.service));
+        let (young, old) = (precedence(20, "a/young"), precedence(10, "b/old"));
+        let both = BTreeSet::from([key(30080)]);
+        assert_eq!(claims.replace(None, Some((&young, both.clone()))), BTreeMap::from([(key(30080), None)]));
+        assert_eq!(claims.holder(key(30080)), Some(&young.service));
+        let lost = BTreeMap::from([(key(30080), Some(young.service.clone()))]);
+        assert_eq!(claims.replace(None, Some((&old, both.clone()))), lost);
+        assert_eq!(claims.holder(key(30080)), Some(&old.service));
+        assert_eq!(claims.losers().collect::<Vec<_>>(), [&young.service]);
+        let inherited = BTreeMap::from([(key(30080), Some(old.service.clone()))]);
+        assert_eq!(claims.replace(Some((&old, both.clone())), None), inherited);
+        assert_eq!(claims.losers().count(), 0);
+        assert_eq!(claims.holder(key(30080)), Some(&young.service));
     }
 
     #[test]
-    fn equals_are_decided_by_name_and_an_unchanged_claim_affects_nobody() {
+    fn equally_old_services_are_ordered_by_name_and_an_unchanged_claim_changes_no_holder() {
         let mut claims = Claims::default();
-        let (a, b) = (rank(5, "a/x"), rank(5, "b/x"));
-        let wanted = BTreeSet::from([place(1), place(2)]);
-        claims.replace(None, Some((&b, &wanted)));
-        claims.replace(None, Some((&a, &wanted)));
-        assert_eq!(claims.holder(&place(1)), Some(&a.service));
-        assert!(claims.replace(Some((&b, &wanted)), Some((&b, &wanted))).is_empty());
-        assert!(claims.replace(Some((&a, &wanted)), Some((&a, &wanted))).is_empty());
-        assert_eq!(claims.holder(&place(2)), Some(&a.service));
+        let (a, b) = (precedence(5, "a/x"), precedence(5, "b/x"));
+        let keys = BTreeSet::from([key(1), key(2)]);
+        claims.replace(None, Some((&b, keys.clone())));
+        claims.replace(None, Some((&a, keys.clone())));
+        assert_eq!(claims.holder(key(1)), Some(&a.service));
+        assert!(claims.replace(Some((&b, keys.clone())), Some((&b, keys.clone()))).is_empty());
+        assert!(claims.replace(Some((&a, keys.clone())), Some((&a, keys.clone()))).is_empty());
+        assert_eq!(claims.holder(key(2)), Some(&a.service));
     }
 }

@@ -9,6 +9,6 @@ pub mod claims;
 pub mod host_rows;
 pub mod plan;
 
-pub use catalogue::Catalogue;
+pub use catalogue::{Catalogue, Changes, Granted, HealthChecks};
 pub use host_rows::{HostEndpoint, NodePort, Reach, ServiceHostRows, Translation};
 pub use plan::{HealthCheck, NodeView};

@@ -67,7 +67,7 @@ pub fn plan(service: &Service, slices: &[Arc<EndpointSlice>], node: &NodeView) -
     let sources = ranges(service);
     for port in &service.ports {
         for (address, restricted) in addresses(service, port, node, &mut plan.refused) {
-            let family = family_of(address);
+            let family = address.family();
             let here = local_endpoints(service, slices, port, family, node);
             let owner = if local { here.owner(node) } else { ServiceOwner::NorthSouth };
             let number = match address {
@@ -160,14 +160,6 @@ fn usable_address(ip: IpAddr) -> bool {
     !(ip.is_unspecified() || ip.is_loopback() || ip.is_multicast() || broadcast || local)
 }
 
-fn family_of(address: ServiceAddress) -> Family {
-    match address {
-        ServiceAddress::Node(family) => family,
-        ServiceAddress::External(IpAddr::V4(_)) => Family::V4,
-        ServiceAddress::External(IpAddr::V6(_)) => Family::V6,
-    }
-}
-
 fn is_of(ip: IpAddr, family: Family) -> bool {
     ip.is_ipv4() == (family == Family::V4)
 }
@@ -249,7 +241,7 @@ fn host_rows(
     node: &NodeView,
 ) {
     let protocol = transport(port.protocol);
-    let family = family_of(address);
+    let family = address.family();
     let (reach, number) = match address {
         ServiceAddress::Node(_) => (Reach::Node, port.node_port.map_or(0, u16::from)),
         ServiceAddress::External(ip) => (Reach::Address(ip), port.port.get()),

@@ -1,10 +1,10 @@
 //! The helper's loop: look at the world, decide, compare, mend; again whenever something says "look again".
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use demux::policy::{Policy, ServiceRules};
+use demux::policy::Policy;
 use host::netlink::Netlink;
 use kubernetes::{Batch, Source};
 use ovs::ovsdb::{Remote, TlsFiles};
@@ -28,7 +28,7 @@ use super::restore_wait::{self, Phase};
 use super::settings::Settings;
 use super::status::Status;
 use super::{report, vswitchd};
-use services::{Catalogue, ServiceHostRows};
+use services::{Catalogue, Changes};
 use uplink::failover::Failover;
 
 /// How often drift is looked for by count, and everything is looked at again.
@@ -286,17 +286,16 @@ impl Helper {
             self.reconcile(false).await;
             return;
         }
-        let mut affected = BTreeSet::new();
+        let mut changes = Changes::default();
         for key in &batch.changed {
-            affected.extend(self.catalogue.update(key, self.parts.source.view(key).as_ref()));
+            changes.extend(self.catalogue.update(key, self.parts.source.view(key).as_ref()));
         }
-        if !affected.is_empty() {
-            let mut rules = Vec::with_capacity(affected.len());
-            let mut rows = Vec::with_capacity(affected.len());
-            for key in affected {
-                let granted = self.catalogue.granted(&key);
-                rules.push((key.clone(), some_rules(granted.rules)));
-                rows.push((key, some_rows(granted.host)));
+        if changes != Changes::default() {
+            let mut rules = Vec::with_capacity(changes.granted.len());
+            let mut rows = Vec::with_capacity(changes.granted.len());
+            for (key, granted) in changes.granted {
+                rules.push((key.clone(), granted.rules));
+                rows.push((key, granted.host));
             }
             match self.switch.set_services(rules).await {
                 Ok(changed) => {
@@ -306,7 +305,7 @@ impl Helper {
                 Err(error) => self.failed(&error),
             }
             self.parts.host.set_services(rows);
-            self.health.reconcile(&self.catalogue.health_checks()).await;
+            self.health.update(changes.health_checks).await;
             self.cache_soon();
         }
         if batch.cidrs_changed || batch.node_changed || !self.switch.converged() {
@@ -401,14 +400,4 @@ async fn until(at: Option<TokioInstant>) {
         Some(at) => sleep_until(at).await,
         None => std::future::pending().await,
     }
-}
-
-/// The rules of a service, if it has any.
-pub(crate) fn some_rules(rules: ServiceRules) -> Option<Arc<ServiceRules>> {
-    (!rules.ports.is_empty()).then(|| Arc::new(rules))
-}
-
-/// The host rows of a service, if it has any.
-pub(crate) fn some_rows(rows: ServiceHostRows) -> Option<Arc<ServiceHostRows>> {
-    (rows != ServiceHostRows::default()).then(|| Arc::new(rows))
 }

@@ -76,12 +76,13 @@ pub(crate) async fn run(
     }
     let mut policy = Policy::new(wanted.split.clone());
     let mut inputs = HostInputs { node: wanted.host.clone(), services: Default::default() };
-    for key in catalogue.keys() {
-        let granted = catalogue.granted(key);
-        if !granted.rules.ports.is_empty() {
-            policy.set_service(key.clone(), granted.rules.into());
+    for (key, granted) in catalogue.grants() {
+        if let Some(rules) = granted.rules {
+            policy.set_service(key.clone(), rules);
         }
-        inputs.services.insert(key.clone(), granted.host.into());
+        if let Some(rows) = granted.host {
+            inputs.services.insert(key.clone(), rows);
+        }
     }
     wanted.problems.extend(conflicts(&inputs).iter().map(ToString::to_string));
     let rendering = Rendering::new(policy, wanted.datapath);

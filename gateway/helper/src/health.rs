@@ -17,7 +17,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use super::connection_limit::ConnectionLimit;
-use services::HealthCheck;
+use services::{HealthCheck, HealthChecks};
 
 /// What one port answers.
 type Answer = Arc<(ServiceKey, HealthCheck)>;
@@ -49,26 +49,46 @@ impl HealthServers {
     }
 
     /// Makes the servers those that are wanted. A port that cannot be bound is tried again at the next call.
-    pub(crate) async fn reconcile(&mut self, wanted: &BTreeMap<u16, (ServiceKey, HealthCheck)>) {
+    pub(crate) async fn reconcile(&mut self, wanted: &HealthChecks) {
         self.servers.retain(|port, server| wanted.contains_key(port) && !server.task.is_finished());
         self.failures.retain(|port, _| wanted.contains_key(port));
         for (port, (service, check)) in wanted {
-            let answer: Answer = Arc::new((service.clone(), *check));
-            if let Some(server) = self.servers.get(port) {
-                server.answer.send_replace(answer);
-                continue;
+            self.serve(*port, service.clone(), *check).await;
+        }
+    }
+
+    /// Makes the servers of these ports those that are wanted (`None`: no server); the others stay as they are.
+    pub(crate) async fn update(&mut self, changes: BTreeMap<u16, Option<(ServiceKey, HealthCheck)>>) {
+        for (port, check) in changes {
+            if self.servers.get(&port).is_some_and(|server| server.task.is_finished()) {
+                self.servers.remove(&port);
             }
-            match bind(self.address, *port).await {
-                Ok(listener) => {
-                    self.failures.remove(port);
-                    self.servers.insert(*port, serve(listener, answer));
+            match check {
+                Some((service, check)) => self.serve(port, service, check).await,
+                None => {
+                    self.servers.remove(&port);
+                    self.failures.remove(&port);
                 }
-                Err(error) => {
-                    let reason =
-                        format!("port {port} for health checks of {service} cannot be opened: {error}");
-                    if self.failures.insert(*port, reason.clone()).is_none() {
-                        tracing::warn!("{reason}");
-                    }
+            }
+        }
+    }
+
+    async fn serve(&mut self, port: u16, service: ServiceKey, check: HealthCheck) {
+        let answer: Answer = Arc::new((service, check));
+        if let Some(server) = self.servers.get(&port) {
+            server.answer.send_replace(answer);
+            return;
+        }
+        match bind(self.address, port).await {
+            Ok(listener) => {
+                self.failures.remove(&port);
+                self.servers.insert(port, serve(listener, answer));
+            }
+            Err(error) => {
+                let reason =
+                    format!("port {port} for health checks of {} cannot be opened: {error}", answer.0);
+                if self.failures.insert(port, reason.clone()).is_none() {
+                    tracing::warn!("{reason}");
                 }
             }
         }

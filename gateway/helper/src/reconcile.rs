@@ -10,7 +10,7 @@ use kubernetes::ClientConfig;
 use tokio::time::Instant as TokioInstant;
 
 use super::bridge::{BridgeView, patch_names};
-use super::daemon::{Helper, some_rows, some_rules};
+use super::daemon::Helper;
 use super::database::{FollowedDatabase, northbound_remotes, origin};
 use super::facts;
 use super::flow_sync::WriteScope;
@@ -275,8 +275,8 @@ impl Helper {
         }
         let mut policy = Policy::new(wanted.split.clone());
         if self.parts.source.synced() {
-            for key in self.catalogue.keys() {
-                if let Some(rules) = some_rules(self.catalogue.granted(key).rules) {
+            for (key, granted) in self.catalogue.grants() {
+                if let Some(rules) = granted.rules {
                     policy.set_service(key.clone(), rules);
                 }
             }
@@ -364,11 +364,8 @@ impl Helper {
 
     pub(crate) fn host_inputs(&self) -> Option<HostInputs> {
         let wanted = self.wanted.as_ref()?;
-        let services: BTreeMap<ServiceKey, Arc<ServiceHostRows>> = self
-            .catalogue
-            .keys()
-            .filter_map(|key| Some((key.clone(), some_rows(self.catalogue.granted(key).host)?)))
-            .collect();
+        let services: BTreeMap<ServiceKey, Arc<ServiceHostRows>> =
+            self.catalogue.grants().filter_map(|(key, granted)| Some((key.clone(), granted.host?))).collect();
         Some(HostInputs { node: wanted.host.clone(), services })
     }
 }
