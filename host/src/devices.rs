@@ -1,14 +1,14 @@
 //! Devices by name and by index.
 
-/// The device's index, if there is such a device in this network namespace.
+/// The index of a device of this network namespace; `None` when there is none of that name.
 #[must_use]
 pub fn index_of(name: &str) -> Option<u32> {
     nix::net::if_::if_nametoindex(name).ok()
 }
 
-/// Is there a device of that name in this network namespace?
+/// Whether this network namespace has a device of that name.
 #[must_use]
-pub fn is_there(name: &str) -> bool {
+pub fn exists(name: &str) -> bool {
     index_of(name).is_some()
 }
 

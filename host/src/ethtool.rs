@@ -72,7 +72,7 @@ pub fn set_features(device: &str, wanted: &[(&str, bool)]) -> Result<Vec<String>
 
 /// The offloads that [merge](MERGING) and are on.
 #[must_use]
-pub fn merging(features: &[Feature]) -> Vec<&Feature> {
+pub fn aggregating(features: &[Feature]) -> Vec<&Feature> {
     features.iter().filter(|feature| feature.on && MERGING.contains(&feature.name.as_str())).collect()
 }
 
@@ -225,7 +225,7 @@ mod tests {
                 let line = format!("generic-receive-offload: {word}");
                 assert!(run("ethtool", "-k eth0").contains(&line));
                 let all = features("eth0").unwrap();
-                assert_eq!(merging(&all).iter().any(|feature| feature.name == "rx-gro"), on);
+                assert_eq!(aggregating(&all).iter().any(|feature| feature.name == "rx-gro"), on);
             }
             // Back as it was, whatever it was.
             let back: Vec<_> = before

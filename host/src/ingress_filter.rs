@@ -141,7 +141,7 @@ impl IngressFilter {
         loop {
             tries += 1;
             let found = chains(socket, &self.table)?;
-            let changes = self.changes(&found, wanted, crate::devices::is_there);
+            let changes = self.changes(&found, wanted, crate::devices::exists);
             match self.commit(socket, &what, &changes) {
                 Err(Error::Netlink {
                     errno: libc::ENOENT | libc::ENODEV | libc::EEXIST | libc::EBUSY,

@@ -40,9 +40,9 @@ pub mod ethtool;
 pub mod ingress_filter;
 pub mod interface_sysctls;
 pub mod link_stats;
+mod mac;
 pub mod memory;
 pub mod neighbour_probe;
-pub mod netlink;
 mod netlink_format;
 mod netlink_socket;
 pub mod netns;
@@ -59,3 +59,4 @@ pub mod sockets;
 pub mod sysctl;
 
 pub use error::{Error, Result};
+pub use mac::Mac;

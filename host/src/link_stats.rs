@@ -1,4 +1,4 @@
-//! The pulse of one device: carrier and counters, cheap enough to be felt twenty times a second.
+//! Carrier and counters of one device, cheap enough to read twenty times a second.
 
 use std::os::fd::{AsRawFd, OwnedFd};
 
@@ -10,26 +10,26 @@ use nix::sys::socket::{
 use nix::sys::time::TimeVal;
 
 use crate::netlink_format::{self, NLM_F_REQUEST, NLMSG_ERROR};
-use crate::{Error, Result};
+use crate::{Error, Mac, Result};
 
-/// What is felt of a device.
+/// The state of a device.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct LinkStats {
     /// Its index.
     pub index: u32,
     /// Its MAC address.
-    pub mac: [u8; 6],
+    pub mac: Mac,
     /// It is set up.
     pub up: bool,
-    /// It has a carrier: for a tap, somebody holds it.
+    /// It has a carrier; a tap has one while a process holds it.
     pub carrier: bool,
-    /// Frames received by the host: for a tap, written by whoever holds it.
+    /// Frames received by the host; for a tap, those written by the process that holds it.
     pub received: u64,
     /// Frames sent by the host.
     pub sent: u64,
 }
 
-/// Feels devices, in the network namespace of the thread that opened it.
+/// Reads devices, in the network namespace of the thread that opened it.
 #[derive(Debug)]
 pub struct LinkMonitor {
     socket: OwnedFd,
@@ -60,9 +60,9 @@ impl LinkMonitor {
         Ok(Self { socket, sequence: 0, buffer: vec![0; 32 * 1024] })
     }
 
-    /// How the device is; `None` when there is none of that name.
-    pub fn feel(&mut self, device: &str) -> Result<Option<LinkStats>> {
-        let attempted = || format!("look at the device {device}");
+    /// The state of a device; `None` when there is none of that name.
+    pub fn read(&mut self, device: &str) -> Result<Option<LinkStats>> {
+        let attempted = || format!("read the state of device {device}");
         let failed = |errno: Errno| Error::Kernel { attempted: attempted(), source: errno.into() };
         self.sequence = self.sequence.wrapping_add(1);
         let mut request = Vec::new();
@@ -77,9 +77,9 @@ impl LinkMonitor {
                 outcome => outcome.map_err(failed)?,
             };
             let datagram = self.buffer.get(..length).unwrap_or_default();
-            let mine = netlink_format::messages(datagram).find(|message| message.sequence == self.sequence);
-            match mine {
-                // What a question before this one was answered with too late.
+            let answer = netlink_format::messages(datagram).find(|message| message.sequence == self.sequence);
+            match answer {
+                // A late answer to an earlier request.
                 None => {}
                 Some(message) if message.kind == NLMSG_ERROR => {
                     let answer = message.answer();
@@ -88,30 +88,30 @@ impl LinkMonitor {
                         _ => Err(crate::netlink_socket::refusal(&attempted(), answer)),
                     };
                 }
-                Some(message) => return Ok(read(message.body)),
+                Some(message) => return Ok(parse(message.body)),
             }
         }
     }
 }
 
-fn read(body: &[u8]) -> Option<LinkStats> {
+fn parse(body: &[u8]) -> Option<LinkStats> {
     let up = netlink_format::number(body, FLAGS)? & IFF_UP != 0;
-    let mut pulse = LinkStats { index: netlink_format::number(body, INDEX)?, up, ..LinkStats::default() };
+    let mut stats = LinkStats { index: netlink_format::number(body, INDEX)?, up, ..LinkStats::default() };
     for (kind, value) in netlink_format::attributes(body.get(IFINFOMSG..)?) {
         match kind & netlink_format::NLA_TYPE_MASK {
-            IFLA_ADDRESS => pulse.mac = value.try_into().unwrap_or_default(),
-            IFLA_CARRIER => pulse.carrier = value.first().is_some_and(|carrier| *carrier != 0),
+            IFLA_ADDRESS => stats.mac = Mac::from_bytes(value).unwrap_or_default(),
+            IFLA_CARRIER => stats.carrier = value.first().is_some_and(|carrier| *carrier != 0),
             IFLA_STATS64 => {
                 let number = |at: usize| {
                     value.get(at..).and_then(<[u8]>::first_chunk).map(|bytes| u64::from_ne_bytes(*bytes))
                 };
-                pulse.received = number(0).unwrap_or_default();
-                pulse.sent = number(8).unwrap_or_default();
+                stats.received = number(0).unwrap_or_default();
+                stats.sent = number(8).unwrap_or_default();
             }
             _ => {}
         }
     }
-    Some(pulse)
+    Some(stats)
 }
 
 #[cfg(test)]
@@ -119,14 +119,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_loopback_has_a_pulse_and_nothing_has_none() {
-        let mut doctor = LinkMonitor::open().unwrap();
-        let before = doctor.feel("lo").unwrap().unwrap();
+    fn the_loopback_has_a_state_and_a_missing_device_has_none() {
+        let mut monitor = LinkMonitor::open().unwrap();
+        let before = monitor.read("lo").unwrap().unwrap();
         assert!(before.carrier && before.index > 0);
         let socket = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
         socket.send_to(b"x", socket.local_addr().unwrap()).unwrap();
-        let after = doctor.feel("lo").unwrap().unwrap();
+        let after = monitor.read("lo").unwrap().unwrap();
         assert!(after.received > before.received && after.sent > before.sent, "{before:?} {after:?}");
-        assert_eq!(doctor.feel("no-such-device0").unwrap(), None);
+        assert_eq!(monitor.read("no-such-device0").unwrap(), None);
     }
 }

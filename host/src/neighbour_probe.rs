@@ -15,11 +15,11 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{LinkAddr, MsgFlags, recvfrom, send};
 
 use crate::deferred_close::DeferredClose;
-use crate::{Error, Result};
+use crate::{Error, Mac, Result};
 
 pub mod frames;
 
-use frames::{Heard, Mac};
+use frames::Heard;
 
 /// A socket that asks and hears on one device.
 #[derive(Debug)]

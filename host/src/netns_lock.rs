@@ -1,8 +1,8 @@
-//! A name that one process at a time has in a network namespace.
+//! A lock that one process at a time holds in a network namespace.
 //!
-//! An abstract socket's name (unix(7)): no file, whatever folder a process works in; it is free again when the process
-//! that has it ends, however it ends, and another network namespace has names of its own. It is not inherited by
-//! programs that are started. Everybody may bind such a name: one that is held by another user than we are means nothing.
+//! It is an abstract socket (unix(7)): no file, so processes with different state folders share it; the kernel releases
+//! it when the process ends, however it ends; another network namespace has its own; programs that the process starts do
+//! not inherit it. Every user may bind such a name, so a lock that another user holds is ignored.
 
 use std::io;
 use std::os::linux::net::SocketAddrExt;
@@ -12,56 +12,53 @@ use std::path::Path;
 
 use crate::sockets::owner_of_name;
 
-/// The name, as long as the value lives.
+/// A held lock, until the value is dropped.
 #[derive(Debug)]
-pub struct Name {
+pub struct NetnsLock {
     _socket: UnixDatagram,
 }
 
-/// Whether one has it.
+/// The outcome of [`try_acquire`].
 #[derive(Debug)]
-pub enum Claim {
-    /// It is ours.
-    Ours(Name),
-    /// Somebody else has it; the process, where that can be told.
+pub enum LockAttempt {
+    /// The lock is acquired.
+    Acquired(NetnsLock),
+    /// Another process of the same user holds it: its process id, where /proc shows it.
     Held(Option<u32>),
-    /// Another user has it, for whom it does not mean what it means for us.
-    Void,
+    /// A process of another user has bound the name, which does not count as the lock.
+    OtherUser,
 }
 
-/// Takes a name, if it is free.
-pub fn take(name: &str) -> io::Result<Claim> {
+/// Acquires the lock of that name, if it is free.
+pub fn try_acquire(name: &str) -> io::Result<LockAttempt> {
     match UnixDatagram::bind_addr(&SocketAddr::from_abstract_name(name)?) {
-        Ok(socket) => Ok(Claim::Ours(Name { _socket: socket })),
-        Err(error) if error.kind() == io::ErrorKind::AddrInUse => Ok(match (holder(name), made_by(name)) {
-            (Some((_, false)), _) => Claim::Void,
-            (Some((pid, true)), _) => Claim::Held(Some(pid)),
-            // Held in another process namespace, or by nobody but a message under way.
-            (None, Some(false)) => Claim::Void,
-            (None, _) => Claim::Held(None),
-        }),
+        Ok(socket) => Ok(LockAttempt::Acquired(NetnsLock { _socket: socket })),
+        Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
+            Ok(match (holder(name), is_bound_by_us(name)) {
+                (Some((_, false)), _) => LockAttempt::OtherUser,
+                (Some((pid, true)), _) => LockAttempt::Held(Some(pid)),
+                // The holder is in another process namespace, or the descriptor is in a message that no process has read.
+                (None, Some(false)) => LockAttempt::OtherUser,
+                (None, _) => LockAttempt::Held(None),
+            })
+        }
         Err(error) => Err(error),
     }
 }
 
-/// Whether somebody has a name, who means by it what we do.
-pub fn is_taken(name: &str) -> io::Result<bool> {
-    Ok(matches!(take(name)?, Claim::Held(_)))
-}
-
-/// Whether our own user made the socket of a name; `None` where the kernel does not tell.
-fn made_by(name: &str) -> Option<bool> {
+/// Whether the same user bound the name; `None` where the kernel does not say.
+fn is_bound_by_us(name: &str) -> Option<bool> {
     let own = std::fs::metadata("/proc/self").ok()?.uid();
     Some(owner_of_name(name).ok()?? == own)
 }
 
-/// Who has a name, and whether that is our own user: by the socket's inode.
+/// The process that holds the socket of the name, and whether it is of the same user: by the socket's inode.
 fn holder(name: &str) -> Option<(u32, bool)> {
     let list = std::fs::read_to_string("/proc/thread-self/net/unix").ok()?;
-    // proc_net(5): the inode is the seventh word, the path the eighth, an abstract one with @ for its null byte.
+    // proc_net(5): the seventh field is the inode, the eighth the path, which begins with @ for an abstract socket.
     let inode = list.lines().find_map(|line| {
-        let words: Vec<&str> = line.split_whitespace().collect();
-        let [_, _, _, _, _, _, inode, path] = words[..] else { return None };
+        let fields: Vec<&str> = line.split_whitespace().collect();
+        let [_, _, _, _, _, _, inode, path] = fields[..] else { return None };
         (path.strip_prefix('@') == Some(name)).then(|| format!("socket:[{inode}]"))
     })?;
     let own = std::fs::metadata("/proc/self").ok()?.uid();
@@ -75,35 +72,49 @@ fn holder(name: &str) -> Option<(u32, bool)> {
 
 #[cfg(test)]
 mod tests {
-    use std::process::Command;
+    use std::io::{BufRead, BufReader, IoSlice};
+    use std::os::fd::AsRawFd;
+    use std::os::unix::net::UnixStream;
+    use std::os::unix::process::CommandExt;
+    use std::process::{Child, Command, Stdio};
     use std::time::{Duration, Instant};
+
+    use nix::sys::socket::{ControlMessage, MsgFlags, sendmsg};
 
     use super::*;
     use crate::netns::Namespace;
 
+    fn is_held(name: &str) -> bool {
+        matches!(try_acquire(name).unwrap(), LockAttempt::Held(_))
+    }
+
     #[test]
-    fn one_has_it_in_a_namespace_and_another_one_in_another() {
+    fn a_namespace_has_each_lock_once_and_another_one_its_own() {
         let (here, there) = (Namespace::create().unwrap(), Namespace::create().unwrap());
-        let first = here.run(|| take("a name of a test").unwrap()).unwrap();
-        assert!(matches!(first, Claim::Ours(_)));
-        assert!(there.run(|| matches!(take("a name of a test").unwrap(), Claim::Ours(_))).unwrap());
+        let first = here.run(|| try_acquire("a name of a test").unwrap()).unwrap();
+        assert!(matches!(first, LockAttempt::Acquired(_)));
+        assert!(
+            there
+                .run(|| matches!(try_acquire("a name of a test").unwrap(), LockAttempt::Acquired(_)))
+                .unwrap()
+        );
         here.run(|| {
-            assert!(!is_taken("another name").unwrap());
-            let again = take("a-name").unwrap();
-            assert!(matches!(again, Claim::Ours(_)));
-            match take("a-name").unwrap() {
-                Claim::Held(Some(pid)) => assert_eq!(pid, std::process::id()),
+            assert!(!is_held("another name"));
+            let again = try_acquire("a-name").unwrap();
+            assert!(matches!(again, LockAttempt::Acquired(_)));
+            match try_acquire("a-name").unwrap() {
+                LockAttempt::Held(Some(pid)) => assert_eq!(pid, std::process::id()),
                 other => panic!("{other:?}"),
             }
-            // Started meanwhile, and still there afterwards.
+            // Started while the lock is held, and still running after it is released.
             let mut child = Command::new("sleep").arg("600").spawn().unwrap();
             drop(again);
-            // A program that another test starts has a copy of every descriptor, until its exec.
+            // A program that another test starts has a copy of every descriptor until its exec.
             let end = Instant::now() + Duration::from_secs(30);
             let free = loop {
-                match is_taken("a-name").unwrap() {
+                match is_held("a-name") {
                     true if Instant::now() < end => std::thread::sleep(Duration::from_millis(1)),
-                    taken => break !taken,
+                    held => break !held,
                 }
             };
             child.kill().unwrap();
@@ -113,41 +124,62 @@ mod tests {
         .unwrap();
     }
 
-    #[test]
-    fn another_user_keeps_nobody_from_his_work() {
-        // Another one lets go of his own descriptor, and leaves the socket in a message that nobody reads.
-        let under_way = "a,b=socket.socketpair()\nsocket.send_fds(a,[b'x'],[s.fileno()])\ns.close()\n";
-        for more in ["", under_way] {
-            is_void(more);
-        }
+    /// This program again, which runs [`the_other_user`] alone, as another user, until its standard input ends.
+    fn as_other_user(how: &str) -> (Child, String) {
+        let test = format!("{}::the_other_user", module_path!().split_once("::").unwrap().1);
+        let mut child = Command::new("/proc/self/exe")
+            .args([test.as_str(), "--exact", "--ignored", "--nocapture"])
+            .env(HOW, how)
+            .uid(65534)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        let bound = lines.find_map(|line| line.ok().filter(|line| line.contains(BOUND)));
+        (child, bound.unwrap_or_default())
     }
 
-    fn is_void(more: &str) {
-        Namespace::create()
-            .unwrap()
-            .run(|| {
-                let script = format!(
-                    "import os,socket,sys\nos.setuid(65534)\ns=socket.socket(socket.AF_UNIX,socket.SOCK_DGRAM)\n\
-                     s.bind('\\0a-name')\n{more}print('bound',flush=True)\nsys.stdin.read()"
-                );
-                let Ok(mut child) = Command::new("python3")
-                    .args(["-c", &script])
-                    .stdin(std::process::Stdio::piped())
-                    .stdout(std::process::Stdio::piped())
-                    .spawn()
-                else {
-                    eprintln!("skipped: no python3");
-                    return;
-                };
-                let mut line = String::new();
-                let mut said = std::io::BufReader::new(child.stdout.take().unwrap());
-                std::io::BufRead::read_line(&mut said, &mut line).unwrap();
-                let found = take("a-name").unwrap();
-                child.kill().unwrap();
-                child.wait().unwrap();
-                assert_eq!(line, "bound\n");
-                assert!(matches!(found, Claim::Void), "{found:?}");
-            })
-            .unwrap();
+    const HOW: &str = "NETNS_LOCK_TEST";
+    const BOUND: &str = "the name is bound";
+
+    /// No test of its own: the program that [`as_other_user`] starts.
+    #[test]
+    #[ignore = "another test starts it"]
+    fn the_other_user() {
+        let Ok(how) = std::env::var(HOW) else { return };
+        let mut held =
+            Some(UnixDatagram::bind_addr(&SocketAddr::from_abstract_name("a-name").unwrap()).unwrap());
+        let (sender, _receiver) = UnixStream::pair().unwrap();
+        if how == "in a message" {
+            // The only descriptor is in a message that no process reads.
+            let fds = [held.as_ref().unwrap().as_raw_fd()];
+            let message = [ControlMessage::ScmRights(&fds)];
+            sendmsg::<()>(sender.as_raw_fd(), &[IoSlice::new(b"x")], &message, MsgFlags::empty(), None)
+                .unwrap();
+            held = None;
+        }
+        println!("{BOUND}");
+        let _ = std::io::copy(&mut std::io::stdin(), &mut std::io::sink());
+        drop(held);
+    }
+
+    #[test]
+    fn a_name_that_another_user_bound_is_not_the_lock() {
+        for how in ["open", "in a message"] {
+            let namespace = Namespace::create().unwrap();
+            namespace
+                .run(|| {
+                    assert!(matches!(try_acquire("a-name").unwrap(), LockAttempt::Acquired(_)));
+                    let (mut child, bound) = as_other_user(how);
+                    let found = try_acquire("a-name");
+                    child.kill().unwrap();
+                    child.wait().unwrap();
+                    assert!(bound.contains(BOUND), "{how}: {bound}");
+                    let found = found.unwrap();
+                    assert!(matches!(found, LockAttempt::OtherUser), "{how}: {found:?}");
+                })
+                .unwrap();
+        }
     }
 }

@@ -1,6 +1,6 @@
 //! A process by a descriptor instead of its id: it cannot become another process, and its end can be waited for.
 //!
-//! pidfd_open(2), Linux 5.3. The kernel reuses ids; [`Process::open`] compares the [`start_time`] where it is known, so
+//! pidfd_open(2), Linux 5.3. The kernel reuses ids; [`PidFd::open`] compares the [`start_time`] where it is known, so
 //! that another process with the same id is refused.
 
 use std::io;
@@ -15,12 +15,12 @@ use crate::process::start_time;
 
 /// A process, running or ended.
 #[derive(Debug)]
-pub struct Process {
+pub struct PidFd {
     pid: u32,
     descriptor: OwnedFd,
 }
 
-impl Process {
+impl PidFd {
     /// The process with this id; `started` is its [`start_time`], where it is known.
     pub fn open(pid: u32, started: Option<u64>) -> Result<Self> {
         let process = Self::opened(pid, 0)?;
@@ -90,7 +90,7 @@ impl Process {
     }
 
     /// Kills it (SIGKILL), also when it is stopped; succeeds when it has ended already. The end may take some milliseconds
-    /// more: [`Process::wait`].
+    /// more: [`PidFd::wait`].
     pub fn kill(&self) -> Result<()> {
         let info: *const libc::siginfo_t = std::ptr::null();
         #[allow(unsafe_code, reason = "no safe wrapper at hand")]
@@ -112,7 +112,7 @@ impl Process {
     }
 }
 
-impl AsFd for Process {
+impl AsFd for PidFd {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.descriptor.as_fd()
     }
@@ -144,7 +144,7 @@ mod tests {
     #[test]
     fn a_process_is_killed_and_its_end_is_waited_for() {
         let mut child = Command::new("sleep").arg("600").spawn().unwrap();
-        let process = Process::open(child.id(), start_time(child.id())).unwrap();
+        let process = PidFd::open(child.id(), start_time(child.id())).unwrap();
         assert!(!process.has_ended().unwrap());
         assert!(!process.wait(Some(Instant::now() + Duration::from_millis(20))).unwrap());
         process.kill().unwrap();
@@ -158,10 +158,10 @@ mod tests {
     #[test]
     fn another_process_with_the_same_id_is_refused() {
         let own = std::process::id();
-        assert!(Process::open(own, start_time(own)).is_ok());
-        let error = Process::open(own, Some(1)).unwrap_err().to_string();
+        assert!(PidFd::open(own, start_time(own)).is_ok());
+        let error = PidFd::open(own, Some(1)).unwrap_err().to_string();
         assert!(error.contains(&own.to_string()), "{error}");
-        assert!(Process::open(u32::MAX, None).is_err());
+        assert!(PidFd::open(u32::MAX, None).is_err());
     }
 
     #[test]

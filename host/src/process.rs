@@ -171,10 +171,10 @@ mod tests {
 
     #[test]
     fn stat_is_parsed_behind_the_name() {
-        let line = "4242 (a) (b c) S 650 4242 4242 0 -1 4194564 3521 0 0 0 12 8 0 0 10 -10 9 0 77001 1 2";
+        let line = "4242 (a) (b c) S 650 4242 4242 0 -1 4194304 3521 0 0 0 12 8 0 0 10 -10 9 0 77001 1 2";
         let stat = Stat::parse(line).unwrap();
         assert_eq!((stat.pid, stat.comm.as_str(), stat.state), (4242, "a) (b c", 'S'));
-        assert_eq!((stat.parent, stat.flags, stat.start_time), (650, 4_194_564, 77_001));
+        assert_eq!((stat.parent, stat.flags, stat.start_time), (650, 4_194_304, 77_001));
         assert!(!stat.is_exiting());
         let ended = Stat { state: 'Z', ..stat.clone() };
         assert!(ended.has_ended() && ended.is_exiting());

@@ -1,22 +1,22 @@
-//! Files by their paths, where anything may lie: read whole, never waited for, never without end.
+//! Regular files, read whole, from paths where anything may be: without waiting and without reading forever.
 //!
-//! A fifo that nobody writes stops who opens it, a device may never end (or do something when it is opened), a folder is
-//! no file. All of them are told apart before anything is opened, and once more afterwards. What is no file as it was
-//! expected is an error of kind [`ErrorKind::InvalidData`], told in words.
+//! Opening a fifo without a writer blocks, a device may never end (or do something when it is opened), a folder is no
+//! file. The file type is checked before the file is opened, and again afterwards. Anything but a regular file, a file
+//! that is too long, and a text that is not UTF-8 are errors of kind [`ErrorKind::InvalidData`] that say which.
 
 use std::fs::{File, FileType, OpenOptions};
 use std::io::{self, ErrorKind, Read};
 use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
 use std::path::Path;
 
-/// More than any configuration, lease or list of ours has.
+/// The longest text: more than any configuration, lease or list has.
 pub const TEXT: u64 = 16 << 20;
 
 /// A file's content, of no more than `limit` bytes.
 pub fn read(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
     let file = open(OpenOptions::new().read(true), path)?;
-    let too_long = || odd(format!("it is longer than {limit} bytes"));
-    // A file of the kernel's own (proc(5)) says that it is empty.
+    let too_long = || invalid(format!("it is longer than {limit} bytes"));
+    // A file of proc(5) reports the length 0.
     let length = file.metadata()?.len();
     if length > limit {
         return Err(too_long());
@@ -32,26 +32,26 @@ pub fn read(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
 
 /// A text, of no more than [`TEXT`] bytes.
 pub fn read_text(path: &Path) -> io::Result<String> {
-    String::from_utf8(read(path, TEXT)?).map_err(|_| odd("it is no text".to_owned()))
+    String::from_utf8(read(path, TEXT)?).map_err(|_| invalid("it is not UTF-8 text".to_owned()))
 }
 
-/// Opens a regular file, or makes one where the options say so.
+/// Opens a regular file, or creates one where the options say so.
 pub fn open(options: &mut OpenOptions, path: &Path) -> io::Result<File> {
     match std::fs::metadata(path) {
         Ok(found) => regular(found.file_type())?,
-        // A link that leads nowhere, or a name that is free: what the opening makes of it.
+        // A dangling link or a free name: open(2) decides.
         Err(error) if error.kind() == ErrorKind::NotFound => {}
         Err(error) => return Err(error),
     }
-    // Somebody may have put another thing there meanwhile.
+    // The path may have changed since.
     let file = options.custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY).open(path)?;
     regular(file.metadata()?.file_type())?;
     Ok(file)
 }
 
-/// Whether an error says that there is something, and no file as it was expected.
+/// Whether the error is that the path has something other than the expected file.
 #[must_use]
-pub fn is_odd(error: &io::Error) -> bool {
+pub fn is_invalid(error: &io::Error) -> bool {
     error.kind() == ErrorKind::InvalidData
 }
 
@@ -67,10 +67,10 @@ fn regular(kind: FileType) -> io::Result<()> {
     } else {
         "a device"
     };
-    Err(odd(format!("it is {what}, not a regular file")))
+    Err(invalid(format!("it is {what}, not a regular file")))
 }
 
-fn odd(what: String) -> io::Error {
+fn invalid(what: String) -> io::Error {
     io::Error::new(ErrorKind::InvalidData, what)
 }
 
@@ -84,7 +84,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn whatever_lies_there_nobody_waits_for_it() {
+    fn special_files_are_refused_without_waiting() {
         let dir = tempfile::tempdir().unwrap();
         let at = |name: &str| dir.path().join(name);
         mkfifo(&at("fifo"), Mode::S_IRWXU).unwrap();
@@ -102,23 +102,23 @@ mod tests {
             ("long", "longer than 4"),
         ] {
             let error = read(&at(name), 4).unwrap_err();
-            assert!(is_odd(&error) && error.to_string().contains(word), "{name}: {error}");
+            assert!(is_invalid(&error) && error.to_string().contains(word), "{name}: {error}");
         }
         for name in ["fifo", "endless", "folder"] {
             let made = open(OpenOptions::new().write(true).create(true), &at(name));
-            assert!(is_odd(&made.unwrap_err()), "{name}");
+            assert!(is_invalid(&made.unwrap_err()), "{name}");
         }
         assert_eq!(read(&at("file"), 4).unwrap(), b"1234");
-        assert!(is_odd(&read_text(&at("bytes")).unwrap_err()));
+        assert!(is_invalid(&read_text(&at("bytes")).unwrap_err()));
         assert_eq!(read(&at("none"), 4).unwrap_err().kind(), ErrorKind::NotFound);
-        // The kernel's own files have no length.
+        // Files of proc(5) report no length.
         assert!(read_text(Path::new("/proc/self/stat")).unwrap().contains('('));
     }
 
     #[test]
-    fn a_file_that_is_sparse_is_not_read() {
+    fn a_sparse_file_is_not_read() {
         let file = tempfile::NamedTempFile::new().unwrap();
         file.as_file().set_len(1 << 40).unwrap();
-        assert!(is_odd(&read_text(file.path()).unwrap_err()));
+        assert!(is_invalid(&read_text(file.path()).unwrap_err()));
     }
 }

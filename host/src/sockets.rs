@@ -36,13 +36,13 @@ pub struct Socket {
     /// Inode; 0 when no process holds it any more (TIME-WAIT).
     pub inode: u32,
     /// Who holds it. `None` when nobody does or /proc does not tell.
-    pub process: Option<Process>,
+    pub process: Option<Holder>,
 }
 
 /// A process that holds a socket.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Process {
-    /// Process id.
+pub struct Holder {
+    /// Holder id.
     pub pid: u32,
     /// Its name (`/proc/PID/comm`).
     pub name: String,
@@ -121,7 +121,7 @@ pub struct PacketSocket {
     /// Inode.
     pub inode: u32,
     /// Who holds it.
-    pub process: Option<Process>,
+    pub process: Option<Holder>,
 }
 
 /// A socket of the eXpress Data Path (AF_XDP).
@@ -134,7 +134,7 @@ pub struct XdpSocket {
     /// Inode.
     pub inode: u32,
     /// Who holds it.
-    pub process: Option<Process>,
+    pub process: Option<Holder>,
 }
 
 /// A multicast group that a device listens to. Which socket joined it the kernel does not tell.
@@ -236,7 +236,7 @@ fn packet(is_meant: impl Fn(&PacketSocket) -> bool) -> Result<Vec<PacketSocket>>
 }
 
 /// Whether a process holds a packet socket that is bound to the device. `None` when /proc does not tell.
-pub fn hears(pid: u32, device: u32) -> Result<Option<bool>> {
+pub fn receives_from(pid: u32, device: u32) -> Result<Option<bool>> {
     let Some(held) = holders::held_by(pid) else { return Ok(None) };
     let bound = tables::packet(&table("packet")?);
     Ok(Some(bound.iter().any(|socket| socket.device == Some(device) && held.contains(&socket.inode))))

@@ -1,7 +1,7 @@
 //! `--cleanup`: takes away what this helper made, and nothing else. The node stays reachable: the bridge's own
 //! `NORMAL` flow is not ours.
 
-use host::netlink::Netlink;
+use host::rtnl::asynchronous::AsyncSocket;
 use ovs::openflow::Connection;
 use ovs::paths::Paths;
 
@@ -40,7 +40,7 @@ pub(crate) async fn run(flags: &HelperArgs, told: &StartupArgs, paths: &Paths) -
         Err(error) => errors.push(format!("flows: {error}")),
     }
     // Routes and nft live in this namespace; a netlink socket that cannot be opened is said once.
-    match Netlink::open().and_then(|_| HostPaths::open(&settings.state_dir)) {
+    match AsyncSocket::open().and_then(|_| HostPaths::open(&settings.state_dir)) {
         Ok(mut host) => {
             let failed = host.cleanup().await;
             if failed.is_empty() {

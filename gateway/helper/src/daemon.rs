@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use demux::policy::Policy;
-use host::netlink::Netlink;
+use host::rtnl::asynchronous::AsyncSocket;
 use kubernetes::{Batch, Source};
 use ovs::ovsdb::{Remote, TlsFiles};
 use ovs::paths::Paths;
@@ -64,7 +64,7 @@ pub(crate) struct HelperParts {
     /// Kubernetes objects.
     pub(crate) source: Source,
     /// The host's devices.
-    pub(crate) netlink: Netlink,
+    pub(crate) netlink: AsyncSocket,
     /// News of them.
     pub(crate) netlink_news: watch::Receiver<u64>,
     /// The host's part.

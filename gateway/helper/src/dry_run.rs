@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use demux::policy::Policy;
-use host::netlink::Netlink;
+use host::rtnl::asynchronous::AsyncSocket;
 use kubernetes::ClientConfig;
 use ovs::openflow::{Connection, FlowMod, diff};
 use ovs::paths::Paths;
@@ -48,7 +48,7 @@ pub(crate) async fn run(
             source.health().last_error.as_deref().unwrap_or("no answer")
         ));
     }
-    let netlink = Netlink::open().map_err(|error| error.to_string())?;
+    let netlink = AsyncSocket::open().map_err(|error| error.to_string())?;
     let mut facts = Facts {
         service_cidrs: source.service_cidrs(),
         addresses: observe::addresses(&netlink).await.map_err(|error| error.to_string())?,

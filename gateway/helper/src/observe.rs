@@ -3,18 +3,20 @@
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
 
-use host::netlink::Netlink;
+use host::rtnl::address::Address;
+use host::rtnl::asynchronous::AsyncSocket;
+use host::rtnl::link::Link;
 use ipnet::IpNet;
 
 /// Addresses of every device, by the device's name.
-pub(crate) async fn addresses(netlink: &Netlink) -> host::Result<Vec<(String, IpNet)>> {
-    let links = netlink.links().await?;
-    let mut named: Vec<(String, IpNet)> = netlink
-        .addresses()
-        .await?
-        .into_iter()
-        .filter_map(|address| Some((links.indexed(address.link)?.name.clone(), address.net)))
-        .collect();
+pub(crate) async fn addresses(netlink: &AsyncSocket) -> host::Result<Vec<(String, IpNet)>> {
+    let devices: Vec<_> = netlink.links().await?.iter().map(Link::device).collect();
+    let net = |address: &Address| IpNet::new(address.local()?, address.prefix()).ok();
+    let named = |address: &Address| {
+        let device = devices.iter().find(|device| device.index == address.device())?;
+        Some((device.name.clone(), net(address)?))
+    };
+    let mut named: Vec<(String, IpNet)> = netlink.addresses().await?.iter().filter_map(named).collect();
     named.sort();
     Ok(named)
 }

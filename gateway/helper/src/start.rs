@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use host::netlink::Netlink;
+use host::rtnl::asynchronous::AsyncSocket;
 use kubernetes::{ClientConfig, NodeSettings, Source, Watch};
 use ovs::daemon::daemonize;
 use ovs::ovsdb::{Remote, TlsFiles};
@@ -274,8 +274,8 @@ async fn assemble(
         nb: told.nb.clone(),
         tls: told.tls.clone(),
         source: source(flags, client)?,
-        netlink: Netlink::open().map_err(text)?,
-        netlink_news: Netlink::watch().map_err(text)?,
+        netlink: AsyncSocket::open().map_err(text)?,
+        netlink_news: host::rtnl::asynchronous::watch().map_err(text)?,
         failover,
         failover_news,
         requests,

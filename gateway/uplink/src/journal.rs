@@ -22,7 +22,7 @@
 
 use std::path::{Path, PathBuf};
 
-use host::rtnl::Move;
+use host::rtnl::DeviceMapping;
 use serde::{Deserialize, Serialize};
 
 use super::device_config::DeviceRows;
@@ -163,7 +163,7 @@ impl TakeoverRecord {
             if same_boot {
                 if uplink.bridge_rows.as_ref().is_some_and(DeviceRows::has_address) {
                     // The NIC had only what somebody put there beside.
-                    let way = Move { from: was.rows.device.clone(), to: uplink.rows.device.clone() };
+                    let way = DeviceMapping { from: was.rows.device.clone(), to: uplink.rows.device.clone() };
                     let all = migration::union(&migration::moved(&was.rows, &way), &uplink.rows);
                     uplink.rows = DeviceRows { link: uplink.rows.link.clone(), ..all };
                 }

@@ -21,7 +21,7 @@ use host::rtnl::neighbour::Neighbour;
 use host::rtnl::nexthop::Nexthop;
 use host::rtnl::route::{Key, Route};
 use host::rtnl::rule::Rule;
-use host::rtnl::{Family, Move, Request, Row};
+use host::rtnl::{DeviceMapping, Family, Request, Row};
 
 use super::device_config::{DeviceRows, Network};
 
@@ -32,7 +32,7 @@ const NODAD: u32 = 0x02;
 /// Addresses that B lacks, in A's order: who comes first in a network is its primary (inet_insert_ifa()). Those that the
 /// kernel made up for privacy are not carried: it makes its own.
 #[must_use]
-pub fn addresses(from: &DeviceRows, on: &DeviceRows, way: &Move) -> Vec<Request> {
+pub fn addresses(from: &DeviceRows, on: &DeviceRows, way: &DeviceMapping) -> Vec<Request> {
     let there: HashSet<_> = on.addresses().iter().map(Address::key).collect();
     let lacking =
         from.addresses().into_iter().filter(|one| !one.is_temporary() && !there.contains(&one.key()));
@@ -41,8 +41,8 @@ pub fn addresses(from: &DeviceRows, on: &DeviceRows, way: &Move) -> Vec<Request>
 
 /// An address on the other device, at once usable; then once more, to ask for duplicates at a later time as it did on
 /// its own (inet6_addr_modify() changes the flag without asking now).
-fn added(address: &Address, way: &Move) -> Vec<Request> {
-    let row = address.on(way);
+fn added(address: &Address, way: &DeviceMapping) -> Vec<Request> {
+    let row = address.for_device(way);
     let mut requests = vec![Request::replace(row.clone())];
     if address.family() == Family::V6 && address.flags() & NODAD == 0 {
         let mut asking = row;
@@ -61,39 +61,42 @@ fn added(address: &Address, way: &Move) -> Vec<Request> {
 
 /// Neighbours that B does not know, and entries that answer for others.
 #[must_use]
-pub fn neighbours(from: &DeviceRows, on: &DeviceRows, way: &Move) -> Vec<Request> {
+pub fn neighbours(from: &DeviceRows, on: &DeviceRows, way: &DeviceMapping) -> Vec<Request> {
     let key = |row: &Neighbour| (row.is_proxy(), row.address());
     let there: HashSet<_> = on.neighbours.iter().filter_map(Neighbour::of).map(|row| key(&row)).collect();
     let lacking = from.neighbours.iter().filter_map(Neighbour::of).filter(|row| !there.contains(&key(row)));
-    lacking.map(|neighbour| Request::replace(neighbour.on(way))).collect()
+    lacking.map(|neighbour| Request::replace(neighbour.for_device(way))).collect()
 }
 
 /// Twins of the rules that name A, for B. A's own stay: they match nothing while A carries nothing.
 #[must_use]
-pub fn rules(from: &DeviceRows, on: &DeviceRows, way: &Move) -> Vec<Request> {
+pub fn rules(from: &DeviceRows, on: &DeviceRows, way: &DeviceMapping) -> Vec<Request> {
     let there: HashSet<_> = on.rules.iter().filter_map(Rule::of).map(|rule| rule.identity()).collect();
-    let twins = from.rules.iter().filter_map(Rule::of).map(|rule| rule.on(way));
+    let twins = from.rules.iter().filter_map(Rule::of).map(|rule| rule.for_device(way));
     twins.filter(|twin| !there.contains(&identity(twin))).map(Request::create).collect()
 }
 
 /// The twins away again: rules of A that B has as well.
 #[must_use]
-pub fn untwin(from: &DeviceRows, on: &DeviceRows, way: &Move) -> Vec<Request> {
+pub fn untwin(from: &DeviceRows, on: &DeviceRows, way: &DeviceMapping) -> Vec<Request> {
     let there: HashSet<_> = on.rules.iter().filter_map(Rule::of).map(|rule| rule.identity()).collect();
-    let twins =
-        from.rules.iter().filter_map(Rule::of).filter(|rule| there.contains(&identity(&rule.on(way))));
+    let twins = from
+        .rules
+        .iter()
+        .filter_map(Rule::of)
+        .filter(|rule| there.contains(&identity(&rule.for_device(way))));
     twins.map(|rule| Request::delete(rule.delete_request())).collect()
 }
 
 /// A's connected routes on B, behind what is there. (With `CREATE|EXCL` IPv6 refuses the network when any other device
 /// has it with the same metric.)
 #[must_use]
-pub fn connected(from: &DeviceRows, on: &DeviceRows, way: &Move) -> Vec<Request> {
+pub fn connected(from: &DeviceRows, on: &DeviceRows, way: &DeviceMapping) -> Vec<Request> {
     let connected =
         |rows: &DeviceRows| rows.routes.iter().filter_map(Route::of).filter(Route::is_connected).collect();
     let (here, there): (Vec<Route>, Vec<Route>) = (connected(from), connected(on));
     let there: HashSet<_> = there.iter().map(Route::identity).collect();
-    let moved = here.into_iter().map(|route| route.on(way));
+    let moved = here.into_iter().map(|route| route.for_device(way));
     moved.filter(|row| !there.contains(&identity(row))).map(Request::append).collect()
 }
 
@@ -103,9 +106,9 @@ pub fn connected(from: &DeviceRows, on: &DeviceRows, way: &Move) -> Vec<Request>
 /// A route that is alone in its place is replaced. Where others hold the same place (of another device, or appended),
 /// replacing would hit the first of them: there B's is appended and A's taken away.
 #[must_use]
-pub fn mouth(from: &DeviceRows, network: &Network, way: &Move) -> Vec<Request> {
+pub fn mouth(from: &DeviceRows, network: &Network, way: &DeviceMapping) -> Vec<Request> {
     let objects = from.nexthops.iter().filter_map(Nexthop::of);
-    let mut requests: Vec<Request> = objects.map(|object| Request::replace(object.on(way))).collect();
+    let mut requests: Vec<Request> = objects.map(|object| Request::replace(object.for_device(way))).collect();
     let places = network.places();
     // Asked for only where a place is crowded.
     let there = std::cell::OnceCell::new();
@@ -115,7 +118,7 @@ pub fn mouth(from: &DeviceRows, network: &Network, way: &Move) -> Vec<Request> {
     own.retain(|route| route.nexthop().is_none());
     own.sort_by_key(is_over_gateway);
     for route in own {
-        let moved = route.on(way);
+        let moved = route.for_device(way);
         if is_alone(&route, &places) {
             requests.push(Request::replace(moved));
             continue;
@@ -142,11 +145,11 @@ pub fn strip(from: &DeviceRows) -> Vec<Request> {
 #[must_use]
 pub fn missing(wanted: &DeviceRows, network: &Network) -> Vec<Request> {
     let on = network.of(&wanted.device);
-    let here = Move { from: wanted.device.clone(), to: wanted.device.clone() };
+    let here = DeviceMapping { from: wanted.device.clone(), to: wanted.device.clone() };
     let mut requests = addresses(wanted, &on, &here);
     let objects: HashSet<_> = network.nexthops.iter().map(Nexthop::id).collect();
     let lacking = wanted.nexthops.iter().filter_map(Nexthop::of).filter(|one| !objects.contains(&one.id()));
-    requests.extend(lacking.map(|object| Request::replace(object.on(&here))));
+    requests.extend(lacking.map(|object| Request::replace(object.for_device(&here))));
     requests.extend(connected(wanted, &on, &here));
     // Most are there as they were dumped a moment ago; only the others are looked at closely.
     let raw: HashSet<&Row> = on.routes.iter().collect();
@@ -161,7 +164,7 @@ pub fn missing(wanted: &DeviceRows, network: &Network) -> Vec<Request> {
     lacking.retain(|route| !route.is_connected() && !there.contains(&route.identity()));
     lacking.sort_by_key(is_over_gateway);
     for route in lacking {
-        let row = route.on(&here);
+        let row = route.for_device(&here);
         // In a crowded place the first may be another device's; what is appended harms nobody.
         let alone = is_alone(&route, &places);
         requests.push(if alone { Request::replace(row) } else { Request::append(row) });
@@ -180,16 +183,16 @@ pub fn onlink(request: &Request) -> Option<Request> {
 
 /// The rows of A as those of B.
 #[must_use]
-pub fn moved(from: &DeviceRows, way: &Move) -> DeviceRows {
+pub fn moved(from: &DeviceRows, way: &DeviceMapping) -> DeviceRows {
     fn all<T>(rows: &[Row], of: impl Fn(&Row) -> Option<T>, on: impl Fn(T) -> Row) -> Vec<Row> {
         rows.iter().filter_map(of).map(on).collect()
     }
     DeviceRows {
-        addresses: all(&from.addresses, Address::of, |one| one.moved(way)),
-        routes: all(&from.routes, Route::of, |one| one.on(way)),
-        neighbours: all(&from.neighbours, Neighbour::of, |one| one.on(way)),
-        rules: all(&from.rules, Rule::of, |one| one.on(way)),
-        nexthops: all(&from.nexthops, Nexthop::of, |one| one.on(way)),
+        addresses: all(&from.addresses, Address::of, |one| one.for_device_as_configured(way)),
+        routes: all(&from.routes, Route::of, |one| one.for_device(way)),
+        neighbours: all(&from.neighbours, Neighbour::of, |one| one.for_device(way)),
+        rules: all(&from.rules, Rule::of, |one| one.for_device(way)),
+        nexthops: all(&from.nexthops, Nexthop::of, |one| one.for_device(way)),
         ..DeviceRows::none(&way.to)
     }
 }

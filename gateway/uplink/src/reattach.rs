@@ -31,7 +31,7 @@ const LOOK: Duration = Duration::from_millis(20);
 
 /// Whether ovs-vswitchd of this number hears the NIC of this number; `None` when that cannot be told.
 pub fn is_received(pid: u32, nic: u32) -> Option<bool> {
-    host::sockets::hears(pid, nic).ok().flatten()
+    host::sockets::receives_from(pid, nic).ok().flatten()
 }
 
 /// Sets a device up that is down: what is put on it would lose its routes.

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use host::rtnl::qdisc::Qdisc;
-use host::rtnl::{Device, Family, Kind, Move, Request, Row, Socket};
+use host::rtnl::{Device, DeviceMapping, Family, Kind, Request, Row, Socket};
 use host::{ethtool, interface_sysctls};
 
 use super::device_config::DeviceRows;
@@ -24,7 +24,7 @@ pub fn observe(socket: &Socket, rows: &mut DeviceRows) -> Result<()> {
     rows.qdisc = root_qdisc(socket, &rows.device)?;
     // What has no such settings (or no driver that tells) merges nothing.
     let features = ethtool::features(&rows.device.name).unwrap_or_default();
-    rows.merging = ethtool::merging(&features).into_iter().map(|feature| feature.name.clone()).collect();
+    rows.merging = ethtool::aggregating(&features).into_iter().map(|feature| feature.name.clone()).collect();
     Ok(())
 }
 
@@ -110,8 +110,8 @@ fn restore_qdisc(socket: &Socket, nic: &Device, was: &DeviceRows) -> Result<()> 
     let same = |row: &Row| Qdisc::of(row).map(|qdisc| qdisc.identity());
     if now.as_ref().and_then(same) != same(row) {
         // The NIC may have gone and come back under another number.
-        let onto = Move { from: was.device.clone(), to: nic.clone() };
-        let row = Qdisc::of(row).map_or_else(|| row.clone(), |qdisc| qdisc.on(&onto));
+        let onto = DeviceMapping { from: was.device.clone(), to: nic.clone() };
+        let row = Qdisc::of(row).map_or_else(|| row.clone(), |qdisc| qdisc.for_device(&onto));
         socket.apply(&Request::replace(row))?;
     }
     Ok(())

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use host::ingress_filter::{Accepting, IngressFilter};
 use host::rtnl::route::Route;
-use host::rtnl::{Device, Kind, Move, Refused, Request, Socket, Verb};
+use host::rtnl::{Device, DeviceMapping, Kind, Refused, Request, Socket, Verb};
 
 use nix::errno::Errno;
 
@@ -81,7 +81,7 @@ fn listen(ears: Option<&IngressFilter>, to: Accepting) -> Result<()> {
 #[derive(Debug)]
 pub struct Migration<'a> {
     socket: &'a Socket,
-    way: Move,
+    way: DeviceMapping,
     /// What the target should carry besides, as its own rows.
     wanted: DeviceRows,
     /// What of the other device's is its own and stays.
@@ -92,7 +92,7 @@ impl<'a> Migration<'a> {
     /// Everything that `from` carries goes onto `to`.
     #[must_use]
     pub fn new(socket: &'a Socket, from: &Device, to: &Device) -> Self {
-        let way = Move { from: from.clone(), to: to.clone() };
+        let way = DeviceMapping { from: from.clone(), to: to.clone() };
         Self { socket, way, wanted: DeviceRows::none(to), own: DeviceRows::none(from) }
     }
 
@@ -203,8 +203,8 @@ impl<'a> Migration<'a> {
         migration::beyond(&network.of(&self.way.from), &self.own)
     }
 
-    fn here(&self) -> Move {
-        Move { from: self.way.to.clone(), to: self.way.to.clone() }
+    fn here(&self) -> DeviceMapping {
+        DeviceMapping { from: self.way.to.clone(), to: self.way.to.clone() }
     }
 
     /// Sends all at once. What is refused for the want of a way to its gateway is tried once more with the gateway
@@ -237,8 +237,8 @@ impl<'a> Migration<'a> {
 /// What was to be made is there, what was to go is gone.
 fn is_as_good(request: &Request, refused: &Refused) -> bool {
     match request.verb {
-        Verb::Delete => refused.is_gone(),
-        Verb::Replace => refused.is_there() && request.row.kind != Kind::Nexthop,
-        _ => refused.is_there(),
+        Verb::Delete => refused.is_missing(),
+        Verb::Replace => refused.already_exists() && request.row.kind != Kind::Nexthop,
+        _ => refused.already_exists(),
     }
 }

@@ -11,6 +11,7 @@
 use std::cell::Cell;
 use std::time::{Duration, Instant};
 
+use host::Mac;
 use host::ingress_filter::IngressFilter;
 use host::rtnl::link::{self, Link};
 use host::rtnl::{Device, Kind, Socket};
@@ -147,7 +148,7 @@ impl<'o> Run<'o> {
 
     /// Nothing is carried over from a NIC that has gone meanwhile, and what it carried is gone with it.
     fn has_nics(&self) -> Result<()> {
-        let gone = self.journal.uplinks.iter().find(|uplink| !host::devices::is_there(&uplink.nic.name));
+        let gone = self.journal.uplinks.iter().find(|uplink| !host::devices::exists(&uplink.nic.name));
         match gone {
             Some(uplink) => {
                 Err(Error::failed("go on", format!("{} is gone", uplink.nic.name), "is it plugged in?"))
@@ -323,7 +324,7 @@ fn not_ended() -> Error {
 }
 
 /// Waits until a device is there and has the MAC address.
-fn device_with_mac(socket: &Socket, name: &str, mac: [u8; 6], deadline: Instant) -> Result<Device> {
+fn device_with_mac(socket: &Socket, name: &str, mac: Mac, deadline: Instant) -> Result<Device> {
     loop {
         match link::named(socket, name)? {
             Some(link) if link.mac() == Some(mac) => return Ok(link.device()),
@@ -337,9 +338,4 @@ fn device_with_mac(socket: &Socket, name: &str, mac: [u8; 6], deadline: Instant)
             }
         }
     }
-}
-
-/// A MAC address as people write it.
-fn mac_text(mac: [u8; 6]) -> String {
-    mac.map(|byte| format!("{byte:02x}")).join(":")
 }

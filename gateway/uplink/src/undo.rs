@@ -7,7 +7,7 @@
 use std::time::{Duration, Instant};
 
 use host::ingress_filter::IngressFilter;
-use host::rtnl::{Device, Move, Socket, link};
+use host::rtnl::{Device, DeviceMapping, Socket, link};
 
 use super::device_config::{DeviceRows, Network};
 use super::error::{Error, Result};
@@ -188,7 +188,7 @@ impl<'a> Rollback<'a> {
         let nowhere = Device { index: 0, name: uplink.bridge.clone() };
         let bridge = bridge.unwrap_or(&nowhere);
         let from = |rows: &DeviceRows| {
-            migration::moved(&rows.own(), &Move { from: rows.device.clone(), to: nic.clone() })
+            migration::moved(&rows.own(), &DeviceMapping { from: rows.device.clone(), to: nic.clone() })
         };
         let mut wanted = if self.replay { from(&uplink.rows) } else { DeviceRows::none(nic) };
         let mut own = DeviceRows::none(bridge);
@@ -196,7 +196,10 @@ impl<'a> Rollback<'a> {
             match self.journal.direction {
                 Direction::Detach => wanted = migration::union(&wanted, &from(rows)),
                 Direction::Attach => {
-                    own = migration::moved(rows, &Move { from: rows.device.clone(), to: bridge.clone() });
+                    own = migration::moved(
+                        rows,
+                        &DeviceMapping { from: rows.device.clone(), to: bridge.clone() },
+                    );
                 }
             }
         }
@@ -288,7 +291,7 @@ fn is_configured(socket: &Socket, journal: &Journal) -> Result<bool> {
 /// (udev may rename it under way).
 fn nic(network: &Network, uplink: &Uplink, this_boot: bool) -> Result<Device> {
     let is_it = |link: &&link::Link| {
-        let mac = link.mac().map(|mac| mac.map(|byte| format!("{byte:02x}")).join(":"));
+        let mac = link.mac().map(|mac| mac.to_string());
         this_boot
             && link.index() == uplink.nic.index
             && mac.is_some_and(|mac| mac.eq_ignore_ascii_case(&uplink.nic.mac))

@@ -16,6 +16,7 @@
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
+use host::Mac;
 use host::neighbour_probe::{Prober, Question};
 use host::ping::ping;
 use host::rtnl::neighbour::Neighbour;
@@ -67,7 +68,7 @@ pub fn questions(rows: &DeviceRows) -> Vec<Question> {
 }
 
 /// Somebody answers on a device, whoever it is first.
-pub fn answered(device: u32, mac: [u8; 6], questions: &[Question], deadline: Instant) -> Result<bool> {
+pub fn answered(device: u32, mac: Mac, questions: &[Question], deadline: Instant) -> Result<bool> {
     if questions.is_empty() {
         return Ok(false);
     }
@@ -84,7 +85,7 @@ pub fn answered(device: u32, mac: [u8; 6], questions: &[Question], deadline: Ins
 }
 
 /// A next hop of the NIC answers through the bridge, or this is as far as it goes.
-pub fn prove(nic: &DeviceRows, bridge: &Device, mac: [u8; 6], deadline: Instant) -> Result<()> {
+pub fn prove(nic: &DeviceRows, bridge: &Device, mac: Mac, deadline: Instant) -> Result<()> {
     let questions = questions(nic);
     if answered(bridge.index, mac, &questions, deadline)? {
         return Ok(());

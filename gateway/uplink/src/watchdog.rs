@@ -28,7 +28,7 @@ use std::process::{Child, ChildStdout, Command, ExitCode, Stdio};
 use std::time::{Duration, Instant};
 
 use clap::{Parser, ValueEnum};
-use host::pidfd::Process;
+use host::pidfd::PidFd;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use super::error::{Error, Result};
@@ -50,7 +50,7 @@ const REMEDY: &str = "nothing was changed; is the machine out of memory or proce
 /// A rollback watchdog that watches this process.
 #[derive(Debug)]
 pub struct Armed {
-    process: Process,
+    process: PidFd,
 }
 
 /// Starts a rollback watchdog for this process. It returns when the rollback watchdog watches; the journal has to be on the disk, open.
@@ -83,7 +83,7 @@ pub fn arm_by(program: &Path, folder: &Folder, journal: &Journal, timeout: Durat
     let line = line?;
     let pid = line.strip_prefix("armed ").and_then(|pid| pid.parse().ok());
     match pid {
-        Some(pid) => Ok(Armed { process: Process::open(pid, None)? }),
+        Some(pid) => Ok(Armed { process: PidFd::open(pid, None)? }),
         None => {
             let what = line.strip_prefix("failed ").unwrap_or("it ended without a word");
             Err(Error::failed(ATTEMPTED, what, REMEDY))
@@ -98,7 +98,7 @@ impl Armed {
     }
 
     /// Its end, to be waited for.
-    pub fn watch(&self) -> &Process {
+    pub fn watch(&self) -> &PidFd {
         &self.process
     }
 

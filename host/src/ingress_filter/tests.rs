@@ -180,8 +180,8 @@ fn frames_are_accepted_where_it_says() {
 fn a_missing_right_is_reported() {
     inside(&PAIRS, |filter| {
         become_nobody();
-        let said = filter.set(Accepting::Nic).unwrap_err().to_string();
-        assert!(said.contains("accept frames from eth0 only") && said.contains("CAP_NET_ADMIN"), "{said}");
+        let error = filter.set(Accepting::Nic).unwrap_err().to_string();
+        assert!(error.contains("ingress filters") && error.contains("CAP_NET_ADMIN"), "{error}");
     });
 }
 

@@ -3,8 +3,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-/// A MAC address.
-pub type Mac = [u8; 6];
+use crate::Mac;
 
 /// An answer as heard on the wire.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -17,7 +16,6 @@ pub struct Heard {
     pub asker: IpAddr,
 }
 
-const BROADCAST: Mac = [0xff; 6];
 const ARP: u16 = 0x0806;
 const IPV6: u16 = 0x86dd;
 const REQUEST: u16 = 1;
@@ -41,11 +39,11 @@ pub fn question(mac: Mac, source: IpAddr, target: IpAddr) -> Option<Vec<u8>> {
 }
 
 fn arp_request(mac: Mac, source: Ipv4Addr, target: Ipv4Addr) -> Vec<u8> {
-    let mut frame = ethernet(BROADCAST, mac, ARP);
+    let mut frame = ethernet(Mac::BROADCAST, mac, ARP);
     for word in [1, 0x0800, 0x0604, REQUEST] {
         frame.extend(u16::to_be_bytes(word));
     }
-    frame.extend(mac);
+    frame.extend(mac.0);
     frame.extend(source.octets());
     frame.extend([0; 6]);
     frame.extend(target.octets());
@@ -60,11 +58,11 @@ fn solicitation(mac: Mac, source: Ipv6Addr, target: Ipv6Addr) -> Vec<u8> {
     message.extend(target.octets());
     if !source.is_unspecified() {
         message.extend([SOURCE_LINK_LAYER, 1]);
-        message.extend(mac);
+        message.extend(mac.0);
     }
     let sum = checksum(source, group, &message);
     message[2..4].copy_from_slice(&sum.to_be_bytes());
-    let mut frame = ethernet([0x33, 0x33, 0xff, a, b, c], mac, IPV6);
+    let mut frame = ethernet(Mac([0x33, 0x33, 0xff, a, b, c]), mac, IPV6);
     frame.extend([0x60, 0, 0, 0]);
     frame.extend((message.len() as u16).to_be_bytes());
     frame.extend([ICMPV6, 255]);
@@ -77,7 +75,7 @@ fn solicitation(mac: Mac, source: Ipv6Addr, target: Ipv6Addr) -> Vec<u8> {
 /// Reads an answer. Checksums are not looked at: a frame of the same machine may not have one yet.
 #[must_use]
 pub fn answer(frame: &[u8]) -> Option<Heard> {
-    let sender: Mac = *frame.get(6..)?.first_chunk()?;
+    let sender = Mac(*frame.get(6..)?.first_chunk()?);
     let body = frame.get(14..)?;
     match u16::from_be_bytes(*frame.get(12..)?.first_chunk()?) {
         ARP => arp_reply(body),
@@ -90,7 +88,7 @@ fn arp_reply(body: &[u8]) -> Option<Heard> {
     let expected = [1, 0x0800, 0x0604, REPLY].map(u16::to_be_bytes);
     let body: &[u8; 28] = body.first_chunk()?;
     let address = |at: usize| Ipv4Addr::new(body[at], body[at + 1], body[at + 2], body[at + 3]).into();
-    let heard = Heard { target: address(14), mac: *body[8..].first_chunk()?, asker: address(24) };
+    let heard = Heard { target: address(14), mac: Mac(*body[8..].first_chunk()?), asker: address(24) };
     (body[..8] == *expected.as_flattened()).then_some(heard)
 }
 
@@ -112,7 +110,7 @@ fn advertisement(sender: Mac, body: &[u8]) -> Option<Heard> {
     while let [kind, length, ..] = *options {
         let option = options.get(..usize::from(length) * 8).filter(|option| !option.is_empty())?;
         if kind == TARGET_LINK_LAYER {
-            mac = *option.get(2..)?.first_chunk()?;
+            mac = Mac(*option.get(2..)?.first_chunk()?);
         }
         options = &options[option.len()..];
     }
@@ -122,8 +120,8 @@ fn advertisement(sender: Mac, body: &[u8]) -> Option<Heard> {
 
 fn ethernet(to: Mac, from: Mac, kind: u16) -> Vec<u8> {
     let mut frame = Vec::with_capacity(90);
-    frame.extend(to);
-    frame.extend(from);
+    frame.extend(to.0);
+    frame.extend(from.0);
     frame.extend(kind.to_be_bytes());
     frame
 }
@@ -155,8 +153,8 @@ mod tests {
 
     use super::*;
 
-    const OURS: Mac = [2, 0, 0, 0, 0, 1];
-    const THEIRS: Mac = [2, 0, 0, 0, 0, 9];
+    const OURS: Mac = Mac([2, 0, 0, 0, 0, 1]);
+    const THEIRS: Mac = Mac([2, 0, 0, 0, 0, 9]);
 
     fn address(text: &str) -> IpAddr {
         text.parse().unwrap()
@@ -167,9 +165,9 @@ mod tests {
         let frame = question(OURS, address("10.0.0.2"), address("10.0.0.1")).unwrap();
         let expected = [
             [0xff; 6].as_slice(),
-            &OURS,
+            &OURS.0,
             &[8, 6, 0, 1, 8, 0, 6, 4, 0, 1],
-            &OURS,
+            &OURS.0,
             &[10, 0, 0, 2],
             &[0; 6],
             &[10, 0, 0, 1],
@@ -182,9 +180,9 @@ mod tests {
     fn an_arp_reply_is_read() {
         let mut frame = ethernet(OURS, THEIRS, ARP);
         frame.extend([0, 1, 8, 0, 6, 4, 0, 2]);
-        frame.extend(THEIRS);
+        frame.extend(THEIRS.0);
         frame.extend([10, 0, 0, 1]);
-        frame.extend(OURS);
+        frame.extend(OURS.0);
         frame.extend([10, 0, 0, 2]);
         frame.extend([0; 18]); // padding
         let heard = Heard { target: address("10.0.0.1"), mac: THEIRS, asker: address("10.0.0.2") };
@@ -223,7 +221,7 @@ mod tests {
         assert_eq!(answer(&frame(&message, 255)), Some(heard));
         assert_eq!(answer(&frame(&message, 254)), None, "it came through a router");
         message.extend([TARGET_LINK_LAYER, 1, 2, 0, 0, 0, 0, 7]);
-        assert_eq!(answer(&frame(&message, 255)).unwrap().mac, [2, 0, 0, 0, 0, 7]);
+        assert_eq!(answer(&frame(&message, 255)).unwrap().mac, Mac([2, 0, 0, 0, 0, 7]));
         message.extend([14, 0, 0, 0, 0, 0, 0, 0]);
         assert_eq!(answer(&frame(&message, 255)), None, "an option without length");
     }

@@ -10,8 +10,8 @@ use crate::netns::Namespace;
 
 const EVERY: Duration = Duration::from_millis(2);
 const PATIENCE: Duration = Duration::from_secs(30);
-const OURS: Mac = [2, 0, 0, 0, 0, 1];
-const THEIRS: Mac = [2, 0, 0, 0, 0, 9];
+const OURS: Mac = Mac([2, 0, 0, 0, 0, 1]);
+const THEIRS: Mac = Mac([2, 0, 0, 0, 0, 9]);
 
 fn ip(arguments: &str) {
     let done = Command::new("ip").args(arguments.split_whitespace()).output().unwrap();

@@ -4,13 +4,13 @@ use std::fmt;
 use std::net::IpAddr;
 use std::time::Duration;
 
-use super::{Device, Family, Kind, Move, Row, show};
+use super::view::view;
+use super::{Device, DeviceMapping, Family, Kind, Row, display};
 use crate::netlink_format;
 
-/// An address as the kernel dumps it.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Address {
-    row: Row,
+view! {
+    /// An address as the kernel dumps it.
+    Address, |row| row.is(Kind::Address) && row.family().is_some()
 }
 
 // linux/if_addr.h
@@ -41,34 +41,16 @@ const FOREVER: u32 = u32::MAX;
 const LABEL: usize = 15;
 
 impl Address {
-    /// Reads a row. `None` for another kind's.
-    #[must_use]
-    pub fn of(row: &Row) -> Option<Self> {
-        (row.is(Kind::Address) && row.family().is_some()).then(|| Self { row: row.clone() })
-    }
-
     /// An address without flags and for ever.
     #[must_use]
     pub fn new(device: u32, address: IpAddr, prefix: u8) -> Self {
         let mut row = Row::empty(Kind::Address);
-        row.set_byte(0, family_of(address).number());
+        row.set_byte(0, Family::of_address(address).number());
         row.set_byte(PREFIX, prefix);
         row.set_word(INDEX, device);
-        row.set(IFA_LOCAL, show::bytes(address));
-        row.set(IFA_ADDRESS, show::bytes(address));
+        row.set(IFA_LOCAL, display::bytes(address));
+        row.set(IFA_ADDRESS, display::bytes(address));
         Self { row }
-    }
-
-    /// The row as dumped.
-    #[must_use]
-    pub fn row(&self) -> &Row {
-        &self.row
-    }
-
-    /// The row as dumped.
-    #[must_use]
-    pub fn into_row(self) -> Row {
-        self.row
     }
 
     /// Index of the device.
@@ -92,13 +74,13 @@ impl Address {
     /// The host's own address. IPv6 gives it a number of its own only when there is a peer.
     #[must_use]
     pub fn local(&self) -> Option<IpAddr> {
-        show::address(self.row.attribute(IFA_LOCAL).or_else(|| self.row.attribute(IFA_ADDRESS))?)
+        display::address(self.row.attribute(IFA_LOCAL).or_else(|| self.row.attribute(IFA_ADDRESS))?)
     }
 
     /// The other end of a point-to-point address, when it is another one.
     #[must_use]
     pub fn peer(&self) -> Option<IpAddr> {
-        show::address(self.row.attribute(IFA_ADDRESS)?).filter(|peer| Some(*peer) != self.local())
+        display::address(self.row.attribute(IFA_ADDRESS)?).filter(|peer| Some(*peer) != self.local())
     }
 
     /// Label (IPv4): the device's name, or that with something behind it.
@@ -144,12 +126,6 @@ impl Address {
         flags & IFA_F_DADFAILED != 0 || flags & (IFA_F_TENTATIVE | IFA_F_OPTIMISTIC) == IFA_F_TENTATIVE
     }
 
-    /// Has somebody else the address (duplicate address detection, RFC 4862)?
-    #[must_use]
-    pub fn is_duplicate(&self) -> bool {
-        self.flags() & IFA_F_DADFAILED != 0
-    }
-
     /// Was it added without a route to its network?
     #[must_use]
     pub fn is_without_route(&self) -> bool {
@@ -175,23 +151,23 @@ impl Address {
     /// The row that makes it on the other device: without what is state, at once usable (nobody else can have an
     /// address that this host has), the label following the device's name.
     #[must_use]
-    pub fn on(&self, onto: &Move) -> Row {
+    pub fn for_device(&self, mapping: &DeviceMapping) -> Row {
         let usable = if self.family() == Family::V6 { IFA_F_NODAD } else { 0 };
-        self.carried(onto, self.flags() & MEANT | usable)
+        self.carried(mapping, self.flags() & MEANT | usable)
     }
 
-    /// The same as it is meant: whether others are to be asked for it is kept, for who puts the row aside.
+    /// The same with its duplicate address detection as configured, for a caller that stores the row.
     #[must_use]
-    pub fn moved(&self, onto: &Move) -> Row {
-        self.carried(onto, self.flags() & (MEANT | IFA_F_NODAD))
+    pub fn for_device_as_configured(&self, mapping: &DeviceMapping) -> Row {
+        self.carried(mapping, self.flags() & (MEANT | IFA_F_NODAD))
     }
 
-    fn carried(&self, onto: &Move, flags: u32) -> Row {
+    fn carried(&self, mapping: &DeviceMapping, flags: u32) -> Row {
         let mut row = self.row.clone();
-        row.set_word(INDEX, onto.index(self.device()));
+        row.set_word(INDEX, mapping.index(self.device()));
         row.set_byte(FLAGS, (flags & 0xff) as u8);
         row.set(IFA_FLAGS, flags.to_ne_bytes().to_vec());
-        match self.label().and_then(|label| moved_label(&label, &onto.from, &onto.to)) {
+        match self.label().and_then(|label| moved_label(&label, &mapping.from, &mapping.to)) {
             Some(label) => row.set(IFA_LABEL, netlink_format::terminated(&label)),
             None => row.drop_attributes(&[IFA_LABEL]),
         }
@@ -204,14 +180,6 @@ impl Address {
         let mut row = self.row.clone();
         row.keep_attributes(&[IFA_ADDRESS, IFA_LOCAL, IFA_LABEL]);
         row
-    }
-
-    /// The same without a route to its network (`noprefixroute`).
-    #[must_use]
-    pub fn without_route(&self) -> Self {
-        let mut row = self.row.clone();
-        row.set(IFA_FLAGS, (self.flags() | IFA_F_NOPREFIXROUTE).to_ne_bytes().to_vec());
-        Self { row }
     }
 
     /// The same for ever.
@@ -246,8 +214,7 @@ impl Address {
     /// state. The device counts; compare what is [moved](Address::on) to the same.
     #[must_use]
     pub fn identity(&self) -> Row {
-        let nowhere = Device { index: 0, name: String::new() };
-        let mut row = self.on(&Move { from: nowhere.clone(), to: nowhere });
+        let mut row = self.for_device(&DeviceMapping::unchanged());
         if let Some(label) = self.label() {
             row.set(IFA_LABEL, netlink_format::terminated(&label));
         }
@@ -274,7 +241,7 @@ impl fmt::Display for Address {
         if let Some(peer) = self.peer() {
             write!(f, " peer {peer}")?;
         }
-        write!(f, "/{} scope {}", self.prefix(), show::scope(self.row.byte(SCOPE)))?;
+        write!(f, "/{} scope {}", self.prefix(), display::scope(self.row.byte(SCOPE)))?;
         if let Some(label) = self.label() {
             write!(f, " {label}")?;
         }
@@ -296,8 +263,8 @@ impl fmt::Display for Address {
             write!(f, " metric {metric}")?;
         }
         if self.valid().is_some() {
-            write!(f, " valid_lft {}", show::seconds(self.valid()))?;
-            write!(f, " preferred_lft {}", show::seconds(self.preferred()))?;
+            write!(f, " valid_lft {}", display::seconds(self.valid()))?;
+            write!(f, " preferred_lft {}", display::seconds(self.preferred()))?;
         }
         Ok(())
     }
@@ -309,8 +276,4 @@ fn moved_label(label: &str, from: &Device, to: &Device) -> Option<String> {
     let rest = label.strip_prefix(&from.name).filter(|_| !from.name.is_empty())?;
     let label = format!("{}{rest}", to.name);
     (rest.is_empty() || rest.starts_with(':')).then_some(label).filter(|label| label.len() <= LABEL)
-}
-
-fn family_of(address: IpAddr) -> Family {
-    if address.is_ipv4() { Family::V4 } else { Family::V6 }
 }

@@ -2,13 +2,14 @@
 
 use std::fmt;
 
-use super::{Device, Family, Kind, NLA_TYPE_MASK, Request, Row, Socket, show};
-use crate::{Result, netlink_format};
+use super::view::view;
+use super::{Device, Family, Kind, Request, Row, Socket, display};
+use crate::netlink_format::{self, NLA_TYPE_MASK};
+use crate::{Mac, Result};
 
-/// A device as the kernel dumps it.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Link {
-    row: Row,
+view! {
+    /// A device as the kernel dumps it.
+    Link, |row| row.is(Kind::Link)
 }
 
 /// A program of the eXpress Data Path on a device.
@@ -28,7 +29,6 @@ const IFLA_LINK: u16 = 5;
 const IFLA_QDISC: u16 = 6;
 const IFLA_MASTER: u16 = 10;
 const IFLA_TXQLEN: u16 = 13;
-const IFLA_OPERSTATE: u16 = 16;
 const IFLA_LINKINFO: u16 = 18;
 const IFLA_AF_SPEC: u16 = 26;
 const IFLA_CARRIER: u16 = 33;
@@ -54,24 +54,6 @@ const IFF_LOOPBACK: u32 = 0x8;
 const ARPHRD_ETHER: u16 = 1;
 
 impl Link {
-    /// Reads a row. `None` for another kind's.
-    #[must_use]
-    pub fn of(row: &Row) -> Option<Self> {
-        row.is(Kind::Link).then(|| Self { row: row.clone() })
-    }
-
-    /// The row as dumped.
-    #[must_use]
-    pub fn row(&self) -> &Row {
-        &self.row
-    }
-
-    /// The row as dumped.
-    #[must_use]
-    pub fn into_row(self) -> Row {
-        self.row
-    }
-
     /// Index and name.
     #[must_use]
     pub fn device(&self) -> Device {
@@ -101,14 +83,8 @@ impl Link {
 
     /// MAC address.
     #[must_use]
-    pub fn mac(&self) -> Option<[u8; 6]> {
-        self.row.attribute(IFLA_ADDRESS)?.try_into().ok()
-    }
-
-    /// The MAC address it was made with, where it has one.
-    #[must_use]
-    pub fn permanent_mac(&self) -> Option<[u8; 6]> {
-        self.row.attribute(IFLA_PERM_ADDRESS)?.try_into().ok()
+    pub fn mac(&self) -> Option<Mac> {
+        Mac::from_bytes(self.row.attribute(IFLA_ADDRESS)?)
     }
 
     /// MTU.
@@ -153,12 +129,6 @@ impl Link {
         self.row.attribute(IFLA_CARRIER).and_then(<[u8]>::first).is_some_and(|carrier| *carrier != 0)
     }
 
-    /// Operational state (RFC 2863, `IF_OPER_*`).
-    #[must_use]
-    pub fn operational_state(&self) -> u8 {
-        self.row.attribute(IFLA_OPERSTATE).and_then(<[u8]>::first).copied().unwrap_or_default()
-    }
-
     /// Index of the bridge, bond or VRF it is a part of.
     #[must_use]
     pub fn master(&self) -> Option<u32> {
@@ -179,21 +149,13 @@ impl Link {
             return None;
         }
         let settings = self.nested(IFLA_INFO_DATA)?;
-        let link =
-            netlink_format::attributes(settings).find(|(kind, _)| kind & NLA_TYPE_MASK == IFLA_VXLAN_LINK)?;
-        netlink_format::number(link.1, 0)
+        netlink_format::number(netlink_format::find(settings, IFLA_VXLAN_LINK)?, 0)
     }
 
     /// What it is, when it is no hardware (`veth`, `bond`, `vlan`...).
     #[must_use]
     pub fn kind(&self) -> Option<String> {
         self.info(IFLA_INFO_KIND)
-    }
-
-    /// What its master is (`bridge`, `bond`, `vrf`...).
-    #[must_use]
-    pub fn kind_of_master(&self) -> Option<String> {
-        self.info(IFLA_INFO_SLAVE_KIND)
     }
 
     /// The kind of its root qdisc.
@@ -206,13 +168,10 @@ impl Link {
     #[must_use]
     pub fn xdp(&self) -> Option<Xdp> {
         let nest = self.row.attribute(IFLA_XDP)?;
-        let find = |wanted: u16| {
-            netlink_format::attributes(nest)
-                .find(|(kind, _)| kind & NLA_TYPE_MASK == wanted)
-                .map(|(_, value)| value)
-        };
-        let attached = find(IFLA_XDP_ATTACHED)?.first().copied().filter(|mode| *mode != 0)?;
-        let program = find(IFLA_XDP_PROG_ID).and_then(|value| netlink_format::number(value, 0));
+        let attached =
+            netlink_format::find(nest, IFLA_XDP_ATTACHED)?.first().copied().filter(|mode| *mode != 0)?;
+        let program =
+            netlink_format::find(nest, IFLA_XDP_PROG_ID).and_then(|value| netlink_format::number(value, 0));
         Some(Xdp { native: attached != XDP_ATTACHED_SKB, program })
     }
 
@@ -220,12 +179,8 @@ impl Link {
     #[must_use]
     pub fn address_generation(&self) -> Option<u8> {
         let families = self.row.attribute(IFLA_AF_SPEC)?;
-        let v6 = netlink_format::attributes(families)
-            .find(|(kind, _)| i32::from(kind & NLA_TYPE_MASK) == libc::AF_INET6)
-            .map(|(_, value)| value)?;
-        let mode = netlink_format::attributes(v6)
-            .find(|(kind, _)| kind & NLA_TYPE_MASK == IFLA_INET6_ADDR_GEN_MODE)?;
-        mode.1.first().copied()
+        let v6 = netlink_format::find(families, libc::AF_INET6 as u16)?;
+        netlink_format::find(v6, IFLA_INET6_ADDR_GEN_MODE)?.first().copied()
     }
 
     /// The row without counters and what else fills pages: what identifies the device and how it is set.
@@ -264,10 +219,7 @@ impl Link {
     }
 
     fn nested(&self, wanted: u16) -> Option<&[u8]> {
-        let info = self.row.attribute(IFLA_LINKINFO)?;
-        netlink_format::attributes(info)
-            .find(|(kind, _)| kind & NLA_TYPE_MASK == wanted)
-            .map(|(_, value)| value)
+        netlink_format::find(self.row.attribute(IFLA_LINKINFO)?, wanted)
     }
 }
 
@@ -276,7 +228,7 @@ impl fmt::Display for Link {
         write!(f, "{}: {} mtu {}", self.index(), self.name(), self.mtu())?;
         f.write_str(if self.is_up() { " up" } else { " down" })?;
         if let Some(mac) = self.row.attribute(IFLA_ADDRESS) {
-            write!(f, " {}", show::mac(mac))?;
+            write!(f, " {}", display::mac(mac))?;
         }
         if let Some(kind) = self.kind() {
             write!(f, " ({kind})")?;
@@ -323,9 +275,9 @@ pub fn set_mtu(device: u32, mtu: u32) -> Request {
 
 /// Sets the MAC address.
 #[must_use]
-pub fn set_mac(device: u32, mac: [u8; 6]) -> Request {
+pub fn set_mac(device: u32, mac: Mac) -> Request {
     let mut row = plain(device);
-    row.set(IFLA_ADDRESS, mac.to_vec());
+    row.set(IFLA_ADDRESS, mac.0.to_vec());
     Request::change(row)
 }
 

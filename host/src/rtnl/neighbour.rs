@@ -3,12 +3,13 @@
 use std::fmt;
 use std::net::IpAddr;
 
-use super::{Kind, Move, Row, show};
+use super::view::view;
+use super::{DeviceMapping, Kind, Row, display};
+use crate::Mac;
 
-/// A neighbour entry as the kernel dumps it.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Neighbour {
-    row: Row,
+view! {
+    /// A neighbour entry as the kernel dumps it.
+    Neighbour, |row| row.is(Kind::Neighbour)
 }
 
 // linux/neighbour.h
@@ -31,24 +32,6 @@ const NUD_NOARP: u16 = 0x40;
 const NUD_PERMANENT: u16 = 0x80;
 
 impl Neighbour {
-    /// Reads a row. `None` for another kind's.
-    #[must_use]
-    pub fn of(row: &Row) -> Option<Self> {
-        row.is(Kind::Neighbour).then(|| Self { row: row.clone() })
-    }
-
-    /// The row as dumped.
-    #[must_use]
-    pub fn row(&self) -> &Row {
-        &self.row
-    }
-
-    /// The row as dumped.
-    #[must_use]
-    pub fn into_row(self) -> Row {
-        self.row
-    }
-
     /// Index of the device.
     #[must_use]
     pub fn device(&self) -> u32 {
@@ -58,13 +41,13 @@ impl Neighbour {
     /// Whose entry it is.
     #[must_use]
     pub fn address(&self) -> Option<IpAddr> {
-        show::address(self.row.attribute(NDA_DST)?)
+        display::address(self.row.attribute(NDA_DST)?)
     }
 
     /// The MAC address, once known.
     #[must_use]
-    pub fn mac(&self) -> Option<[u8; 6]> {
-        self.row.attribute(NDA_LLADDR)?.try_into().ok()
+    pub fn mac(&self) -> Option<Mac> {
+        Mac::from_bytes(self.row.attribute(NDA_LLADDR)?)
     }
 
     /// State (`NUD_*`).
@@ -99,9 +82,9 @@ impl Neighbour {
     /// The row that makes it on the other device: known, but to be asked again when used ("stale"); what was written
     /// by hand stays so.
     #[must_use]
-    pub fn on(&self, onto: &Move) -> Row {
+    pub fn for_device(&self, mapping: &DeviceMapping) -> Row {
         let mut row = self.row.clone();
-        row.set_word(INDEX, onto.index(self.device()));
+        row.set_word(INDEX, mapping.index(self.device()));
         row.set_byte(FLAGS, row.byte(FLAGS) & (NTF_PROXY | NTF_EXT_LEARNED | NTF_ROUTER));
         if !self.is_proxy() {
             row.set_half(STATE, if self.is_permanent() { NUD_PERMANENT } else { NUD_STALE });
@@ -128,7 +111,7 @@ impl fmt::Display for Neighbour {
             None => f.write_str("a neighbour that cannot be read")?,
         }
         if let Some(mac) = self.row.attribute(NDA_LLADDR) {
-            write!(f, " lladdr {}", show::mac(mac))?;
+            write!(f, " lladdr {}", display::mac(mac))?;
         }
         let words = [
             (NUD_REACHABLE, "REACHABLE"),

@@ -3,13 +3,13 @@
 use std::fmt;
 use std::net::IpAddr;
 
-use super::{Kind, Move, NLA_TYPE_MASK, Row, show};
-use crate::netlink_format;
+use super::view::view;
+use super::{DeviceMapping, Kind, Row, display};
+use crate::netlink_format::{self, NLA_TYPE_MASK};
 
-/// A nexthop object as the kernel dumps it.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Nexthop {
-    row: Row,
+view! {
+    /// A nexthop object as the kernel dumps it.
+    Nexthop, |row| row.is(Kind::Nexthop) && row.number(NHA_ID).is_some()
 }
 
 // linux/nexthop.h
@@ -29,24 +29,6 @@ const FLAGS: usize = 4;
 const RTNH_F_ONLINK: u32 = 4;
 
 impl Nexthop {
-    /// Reads a row. `None` for another kind's.
-    #[must_use]
-    pub fn of(row: &Row) -> Option<Self> {
-        (row.is(Kind::Nexthop) && row.number(NHA_ID).is_some()).then(|| Self { row: row.clone() })
-    }
-
-    /// The row as dumped.
-    #[must_use]
-    pub fn row(&self) -> &Row {
-        &self.row
-    }
-
-    /// The row as dumped.
-    #[must_use]
-    pub fn into_row(self) -> Row {
-        self.row
-    }
-
     /// The number that routes and groups name it by.
     #[must_use]
     pub fn id(&self) -> u32 {
@@ -62,7 +44,7 @@ impl Nexthop {
     /// The router.
     #[must_use]
     pub fn via(&self) -> Option<IpAddr> {
-        show::address(self.row.attribute(NHA_GATEWAY)?)
+        display::address(self.row.attribute(NHA_GATEWAY)?)
     }
 
     /// The members of a group by number; empty for a single one.
@@ -75,14 +57,14 @@ impl Nexthop {
     /// The row that makes it on the other device. With [`super::Request::replace`] it takes the place of the one with
     /// its number, and every route and group that names the number follows at once.
     #[must_use]
-    pub fn on(&self, onto: &Move) -> Row {
+    pub fn for_device(&self, mapping: &DeviceMapping) -> Row {
         let mut row = self.row.clone();
         row.set_byte(SCOPE, 0);
         row.set_word(FLAGS, row.word(FLAGS) & RTNH_F_ONLINK);
         row.drop_attributes(&[NHA_MASTER]);
         row.drop_attributes(&STATE_OF_GROUP);
         if let Some(device) = self.device() {
-            row.set(NHA_OIF, onto.index(device).to_ne_bytes().to_vec());
+            row.set(NHA_OIF, mapping.index(device).to_ne_bytes().to_vec());
         }
         for attribute in row.attributes.iter_mut().filter(|found| found.number() == NHA_RES_GROUP) {
             let mut kept = Vec::new();
@@ -107,8 +89,7 @@ impl Nexthop {
     /// What should be equal for two to be the same, without state.
     #[must_use]
     pub fn identity(&self) -> Row {
-        let nowhere = super::Device { index: 0, name: String::new() };
-        self.on(&Move { from: nowhere.clone(), to: nowhere })
+        self.for_device(&DeviceMapping::unchanged())
     }
 }
 

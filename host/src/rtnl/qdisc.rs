@@ -5,12 +5,12 @@
 
 use std::fmt;
 
-use super::{Kind, Move, Row};
+use super::view::view;
+use super::{DeviceMapping, Kind, Row};
 
-/// A qdisc as the kernel dumps it.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Qdisc {
-    row: Row,
+view! {
+    /// A qdisc as the kernel dumps it.
+    Qdisc, |row| row.is(Kind::Qdisc)
 }
 
 // linux/rtnetlink.h, linux/pkt_sched.h
@@ -47,24 +47,6 @@ const CLASSLESS: [&str; 18] = [
 ];
 
 impl Qdisc {
-    /// Reads a row. `None` for another kind's.
-    #[must_use]
-    pub fn of(row: &Row) -> Option<Self> {
-        row.is(Kind::Qdisc).then(|| Self { row: row.clone() })
-    }
-
-    /// The row as dumped.
-    #[must_use]
-    pub fn row(&self) -> &Row {
-        &self.row
-    }
-
-    /// The row as dumped.
-    #[must_use]
-    pub fn into_row(self) -> Row {
-        self.row
-    }
-
     /// Index of the device.
     #[must_use]
     pub fn device(&self) -> u32 {
@@ -104,9 +86,9 @@ impl Qdisc {
 
     /// The row that makes it on the other device.
     #[must_use]
-    pub fn on(&self, onto: &Move) -> Row {
+    pub fn for_device(&self, mapping: &DeviceMapping) -> Row {
         let mut row = self.row.clone();
-        row.set_word(INDEX, onto.index(self.device()));
+        row.set_word(INDEX, mapping.index(self.device()));
         row.set_word(INFO, 0);
         row.keep_attributes(&[TCA_KIND, TCA_OPTIONS, TCA_INGRESS_BLOCK, TCA_EGRESS_BLOCK]);
         row
@@ -115,8 +97,7 @@ impl Qdisc {
     /// What should be equal for two to be the same: without counters.
     #[must_use]
     pub fn identity(&self) -> Row {
-        let nowhere = super::Device { index: 0, name: String::new() };
-        self.on(&Move { from: nowhere.clone(), to: nowhere })
+        self.for_device(&DeviceMapping::unchanged())
     }
 }
 

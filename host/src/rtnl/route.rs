@@ -6,13 +6,13 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
-use super::{Device, Family, Kind, Move, Row, show};
+use super::view::view;
+use super::{DeviceMapping, Family, Kind, Row, display};
 use crate::netlink_format;
 
-/// A route as the kernel dumps it.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Route {
-    row: Row,
+view! {
+    /// A route as the kernel dumps it.
+    Route, |row| row.is(Kind::Route) && row.family().is_some()
 }
 
 /// One of the ways a route leads.
@@ -80,19 +80,79 @@ const HOP_HEADER: usize = 8;
 const CACHEINFO_EXPIRES: usize = 8;
 const USER_HZ: i32 = 100;
 
+/// The protocol number of our routes, which marks them as ours (`ip route show proto 158`; free in
+/// `/etc/iproute2/rt_protos`). Routes with another number are never changed.
+pub const OUR_PROTOCOL: u8 = 158;
 const RTPROT_KERNEL: u8 = 2;
 const RTPROT_RA: u8 = 9;
 const RT_TABLE_MAIN: u32 = 254;
 const RT_TABLE_LOCAL: u32 = 255;
+const RT_SCOPE_UNIVERSE: u8 = 0;
 const RT_SCOPE_LINK: u8 = 253;
 const RTN_UNICAST: u8 = 1;
+/// The metric of an IPv6 route that is added without one (include/uapi/linux/ipv6_route.h).
+const IP6_RT_PRIO_USER: u32 = 1024;
 const RTN_BLACKHOLE: u8 = 6;
 
 impl Route {
-    /// Reads a row. `None` for another kind's.
+    /// A unicast route of the main table. Its metric is the kernel's default: none for IPv4, 1024 for IPv6.
     #[must_use]
-    pub fn of(row: &Row) -> Option<Self> {
-        (row.is(Kind::Route) && row.family().is_some()).then(|| Self { row: row.clone() })
+    pub fn unicast(
+        destination: IpNet,
+        device: u32,
+        via: Option<IpAddr>,
+        source: Option<IpAddr>,
+        protocol: u8,
+    ) -> Self {
+        let mut row = Row::empty(Kind::Route);
+        row.set_byte(0, Family::of_address(destination.addr()).number());
+        row.set_byte(DST_LEN, destination.prefix_len());
+        row.set_byte(PROTOCOL, protocol);
+        row.set_byte(TYPE, RTN_UNICAST);
+        // IPv6 has no other scope.
+        let on_link = destination.addr().is_ipv4() && via.is_none();
+        row.set_byte(SCOPE, if on_link { RT_SCOPE_LINK } else { RT_SCOPE_UNIVERSE });
+        row.set(RTA_DST, display::bytes(destination.network()));
+        if destination.addr().is_ipv6() {
+            row.set(RTA_PRIORITY, IP6_RT_PRIO_USER.to_ne_bytes().to_vec());
+        }
+        row.set(RTA_OIF, device.to_ne_bytes().to_vec());
+        if let Some(via) = via {
+            row.set(RTA_GATEWAY, display::bytes(via));
+        }
+        if let Some(source) = source {
+            row.set(RTA_PREFSRC, display::bytes(source));
+        }
+        Self { row }.in_table(RT_TABLE_MAIN)
+    }
+
+    /// The same in another table.
+    #[must_use]
+    pub(super) fn in_table(mut self, table: u32) -> Self {
+        // A number above 255 does not fit the header, which has RT_TABLE_UNSPEC then.
+        self.row.set_byte(TABLE, u8::try_from(table).unwrap_or_default());
+        self.row.set(RTA_TABLE, table.to_ne_bytes().to_vec());
+        self
+    }
+
+    /// The same with another protocol number.
+    #[must_use]
+    pub fn with_protocol(&self, protocol: u8) -> Self {
+        let mut row = self.row.clone();
+        row.set_byte(PROTOCOL, protocol);
+        Self { row }
+    }
+
+    /// It has our protocol number.
+    #[must_use]
+    pub fn is_ours(&self) -> bool {
+        self.protocol() == OUR_PROTOCOL
+    }
+
+    /// It is a unicast route, and not of the table `local`.
+    #[must_use]
+    pub fn is_unicast(&self) -> bool {
+        self.kind() == RTN_UNICAST && self.table() != RT_TABLE_LOCAL
     }
 
     /// The route to an address's network that the kernel makes itself when the address is added, and that must be
@@ -114,10 +174,10 @@ impl Route {
         row.set_byte(PROTOCOL, RTPROT_KERNEL);
         row.set_byte(TYPE, RTN_UNICAST);
         row.set(RTA_TABLE, RT_TABLE_MAIN.to_ne_bytes().to_vec());
-        row.set(RTA_DST, show::bytes(network.addr()));
+        row.set(RTA_DST, display::bytes(network.addr()));
         if family == Family::V4 {
             row.set_byte(SCOPE, RT_SCOPE_LINK);
-            row.set(RTA_PREFSRC, show::bytes(local));
+            row.set(RTA_PREFSRC, display::bytes(local));
         }
         // addrconf's IP6_RT_PRIO_ADDRCONF; none for IPv4.
         let metric = address.metric().filter(|metric| *metric != 0);
@@ -130,18 +190,6 @@ impl Route {
             row.set(RTA_EXPIRES, seconds.max(1).to_ne_bytes().to_vec());
         }
         Some(Self { row })
-    }
-
-    /// The row as dumped.
-    #[must_use]
-    pub fn row(&self) -> &Row {
-        &self.row
-    }
-
-    /// The row as dumped.
-    #[must_use]
-    pub fn into_row(self) -> Row {
-        self.row
     }
 
     /// IPv4 or IPv6.
@@ -160,8 +208,8 @@ impl Route {
     #[must_use]
     pub fn destination(&self) -> Option<IpNet> {
         let address = match self.row.attribute(RTA_DST) {
-            Some(bytes) => show::address(bytes)?,
-            None => show::any(self.family()),
+            Some(bytes) => display::address(bytes)?,
+            None => display::any(self.family()),
         };
         IpNet::new(address, self.row.byte(DST_LEN)).ok()
     }
@@ -181,7 +229,7 @@ impl Route {
     /// The source address of what the host itself sends that way.
     #[must_use]
     pub fn source(&self) -> Option<IpAddr> {
-        show::address(self.row.attribute(RTA_PREFSRC)?)
+        display::address(self.row.attribute(RTA_PREFSRC)?)
     }
 
     /// Who made it (`RTPROT_*`).
@@ -224,8 +272,7 @@ impl Route {
     #[must_use]
     pub fn mtu(&self) -> Option<u32> {
         let metrics = self.row.attribute(RTA_METRICS)?;
-        let found = netlink_format::attributes(metrics).find(|(kind, _)| *kind == RTAX_MTU)?;
-        netlink_format::number(found.1, 0)
+        netlink_format::number(netlink_format::find(metrics, RTAX_MTU)?, 0)
     }
 
     /// The ways it leads: one, or several (multipath). Those of a nexthop object are the object's.
@@ -280,7 +327,7 @@ impl Route {
     /// The row that makes it on the other device. What names a nexthop object names only that; what expires says so in
     /// seconds.
     #[must_use]
-    pub fn on(&self, onto: &Move) -> Row {
+    pub fn for_device(&self, mapping: &DeviceMapping) -> Row {
         let mut row = self.row.clone();
         row.set_word(FLAGS, row.word(FLAGS) & MEANT);
         let expires = self.expires();
@@ -296,10 +343,10 @@ impl Route {
             return row;
         }
         if let Some(device) = self.row.number(RTA_OIF) {
-            row.set(RTA_OIF, onto.index(device).to_ne_bytes().to_vec());
+            row.set(RTA_OIF, mapping.index(device).to_ne_bytes().to_vec());
         }
         if let Some(several) = self.row.attribute(RTA_MULTIPATH) {
-            row.set(RTA_MULTIPATH, moved_legs(several, onto, 0));
+            row.set(RTA_MULTIPATH, moved_legs(several, mapping, 0));
         }
         row
     }
@@ -317,7 +364,9 @@ impl Route {
     pub fn onlink(&self) -> Self {
         let mut row = self.row.clone();
         match self.row.attribute(RTA_MULTIPATH) {
-            Some(several) => row.set(RTA_MULTIPATH, moved_legs(several, &nowhere(), RTNH_F_ONLINK as u8)),
+            Some(several) => {
+                row.set(RTA_MULTIPATH, moved_legs(several, &DeviceMapping::unchanged(), RTNH_F_ONLINK as u8))
+            }
             None => row.set_word(FLAGS, row.word(FLAGS) | RTNH_F_ONLINK),
         }
         Self { row }
@@ -338,7 +387,7 @@ impl Route {
     /// state. The device counts; compare what is [moved](Route::on) to the same.
     #[must_use]
     pub fn identity(&self) -> Row {
-        let mut row = self.on(&nowhere());
+        let mut row = self.for_device(&DeviceMapping::unchanged());
         row.drop_attributes(&[RTA_EXPIRES]);
         row
     }
@@ -348,7 +397,7 @@ impl fmt::Display for Route {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Some(destination) = self.destination() else { return f.write_str("a route that cannot be read") };
         if self.kind() != RTN_UNICAST {
-            write!(f, "{} ", show::kind(self.kind()))?;
+            write!(f, "{} ", display::kind(self.kind()))?;
         }
         if destination.prefix_len() == 0 {
             f.write_str("default")?;
@@ -370,9 +419,9 @@ impl fmt::Display for Route {
             }
         }
         if self.table() != RT_TABLE_MAIN {
-            write!(f, " table {}", show::table(self.table()))?;
+            write!(f, " table {}", display::table(self.table()))?;
         }
-        write!(f, " proto {}", show::protocol(self.protocol()))?;
+        write!(f, " proto {}", display::protocol(self.protocol()))?;
         if let Some(source) = self.source() {
             write!(f, " src {source}")?;
         }
@@ -412,12 +461,9 @@ struct Leg<'a> {
 
 impl Leg<'_> {
     fn hop(&self) -> Hop {
-        let find = |wanted| {
-            netlink_format::attributes(self.rest).find(|(kind, _)| *kind == wanted).map(|(_, value)| value)
-        };
         Hop {
             device: netlink_format::number(&self.header, 4),
-            via: gateway(find),
+            via: gateway(|kind| netlink_format::find(self.rest, kind)),
             weight: u16::from(self.header[3]) + 1,
             onlink: u32::from(self.header[2]) & RTNH_F_ONLINK != 0,
         }
@@ -435,12 +481,12 @@ fn legs(bytes: &[u8]) -> impl Iterator<Item = Leg<'_>> {
     })
 }
 
-fn moved_legs(bytes: &[u8], onto: &Move, flags: u8) -> Vec<u8> {
+fn moved_legs(bytes: &[u8], mapping: &DeviceMapping, flags: u8) -> Vec<u8> {
     let mut moved = Vec::with_capacity(bytes.len());
     for leg in legs(bytes) {
         let mut header = leg.header;
         header[2] = header[2] & MEANT as u8 | flags;
-        let device = onto.index(netlink_format::number(&header, 4).unwrap_or_default());
+        let device = mapping.index(netlink_format::number(&header, 4).unwrap_or_default());
         header[4..].copy_from_slice(&device.to_ne_bytes());
         moved.extend(header);
         moved.extend(leg.rest);
@@ -452,12 +498,7 @@ fn moved_legs(bytes: &[u8], onto: &Move, flags: u8) -> Vec<u8> {
 /// The router: of the route's own family, or (IPv4 routes) of another one (`struct rtvia`).
 fn gateway<'a>(find: impl Fn(u16) -> Option<&'a [u8]>) -> Option<IpAddr> {
     match find(RTA_GATEWAY) {
-        Some(bytes) => show::address(bytes),
-        None => show::address(find(RTA_VIA)?.get(2..)?),
+        Some(bytes) => display::address(bytes),
+        None => display::address(find(RTA_VIA)?.get(2..)?),
     }
-}
-
-fn nowhere() -> Move {
-    let nowhere = Device { index: 0, name: String::new() };
-    Move { from: nowhere.clone(), to: nowhere }
 }

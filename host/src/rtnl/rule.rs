@@ -2,13 +2,13 @@
 
 use std::fmt;
 
-use super::{Kind, Move, Row, show};
+use super::view::view;
+use super::{DeviceMapping, Kind, Row, display};
 use crate::netlink_format;
 
-/// A rule as the kernel dumps it.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Rule {
-    row: Row,
+view! {
+    /// A rule as the kernel dumps it.
+    Rule, |row| row.is(Kind::Rule)
 }
 
 // linux/fib_rules.h
@@ -30,24 +30,6 @@ const FIB_RULE_INVERT: u32 = 0x2;
 const FR_ACT_TO_TBL: u8 = 1;
 
 impl Rule {
-    /// Reads a row. `None` for another kind's.
-    #[must_use]
-    pub fn of(row: &Row) -> Option<Self> {
-        row.is(Kind::Rule).then(|| Self { row: row.clone() })
-    }
-
-    /// The row as dumped.
-    #[must_use]
-    pub fn row(&self) -> &Row {
-        &self.row
-    }
-
-    /// The row as dumped.
-    #[must_use]
-    pub fn into_row(self) -> Row {
-        self.row
-    }
-
     /// The device packets came in by (`iif`).
     #[must_use]
     pub fn incoming(&self) -> Option<String> {
@@ -74,13 +56,13 @@ impl Rule {
 
     /// The row of its twin that names the other device.
     #[must_use]
-    pub fn on(&self, onto: &Move) -> Row {
+    pub fn for_device(&self, mapping: &DeviceMapping) -> Row {
         let mut row = self.row.clone();
         row.set_word(FLAGS, row.word(FLAGS) & FIB_RULE_INVERT);
         row.drop_attributes(&[FRA_PAD]);
         for kind in [FRA_IIFNAME, FRA_OIFNAME] {
             if let Some(name) = self.row.text(kind) {
-                row.set(kind, netlink_format::terminated(&onto.name(&name)));
+                row.set(kind, netlink_format::terminated(&mapping.name(&name)));
             }
         }
         row
@@ -109,7 +91,7 @@ impl fmt::Display for Rule {
             f.write_str(" not")?;
         }
         for (word, kind, length) in [("from", FRA_SRC, SRC_LEN), ("to", FRA_DST, DST_LEN)] {
-            match self.row.attribute(kind).and_then(show::address) {
+            match self.row.attribute(kind).and_then(display::address) {
                 Some(address) => write!(f, " {word} {address}/{}", self.row.byte(length))?,
                 None if kind == FRA_SRC => write!(f, " {word} all")?,
                 None => {}
@@ -128,7 +110,7 @@ impl fmt::Display for Rule {
         }
         if self.row.byte(ACTION) == FR_ACT_TO_TBL {
             let table = self.row.number(FRA_TABLE).unwrap_or_else(|| self.row.byte(TABLE).into());
-            write!(f, " lookup {}", show::table(table))
+            write!(f, " lookup {}", display::table(table))
         } else {
             write!(f, " action {}", self.row.byte(ACTION))
         }

@@ -13,6 +13,8 @@ use super::qdisc::{self, Qdisc};
 use super::route::Route;
 use super::rule::Rule;
 use super::*;
+use crate::Mac;
+use crate::netlink_format;
 use crate::netns::Namespace;
 
 fn said(program: &str, arguments: &str) -> String {
@@ -41,7 +43,7 @@ const DEVICES: [&str; 6] = [
 ];
 
 /// A namespace with two devices, set up further.
-fn inside(setup: &[&str], work: impl FnOnce(&Socket, Move) + Send) {
+fn inside(setup: &[&str], work: impl FnOnce(&Socket, DeviceMapping) + Send) {
     let run = || {
         for device in ["all", "default"] {
             for key in ["accept_dad", "router_solicitations"] {
@@ -53,7 +55,7 @@ fn inside(setup: &[&str], work: impl FnOnce(&Socket, Move) + Send) {
         }
         let socket = Socket::open().unwrap();
         let (from, to) = (device(&socket, "eth0"), device(&socket, "breth0"));
-        work(&socket, Move { from, to });
+        work(&socket, DeviceMapping { from, to });
     };
     Namespace::create().unwrap().run(run).unwrap();
 }
@@ -87,14 +89,16 @@ fn send(socket: &Socket, requests: &[Request]) {
 }
 
 /// Addresses first, then every route that is not the kernel's own.
-fn move_all(socket: &Socket, onto: &Move) {
-    let rows = addresses(socket, &onto.from).into_iter().map(|address| Request::replace(address.on(onto)));
-    let routes = routes(socket, &onto.from);
+fn move_all(socket: &Socket, mapping: &DeviceMapping) {
+    let rows = addresses(socket, &mapping.from)
+        .into_iter()
+        .map(|address| Request::replace(address.for_device(mapping)));
+    let routes = routes(socket, &mapping.from);
     let (links, gateways): (Vec<_>, Vec<_>) = routes
         .iter()
         .filter(|route| !route.is_connected())
         .partition(|route| route.hops().iter().all(|hop| hop.via.is_none()));
-    let routes = links.into_iter().chain(gateways).map(|route| Request::replace(route.on(onto)));
+    let routes = links.into_iter().chain(gateways).map(|route| Request::replace(route.for_device(mapping)));
     send(socket, &rows.chain(routes).collect::<Vec<_>>());
 }
 
@@ -108,7 +112,7 @@ const PLAIN: [&str; 2] = ["addr add 10.1.0.2/24 dev eth0", "addr add fd01::2/64 
 /// The routes are made on eth0, moved, and listed as they were, but on breth0.
 fn moves(family: &str, made: &[&str]) {
     let setup: Vec<_> = PLAIN.iter().chain(made).copied().collect();
-    inside(&setup, |socket, onto| {
+    inside(&setup, |socket, mapping| {
         let list = format!("{family} route show table all");
         let ours = |name: &str| -> Vec<String> {
             let mut lines = listed(&list);
@@ -119,10 +123,11 @@ fn moves(family: &str, made: &[&str]) {
         };
         let before = ours(" eth0");
         assert!(!before.is_empty(), "nothing was made by {made:?}");
-        let rows: Vec<_> = routes(socket, &onto.from).iter().map(|route| route.on(&onto)).collect();
-        move_all(socket, &onto);
+        let rows: Vec<_> =
+            routes(socket, &mapping.from).iter().map(|route| route.for_device(&mapping)).collect();
+        move_all(socket, &mapping);
         // What had no place of its own to be replaced at stands beside: the old ones go.
-        for route in routes(socket, &onto.from).iter().filter(|route| !route.is_connected()) {
+        for route in routes(socket, &mapping.from).iter().filter(|route| !route.is_connected()) {
             let _ = socket.apply(&Request::delete(route.delete_request()));
         }
         let sorted = {
@@ -131,13 +136,14 @@ fn moves(family: &str, made: &[&str]) {
             lines
         };
         assert_eq!(ours(" breth0"), sorted, "{made:?}");
-        let again: Vec<_> = routes(socket, &onto.to).iter().map(|route| route.on(&onto)).collect();
+        let again: Vec<_> =
+            routes(socket, &mapping.to).iter().map(|route| route.for_device(&mapping)).collect();
         for row in rows.iter().filter_map(Route::of).filter(|route| !route.is_connected()) {
             let essences: Vec<_> = again.iter().filter_map(Route::of).map(|route| route.identity()).collect();
             assert!(essences.contains(&row.identity()), "{row} is not among {again:#?}");
         }
         // And away.
-        for route in routes(socket, &onto.to).iter().filter(|route| !route.is_connected()) {
+        for route in routes(socket, &mapping.to).iter().filter(|route| !route.is_connected()) {
             socket.apply(&Request::delete(route.delete_request())).unwrap();
         }
         assert_eq!(ours("dev"), Vec::<String>::new());
@@ -184,18 +190,18 @@ fn ipv6_routes_move_one_by_one() {
 #[test]
 fn learned_routes_keep_the_time_they_have_left() {
     let made = "-6 route add default via fe80::1 dev eth0 proto ra metric 1024 expires 1000 hoplimit 64";
-    inside(&[PLAIN[1], made], |socket, onto| {
+    inside(&[PLAIN[1], made], |socket, mapping| {
         let learned = |device: &Device| {
             let found: Vec<_> = routes(socket, device).into_iter().filter(Route::is_learned).collect();
             assert_eq!(found.len(), 1, "{found:?}");
             found[0].clone()
         };
-        let before = learned(&onto.from);
+        let before = learned(&mapping.from);
         assert!((1..=1000).contains(&before.expires().unwrap()), "{before}");
-        send(socket, &[Request::replace(before.on(&onto))]);
-        let after = learned(&onto.to);
+        send(socket, &[Request::replace(before.for_device(&mapping))]);
+        let after = learned(&mapping.to);
         assert!((1..=1000).contains(&after.expires().unwrap()), "{after}");
-        let moved = Route::of(&before.on(&onto)).unwrap();
+        let moved = Route::of(&before.for_device(&mapping)).unwrap();
         assert_eq!(after.identity(), moved.identity());
         let text = ip("-6 route show default dev breth0");
         assert!(
@@ -220,31 +226,31 @@ fn replacing_multipath_routes_leaves_no_leg_behind() {
         );
         let single = format!("{family} route add {to} via {} dev eth0 table 7", vias[0]);
         let setup: Vec<_> = PLAIN.iter().copied().chain([made.as_str(), single.as_str()]).collect();
-        inside(&setup, |socket, onto| {
-            let before = routes(socket, &onto.from);
-            move_all(socket, &onto);
-            assert!(routes(socket, &onto.from).iter().all(Route::is_connected), "{family}");
+        inside(&setup, |socket, mapping| {
+            let before = routes(socket, &mapping.from);
+            move_all(socket, &mapping);
+            assert!(routes(socket, &mapping.from).iter().all(Route::is_connected), "{family}");
             // Again: nothing is doubled.
             let again: Vec<_> = before
                 .iter()
                 .filter(|route| !route.is_connected())
-                .map(|route| Request::replace(route.on(&onto)))
+                .map(|route| Request::replace(route.for_device(&mapping)))
                 .collect();
             send(socket, &again);
-            let now = routes(socket, &onto.to);
+            let now = routes(socket, &mapping.to);
             let several = now.iter().find(|route| route.hops().len() > 1).unwrap();
             assert_eq!(several.hops().len(), 2, "{several}");
             assert_eq!(now.iter().filter(|route| !route.is_connected()).count(), 2, "{now:?}");
             // And one in the place of several, several in the place of one.
             let one = Route::of(&again[0].row).unwrap();
-            let mut in_place = several.on(&onto);
+            let mut in_place = several.for_device(&mapping);
             if one.hops().len() == 1 {
                 in_place.set(15, 7_u32.to_ne_bytes().to_vec());
                 in_place.set_byte(4, 7);
                 send(socket, &[Request::replace(in_place)]);
             }
             send(socket, &again);
-            let now = routes(socket, &onto.to);
+            let now = routes(socket, &mapping.to);
             assert_eq!(now.iter().filter(|route| !route.is_connected()).count(), 2, "{now:?}");
         });
     }
@@ -267,22 +273,25 @@ fn nexthop_objects_take_their_routes_and_groups_along() {
         "-6 route add fd09::/48 nhid 12",
     ];
     let setup: Vec<_> = PLAIN.iter().chain(&made).copied().collect();
-    inside(&setup, |socket, onto| {
+    inside(&setup, |socket, mapping| {
         let before = listed("route show");
-        move_all(socket, &Move { from: onto.from.clone(), to: onto.from.clone() });
+        move_all(socket, &DeviceMapping { from: mapping.from.clone(), to: mapping.from.clone() });
         send(
             socket,
-            &addresses(socket, &onto.from).iter().map(|a| Request::replace(a.on(&onto))).collect::<Vec<_>>(),
+            &addresses(socket, &mapping.from)
+                .iter()
+                .map(|a| Request::replace(a.for_device(&mapping)))
+                .collect::<Vec<_>>(),
         );
         let all: Vec<_> =
             socket.dump_all(Kind::Nexthop).unwrap().iter().map(|row| Nexthop::of(row).unwrap()).collect();
         assert_eq!(all.len(), 6);
         assert_eq!(all.iter().find(|nexthop| nexthop.id() == 20).unwrap().members(), [10, 11]);
-        let rows: Vec<_> = all.iter().map(|nexthop| Request::replace(nexthop.on(&onto))).collect();
+        let rows: Vec<_> = all.iter().map(|nexthop| Request::replace(nexthop.for_device(&mapping))).collect();
         send(socket, &rows);
         let after: Vec<_> =
             socket.dump_all(Kind::Nexthop).unwrap().iter().map(|row| Nexthop::of(row).unwrap()).collect();
-        assert!(after.iter().all(|nexthop| nexthop.device().is_none_or(|index| index == onto.to.index)));
+        assert!(after.iter().all(|nexthop| nexthop.device().is_none_or(|index| index == mapping.to.index)));
         let expected: Vec<_> =
             rows.iter().map(|request| Nexthop::of(&request.row).unwrap().identity()).collect();
         assert_eq!(after.iter().map(Nexthop::identity).collect::<Vec<_>>(), expected);
@@ -309,7 +318,8 @@ fn nexthop_objects_take_their_routes_and_groups_along() {
             .collect();
         assert_eq!(by_number.len(), 5);
         let delete: Vec<_> = by_number.iter().map(|route| Request::delete(route.delete_request())).collect();
-        let create: Vec<_> = by_number.iter().map(|route| Request::create(route.on(&onto))).collect();
+        let create: Vec<_> =
+            by_number.iter().map(|route| Request::create(route.for_device(&mapping))).collect();
         send(socket, &[delete, create].concat());
         send(
             socket,
@@ -333,8 +343,8 @@ fn addresses_keep_lifetimes_peers_labels_and_flags() {
         "addr add fd03::2/64 dev eth0 valid_lft 1000 preferred_lft 0 home metric 33",
         "addr add fd04::1 peer fd04::9/128 dev eth0",
     ];
-    inside(&made, |socket, onto| {
-        let before = addresses(socket, &onto.from);
+    inside(&made, |socket, mapping| {
+        let before = addresses(socket, &mapping.from);
         assert_eq!(before.iter().filter(|address| address.is_secondary()).count(), 1);
         let mut labels: Vec<_> = before.iter().filter_map(Address::label).collect();
         labels.sort();
@@ -345,10 +355,10 @@ fn addresses_keep_lifetimes_peers_labels_and_flags() {
         let rows: Vec<_> = before
             .iter()
             .filter(|address| !address.is_temporary())
-            .map(|address| Request::replace(address.on(&onto)))
+            .map(|address| Request::replace(address.for_device(&mapping)))
             .collect();
         send(socket, &rows);
-        let after = addresses(socket, &onto.to);
+        let after = addresses(socket, &mapping.to);
         for row in rows.iter().map(|request| Address::of(&request.row).unwrap()) {
             let found = after.iter().find(|address| address.key() == row.key()).unwrap();
             let (mut wanted, mut there) = (row.identity(), found.identity());
@@ -381,7 +391,7 @@ fn addresses_keep_lifetimes_peers_labels_and_flags() {
         let removals: Vec<_> =
             after.iter().rev().map(|address| Request::delete(address.delete_request())).collect();
         send(socket, &removals);
-        assert_eq!(addresses(socket, &onto.to), []);
+        assert_eq!(addresses(socket, &mapping.to), []);
     });
 }
 
@@ -399,9 +409,9 @@ fn the_connected_routes_are_those_the_kernel_makes() {
         "addr add fd06::2/64 dev eth0 noprefixroute",
         "addr add fd07::2/64 dev eth0 valid_lft 1000 preferred_lft 1000",
     ];
-    inside(&made, |socket, onto| {
-        let kernels = routes(socket, &onto.from);
-        let ours: Vec<_> = addresses(socket, &onto.from).iter().filter_map(Route::connected).collect();
+    inside(&made, |socket, mapping| {
+        let kernels = routes(socket, &mapping.from);
+        let ours: Vec<_> = addresses(socket, &mapping.from).iter().filter_map(Route::connected).collect();
         let texts = |routes: &[Route]| {
             let seconds = |text: &str| text.split(" expires ").next().unwrap().to_owned();
             let mut texts: Vec<_> =
@@ -415,9 +425,9 @@ fn the_connected_routes_are_those_the_kernel_makes() {
             socket,
             &kernels.iter().map(|route| Request::delete(route.delete_request())).collect::<Vec<_>>(),
         );
-        assert_eq!(routes(socket, &onto.from), []);
+        assert_eq!(routes(socket, &mapping.from), []);
         send(socket, &ours.iter().map(|route| Request::append(route.row().clone())).collect::<Vec<_>>());
-        let again = routes(socket, &onto.from);
+        let again = routes(socket, &mapping.from);
         assert_eq!(texts(&again), texts(&kernels));
     });
 }
@@ -432,14 +442,17 @@ fn neighbours_keep_their_mac() {
         "neigh add proxy 10.1.0.9 dev eth0",
         "neigh add proxy fd01::9 dev eth0",
     ];
-    inside(&made, |socket, onto| {
+    inside(&made, |socket, mapping| {
         let mut rows = socket.dump_all(Kind::Neighbour).unwrap();
         assert!(rows.iter().filter_map(Neighbour::of).all(|entry| !entry.is_proxy()));
         rows.extend(Family::ALL.iter().flat_map(|family| socket.proxies(*family).unwrap()));
         let mut entries: Vec<_> = rows.iter().filter_map(Neighbour::of).collect();
-        entries.retain(|entry| entry.device() == onto.from.index && entry.is_worth_keeping());
+        entries.retain(|entry| entry.device() == mapping.from.index && entry.is_worth_keeping());
         assert_eq!(entries.len(), 5, "{entries:?}");
-        send(socket, &entries.iter().map(|entry| Request::replace(entry.on(&onto))).collect::<Vec<_>>());
+        send(
+            socket,
+            &entries.iter().map(|entry| Request::replace(entry.for_device(&mapping))).collect::<Vec<_>>(),
+        );
         let text = listed("neigh show dev breth0").join("\n") + "\n" + &listed("neigh show proxy").join("\n");
         for part in [
             "10.1.0.7 lladdr 02:00:00:00:00:07 STALE",
@@ -451,7 +464,7 @@ fn neighbours_keep_their_mac() {
             assert!(text.contains(part), "{part} in {text}");
         }
         let removals = entries.iter().map(|entry| {
-            let moved = Neighbour::of(&entry.on(&onto)).unwrap();
+            let moved = Neighbour::of(&entry.for_device(&mapping)).unwrap();
             Request::delete(moved.delete_request())
         });
         send(socket, &removals.collect::<Vec<_>>());
@@ -466,14 +479,14 @@ fn rules_get_a_twin() {
         "rule add not from 10.1.0.0/24 oif eth0 lookup 70000 fwmark 0x1/0xff pref 51 suppress_prefixlength 0",
         "-6 rule add from fd01::/64 iif eth0 blackhole pref 52",
     ];
-    inside(&made, |socket, onto| {
+    inside(&made, |socket, mapping| {
         let rules: Vec<_> =
             socket.dump_all(Kind::Rule).unwrap().iter().map(|row| Rule::of(row).unwrap()).collect();
         let ours: Vec<_> = rules.iter().filter(|rule| rule.names("eth0")).collect();
         assert_eq!(ours.len(), 3, "{rules:?}");
         let lines = |family: &str| -> Vec<String> { listed(&format!("{family} rule show")) };
         let before = [lines("-4"), lines("-6")].concat();
-        let twins: Vec<_> = ours.iter().map(|rule| Request::create(rule.on(&onto))).collect();
+        let twins: Vec<_> = ours.iter().map(|rule| Request::create(rule.for_device(&mapping))).collect();
         send(socket, &twins);
         let now = [lines("-4"), lines("-6")].concat();
         for line in before.iter().filter(|line| line.contains("eth0")) {
@@ -491,31 +504,31 @@ fn rules_get_a_twin() {
 
 #[test]
 fn what_stands_on_a_device() {
-    inside(&["link add vx0 type vxlan id 7 dev eth0 dstport 8472"], |socket, onto| {
+    inside(&["link add vx0 type vxlan id 7 dev eth0 dstport 8472"], |socket, mapping| {
         let rows = socket.dump_all(Kind::Link).unwrap();
         let above = rows.iter().filter_map(Link::of).find(|link| link.name() == "vx0").unwrap();
-        assert_eq!((above.kind().as_deref(), above.lower()), (Some("vxlan"), Some(onto.from.index)));
+        assert_eq!((above.kind().as_deref(), above.lower()), (Some("vxlan"), Some(mapping.from.index)));
     });
 }
 
 #[test]
 fn links_are_read_and_set() {
-    inside(&["link property add dev eth0 altname uplink"], |socket, onto| {
+    inside(&["link property add dev eth0 altname uplink"], |socket, mapping| {
         let link = || {
             let rows = socket.dump_all(Kind::Link).unwrap();
-            rows.iter().filter_map(Link::of).find(|link| link.index() == onto.from.index).unwrap()
+            rows.iter().filter_map(Link::of).find(|link| link.index() == mapping.from.index).unwrap()
         };
         let before = link();
         assert_eq!((before.name().as_str(), before.kind().as_deref()), ("eth0", Some("veth")));
         assert_eq!(before.other_names(), ["uplink"]);
         assert!(before.is_up() && before.has_carrier() && before.is_ethernet() && before.xdp().is_none());
         assert!(before.lower().is_some() && before.master().is_none());
-        let index = onto.from.index;
+        let index = mapping.from.index;
         send(
             socket,
             &[
                 link::set_down(index),
-                link::set_mac(index, [2, 0, 0, 0, 0, 9]),
+                link::set_mac(index, Mac([2, 0, 0, 0, 0, 9])),
                 link::set_mtu(index, 1400),
                 link::set_queue_length(index, 77),
                 link::set_address_generation(index, AddressGeneration::None),
@@ -523,13 +536,16 @@ fn links_are_read_and_set() {
             ],
         );
         let after = link();
-        assert_eq!((after.mac(), after.mtu(), after.queue_length()), (Some([2, 0, 0, 0, 0, 9]), 1400, 77));
+        assert_eq!(
+            (after.mac(), after.mtu(), after.queue_length()),
+            (Some(Mac([2, 0, 0, 0, 0, 9])), 1400, 77)
+        );
         assert_eq!(after.address_generation(), Some(AddressGeneration::None as u8));
         assert!(after.is_up());
         assert!(!ip("addr show dev eth0").contains("fe80::"));
         send(socket, &[link::remove(index)]);
         let gone = socket.batch(&[link::set_up(index)]).unwrap().remove(0).unwrap();
-        assert!(gone.is_gone(), "{gone}");
+        assert!(gone.is_missing(), "{gone}");
     });
 }
 
@@ -544,7 +560,7 @@ fn the_root_qdisc_is_made_again() {
         "handle a: prio bands 4",
         "handle b: sfq perturb 10",
     ] {
-        inside(&[], |socket, onto| {
+        inside(&[], |socket, mapping| {
             let command = format!("qdisc add dev eth0 root {options}");
             let made = Command::new("tc").args(command.split_whitespace()).output().unwrap();
             if String::from_utf8_lossy(&made.stderr).contains("kind is unknown") {
@@ -558,14 +574,14 @@ fn the_root_qdisc_is_made_again() {
                 let mut all = rows.iter().filter_map(Qdisc::of);
                 all.find(|qdisc| qdisc.is_root() && qdisc.device() == device.index).unwrap()
             };
-            let before = root(&onto.from);
+            let before = root(&mapping.from);
             let text = said("tc", "qdisc show dev eth0");
             assert!(!before.is_default() && text.contains(&before.kind()));
-            send(socket, &[Request::delete(qdisc::root_of(onto.from.index))]);
-            assert!(root(&onto.from).is_default());
-            let same = Move { from: onto.from.clone(), to: onto.from.clone() };
-            send(socket, &[Request::replace(before.on(&same))]);
-            let after = root(&onto.from);
+            send(socket, &[Request::delete(qdisc::root_of(mapping.from.index))]);
+            assert!(root(&mapping.from).is_default());
+            let same = DeviceMapping { from: mapping.from.clone(), to: mapping.from.clone() };
+            send(socket, &[Request::replace(before.for_device(&same))]);
+            let after = root(&mapping.from);
             assert_eq!(said("tc", "qdisc show dev eth0"), text, "{options}");
             assert_eq!(after.to_string(), before.to_string());
         });
@@ -574,8 +590,8 @@ fn the_root_qdisc_is_made_again() {
 
 #[test]
 fn ten_thousand_routes_go_in_one_system_call() {
-    inside(&PLAIN, |socket, onto| {
-        let mut model = Route::of(&made_route(socket, &onto)).unwrap().into_row();
+    inside(&PLAIN, |socket, mapping| {
+        let mut model = Route::of(&made_route(socket, &mapping)).unwrap().into_row();
         let mut requests = Vec::new();
         for number in 0..10_000_u32 {
             model.set(1, [20, (number >> 8) as u8, number as u8, 0].to_vec());
@@ -593,37 +609,40 @@ fn ten_thousand_routes_go_in_one_system_call() {
         assert_eq!(refused.len(), 1, "{:?}", &refused[..refused.len().min(5)]);
         assert_eq!(refused[0].0, 5_000);
         let why = refused[0].1.clone().unwrap();
-        assert!(why.said.contains("invalid gateway"), "{why}");
+        assert!(why.message.contains("invalid gateway"), "{why}");
         let error = requests[5_000].refused(why).to_string();
         assert!(
             error.contains("replace route") && error.contains("not on a network of that device"),
             "{error}"
         );
-        assert_eq!(routes(socket, &onto.from).len(), 10_000 + 3);
-        let moved: Vec<_> = routes(socket, &onto.from)
+        assert_eq!(routes(socket, &mapping.from).len(), 10_000 + 3);
+        let moved: Vec<_> = routes(socket, &mapping.from)
             .iter()
             .filter(|route| !route.is_connected())
-            .map(|route| Request::replace(route.on(&onto)))
+            .map(|route| Request::replace(route.for_device(&mapping)))
             .collect();
         send(
             socket,
-            &addresses(socket, &onto.from).iter().map(|a| Request::replace(a.on(&onto))).collect::<Vec<_>>(),
+            &addresses(socket, &mapping.from)
+                .iter()
+                .map(|a| Request::replace(a.for_device(&mapping)))
+                .collect::<Vec<_>>(),
         );
         send(socket, &moved);
-        assert_eq!(routes(socket, &onto.from).iter().filter(|route| !route.is_connected()).count(), 0);
+        assert_eq!(routes(socket, &mapping.from).iter().filter(|route| !route.is_connected()).count(), 0);
     });
 }
 
-fn made_route(socket: &Socket, onto: &Move) -> Row {
+fn made_route(socket: &Socket, mapping: &DeviceMapping) -> Row {
     ip("route add 20.0.0.0/24 via 10.1.0.1");
-    let found = routes(socket, &onto.from).into_iter().find(|route| !route.is_connected());
-    found.unwrap().on(&onto.back())
+    let found = routes(socket, &mapping.from).into_iter().find(|route| !route.is_connected());
+    found.unwrap().for_device(&mapping.reversed())
 }
 
 #[test]
 fn lists_are_whole_while_others_change_them() {
-    inside(&PLAIN, |socket, onto| {
-        let model = made_route(socket, &onto);
+    inside(&PLAIN, |socket, mapping| {
+        let model = made_route(socket, &mapping);
         let fill = |table: u8, to: u32| {
             let mut row = model.clone();
             row.set_byte(4, table);
@@ -679,11 +698,11 @@ fn rows_survive_a_file() {
 #[test]
 fn labels_follow_the_device() {
     let device = |name: &str| Device { index: 1, name: name.into() };
-    let onto = Move { from: device("eth0"), to: device("breth0") };
+    let mapping = DeviceMapping { from: device("eth0"), to: device("breth0") };
     let address = |label: &str| {
         let mut address = Address::new(1, "10.0.0.1".parse().unwrap(), 24);
         address.row_mut().set(3, netlink_format::terminated(label));
-        Address::of(&address.on(&onto)).unwrap().label()
+        Address::of(&address.for_device(&mapping)).unwrap().label()
     };
     assert_eq!(address("eth0").as_deref(), Some("breth0"));
     assert_eq!(address("eth0:x").as_deref(), Some("breth0:x"));
@@ -720,15 +739,15 @@ proptest! {
     #[test]
     fn any_row_is_read_shown_and_moved_without_harm(row in any_row()) {
         let device = |index, name: &str| Device { index, name: name.into() };
-        let onto = Move { from: device(2, "eth0"), to: device(3, "breth0") };
+        let mapping = DeviceMapping { from: device(2, "eth0"), to: device(3, "breth0") };
         let _ = row.to_string();
         let moved = [
-            Address::of(&row).map(|view| { let _ = (view.aged(Duration::from_secs(9)), Route::connected(&view), view.identity()); view.on(&onto) }),
-            Route::of(&row).map(|view| { let _ = (view.aged(Duration::from_secs(9)), view.onlink(), view.key(), view.identity()); view.on(&onto) }),
-            Neighbour::of(&row).map(|view| view.on(&onto)),
-            Rule::of(&row).map(|view| view.on(&onto)),
-            Nexthop::of(&row).map(|view| view.on(&onto)),
-            Qdisc::of(&row).map(|view| view.on(&onto)),
+            Address::of(&row).map(|view| { let _ = (view.aged(Duration::from_secs(9)), Route::connected(&view), view.identity()); view.for_device(&mapping) }),
+            Route::of(&row).map(|view| { let _ = (view.aged(Duration::from_secs(9)), view.onlink(), view.key(), view.identity()); view.for_device(&mapping) }),
+            Neighbour::of(&row).map(|view| view.for_device(&mapping)),
+            Rule::of(&row).map(|view| view.for_device(&mapping)),
+            Nexthop::of(&row).map(|view| view.for_device(&mapping)),
+            Qdisc::of(&row).map(|view| view.for_device(&mapping)),
             Link::of(&row).map(|view| { let _ = (view.xdp(), view.other_names(), view.address_generation()); view.identity() }),
         ];
         for row in moved.into_iter().flatten() {

@@ -3,17 +3,17 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 
-use super::Process;
+use super::Holder;
 
 /// Processes by the inodes of the sockets they hold. What cannot be read (gone meanwhile, not ours to read) is left
 /// out.
-pub(super) fn holders() -> BTreeMap<u32, Process> {
+pub(super) fn holders() -> BTreeMap<u32, Holder> {
     let mut holders = BTreeMap::new();
     let pids = fs::read_dir("/proc").into_iter().flatten().flatten();
     for pid in pids.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok()) {
         let name = fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default().trim_end().to_owned();
         for inode in held_by(pid).into_iter().flatten() {
-            holders.entry(inode).or_insert_with(|| Process { pid, name: name.clone() });
+            holders.entry(inode).or_insert_with(|| Holder { pid, name: name.clone() });
         }
     }
     holders

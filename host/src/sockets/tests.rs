@@ -110,7 +110,7 @@ fn packet_sockets_are_found_by_what_they_hear() {
     inside(|eth0| {
         let packet = |device: &str| {
             let index = crate::devices::index_of(device).unwrap();
-            crate::neighbour_probe::Prober::open(index, [2, 0, 0, 0, 0, 1]).unwrap()
+            crate::neighbour_probe::Prober::open(index, crate::Mac([2, 0, 0, 0, 0, 1])).unwrap()
         };
         assert_eq!(packet_sockets(eth0).unwrap(), []);
         assert_eq!(packet_sockets_on(eth0).unwrap(), []);

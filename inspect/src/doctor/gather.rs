@@ -179,7 +179,7 @@ fn nics_of(routes: &[Route]) -> Vec<String> {
 }
 
 fn pair(device: &str) -> (String, String) {
-    match plan::nic_of(device).filter(|nic| host::devices::is_there(nic)) {
+    match plan::nic_of(device).filter(|nic| host::devices::exists(nic)) {
         Some(nic) => (nic.to_owned(), device.to_owned()),
         None => (device.to_owned(), plan::bridge_of(device)),
     }

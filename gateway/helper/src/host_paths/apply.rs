@@ -1,9 +1,12 @@
 //! The thin rim: observe, apply, take back.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 
-use host::netlink::{Netlink, Route};
 use host::nft::Nft;
+use host::rtnl::asynchronous::AsyncSocket;
+use host::rtnl::link::Link;
+use host::rtnl::route::Route;
 use host::sysctl::{self, Key, Sysctls};
 use tracing::{info, warn};
 
@@ -22,7 +25,7 @@ const PROBE: &str = "table inet ovn_k8s_gateway_probe {\n chain c {\n type filte
 #[derive(Debug)]
 pub(crate) struct HostPaths {
     nft: Nft,
-    netlink: Netlink,
+    netlink: AsyncSocket,
     sysctls: Sysctls,
     features: Option<Features>,
     /// What the nft table holds, as far as we know: what was applied last. `None`: look.
@@ -46,7 +49,7 @@ impl HostPaths {
     pub(crate) fn open(state_dir: &Path) -> host::Result<Self> {
         Ok(Self {
             nft: Nft::default(),
-            netlink: Netlink::open()?,
+            netlink: AsyncSocket::open()?,
             sysctls: Sysctls::new(state_dir),
             features: None,
             applied: None,
@@ -152,14 +155,16 @@ impl HostPaths {
     }
 
     async fn observe(&self, wanted: &DesiredHost, table: TableSnapshot) -> host::Result<HostSnapshot> {
-        let links = self.netlink.links().await?;
-        let concerns = |route: &Route| {
-            route.is_ours() || wanted.routes.iter().any(|wanted| wanted.destination == route.destination)
+        let devices: Vec<_> = self.netlink.links().await?.iter().map(Link::device).collect();
+        let destinations: BTreeSet<_> = wanted.routes.iter().map(|route| route.destination).collect();
+        let concerns = move |route: &Route| {
+            route.is_ours() || route.destination().is_some_and(|found| destinations.contains(&found))
         };
         let routes = self.netlink.routes_where(concerns).await?;
-        let announcing = wanted.announcing().filter(|device| links.named(device).is_some());
+        let exists = |name: &&str| devices.iter().any(|device| device.name == **name);
+        let announcing = wanted.announcing().filter(exists);
         let arp_announce = announcing.and_then(Key::arp_announce).and_then(|key| sysctl::read(&key).ok());
-        Ok(HostSnapshot { links, routes, table, ports: self.sysctls.ports()?, arp_announce })
+        Ok(HostSnapshot { devices, routes, table, ports: self.sysctls.ports()?, arp_announce })
     }
 
     /// Everything that can be done is done, whatever else fails. The second value: the nft table is as planned.

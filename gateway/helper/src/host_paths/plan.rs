@@ -2,10 +2,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::{self, Write};
+use std::net::IpAddr;
 
-use host::netlink::{Links, Route, TABLE_MAIN};
 use host::nft;
 use host::ports::{PortSet, PortSpan};
+use host::rtnl::Device;
+use host::rtnl::route::{OUR_PROTOCOL, Route};
 use host::sysctl::{LOCAL_PORT_RANGE, PortSettings, RESERVED_PORTS};
 
 use super::rules::{CHAINS, NftRule};
@@ -23,7 +25,7 @@ const WIDE: (u16, u16) = (15_000, 65_535);
 #[derive(Clone, Debug)]
 pub(crate) struct HostSnapshot {
     /// Devices.
-    pub(crate) links: Links,
+    pub(crate) devices: Vec<Device>,
     /// Routes of all makers.
     pub(crate) routes: Vec<Route>,
     /// Our nft table.
@@ -280,35 +282,24 @@ fn route_changes(
     let mut keep: BTreeSet<&Route> = BTreeSet::new();
     let mut add = Vec::new();
     for wanted in wanted {
-        let Some(link) = observed.links.named(&wanted.device) else {
+        let Some(device) = observed.devices.iter().find(|device| device.name == wanted.device) else {
             notes.push(format!("route to {}: there is no device {}", wanted.destination, wanted.device));
             continue;
         };
-        let route = Route {
-            destination: wanted.destination,
-            table: TABLE_MAIN,
-            metric: None,
-            link: Some(link.index),
-            via: Some(wanted.via),
-            source: Some(wanted.source),
-            protocol: host::netlink::PROTOCOL,
-        };
-        let same_key = |other: &&Route| {
-            other.destination == route.destination
-                && other.table == route.table
-                && other.kernel_metric() == route.kernel_metric()
-        };
-        let (ours, others): (Vec<&Route>, Vec<&Route>) =
-            observed.routes.iter().filter(same_key).partition(|other| other.is_ours());
-        // Somebody else's that leads the same way is as good as ours; without a source the kernel takes the device's.
-        let as_good = |other: &&&Route| {
-            route.leads_like(other)
-                || route.leads_like(&Route { source: route.source, ..(**other).clone() })
-                    && other.source.is_none()
-        };
-        if let Some(same) = ours.iter().find(|other| route.leads_like(other)) {
+        let (via, source) = (Some(wanted.via), Some(wanted.source));
+        let route = Route::unicast(wanted.destination, device.index, via, source, OUR_PROTOCOL);
+        let (ours, others): (Vec<&Route>, Vec<&Route>) = observed
+            .routes
+            .iter()
+            .filter(|other| other.key() == route.key())
+            .partition(|other| other.is_ours());
+        let same_path = |other: &Route| first_hop(other) == first_hop(&route);
+        // A foreign route with the same path is as good as ours; without a source the kernel takes the device's.
+        let as_good =
+            |other: &Route| same_path(other) && other.source().is_none_or(|found| Some(found) == source);
+        if let Some(same) = ours.iter().find(|other| same_path(other) && other.source() == source) {
             keep.insert(same);
-        } else if let Some(foreign) = others.first().filter(|_| !others.iter().any(|other| as_good(&other))) {
+        } else if let Some(foreign) = others.first().filter(|_| !others.iter().any(|other| as_good(other))) {
             notes
                 .push(format!("route {foreign}: it is in the way of {route}; delete it if it is not needed"));
         } else if others.is_empty() {
@@ -317,6 +308,11 @@ fn route_changes(
     }
     let stale = observed.routes.iter().filter(|route| route.is_ours() && !keep.contains(route));
     stale.cloned().map(RouteChange::Remove).chain(add).collect()
+}
+
+/// Device and router of a route's first next hop.
+fn first_hop(route: &Route) -> Option<(Option<u32>, Option<IpAddr>)> {
+    route.hops().first().map(|hop| (hop.device, hop.via))
 }
 
 fn layout_is_ours(table: &nft::Table) -> bool {

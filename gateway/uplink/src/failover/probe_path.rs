@@ -90,7 +90,7 @@ mod tests {
             ip("link set wire up");
             ip("link set nic up");
             let mut doctor = LinkMonitor::open().unwrap();
-            let mut pulse = || doctor.feel("nic").unwrap();
+            let mut pulse = || doctor.read("nic").unwrap();
             let mut line = ProbePath::default();
             line.feel(pulse());
             line.ask(Duration::ZERO, &[question]);

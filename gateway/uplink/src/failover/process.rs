@@ -7,7 +7,7 @@
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::{Path, PathBuf};
 
-use host::pidfd::Process as Pidfd;
+use host::pidfd::PidFd;
 use ovs::pidfile::read_pid;
 
 use super::state_machine::Process;
@@ -29,8 +29,8 @@ pub struct Vswitchd {
 #[derive(Debug)]
 struct Life {
     pid: u32,
-    process: Pidfd,
-    threads: Vec<Pidfd>,
+    process: PidFd,
+    threads: Vec<PidFd>,
 }
 
 /// What `/proc/PID/stat` says.
@@ -97,7 +97,7 @@ impl Vswitchd {
 impl Life {
     fn find(pidfile: &Path) -> Option<Self> {
         let pid = read_pid(pidfile).ok()?;
-        let process = Pidfd::open(pid, None).ok()?;
+        let process = PidFd::open(pid, None).ok()?;
         // A pidfile may be older than what now has its number. Looked at after the descriptor was made: it cannot
         // become another's any more.
         let name = std::fs::read_to_string(format!("/proc/{pid}/comm")).ok()?;
@@ -107,13 +107,13 @@ impl Life {
 }
 
 /// The threads beside the first, where the kernel lets them be watched.
-fn threads(pid: u32) -> Vec<Pidfd> {
+fn threads(pid: u32) -> Vec<PidFd> {
     const ENOUGH: usize = 4;
     let Ok(entries) = std::fs::read_dir(format!("/proc/{pid}/task")) else { return Vec::new() };
     let numbers = entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
     numbers
         .filter(|thread| *thread != pid)
-        .filter_map(|thread| Pidfd::of_thread(thread).ok())
+        .filter_map(|thread| PidFd::of_thread(thread).ok())
         .take(ENOUGH)
         .collect()
 }

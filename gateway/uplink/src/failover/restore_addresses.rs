@@ -22,7 +22,7 @@ impl Worker {
     /// Gives the NIC its own again when the bridge's device, which carried management, is gone or another one.
     pub(super) fn rescue(&mut self) -> Result<()> {
         let Some(carried) = self.carried else { return Ok(()) };
-        if self.doctor.feel(&self.duty.bridge)?.is_some_and(|pulse| pulse.index == carried) {
+        if self.doctor.read(&self.duty.bridge)?.is_some_and(|pulse| pulse.index == carried) {
             self.lost = None;
             return Ok(());
         }
@@ -39,7 +39,7 @@ impl Worker {
         };
         let addresses = self.rows.dump_all(Kind::Address)?;
         for name in [&self.duty.bridge, &self.duty.nic] {
-            if self.doctor.feel(name)?.is_some_and(|pulse| address_location::carries(&addresses, pulse.index))
+            if self.doctor.read(name)?.is_some_and(|pulse| address_location::carries(&addresses, pulse.index))
             {
                 return Ok(());
             }

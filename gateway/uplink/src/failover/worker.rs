@@ -181,8 +181,8 @@ impl Worker {
         }
         self.bridge.hear(now, &self.questions);
         self.nic.hear(now, &self.questions);
-        let bridge_pulse = self.doctor.feel(&self.duty.bridge)?;
-        let nic_pulse = self.doctor.feel(&self.duty.nic)?;
+        let bridge_pulse = self.doctor.read(&self.duty.bridge)?;
+        let nic_pulse = self.doctor.read(&self.duty.nic)?;
         if self.bridge.is_another(bridge_pulse) || self.nic.is_another(nic_pulse) {
             // What was seen of the one before says nothing of this one.
             (self.place, self.last_scene) = (Place::Nowhere, None);

@@ -29,7 +29,7 @@ pub(super) fn read<T: DeserializeOwned>(path: &Path) -> Result<Option<T>> {
     let bytes = match regular_file::read(path, LIMIT) {
         Ok(bytes) => bytes,
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
-        Err(error) if regular_file::is_odd(&error) => return Err(broken(error.to_string())),
+        Err(error) if regular_file::is_invalid(&error) => return Err(broken(error.to_string())),
         Err(error) => return Err(failed("read", path)(error)),
     };
     let broken = |error: serde_json::Error| {
@@ -134,7 +134,7 @@ fn open(path: &Path) -> io::Result<File> {
     let open =
         || regular_file::open(OpenOptions::new().write(true).create(true).truncate(false).mode(0o600), path);
     match open() {
-        Err(error) if regular_file::is_odd(&error) => {
+        Err(error) if regular_file::is_invalid(&error) => {
             let named = |_| io::Error::new(error.kind(), format!("{}: {error}", path.display()));
             std::fs::remove_file(path).map_err(named)?;
             open()

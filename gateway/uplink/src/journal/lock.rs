@@ -10,7 +10,7 @@ use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use host::netns_lock::{Claim, Name};
+use host::netns_lock::{LockAttempt, NetnsLock};
 use host::regular_file;
 use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
@@ -36,7 +36,7 @@ pub struct Lock {
 #[derive(Debug)]
 enum Alone {
     /// Nobody; as far as that can be told.
-    Yes(#[allow(dead_code, reason = "held until it is dropped")] Option<Name>),
+    Yes(#[allow(dead_code, reason = "held until it is dropped")] Option<NetnsLock>),
     /// Somebody, with another folder.
     No,
     /// Not looked at, because the folder's lock was not had.
@@ -54,9 +54,9 @@ impl Folder {
         let end = Instant::now() + patience;
         let Some(held) = self.try_lock(patience)? else { return Err(Error::Busy { pid: self.holder() }) };
         let alone = match take(AT_WORK, end)? {
-            Claim::Held(pid) => return Err(Error::Busy { pid }),
-            Claim::Ours(name) => Some(name),
-            Claim::Void => None,
+            LockAttempt::Held(pid) => return Err(Error::Busy { pid }),
+            LockAttempt::Acquired(name) => Some(name),
+            LockAttempt::OtherUser => None,
         };
         Ok(Lock { folder: self.clone(), held: Some(held), alone: Alone::Yes(alone) })
     }
@@ -67,9 +67,9 @@ impl Folder {
         let end = Instant::now() + patience;
         let held = self.try_lock(patience).unwrap_or_default();
         let alone = match held.as_ref().map(|_| take(AT_WORK, end)) {
-            Some(Ok(Claim::Ours(name))) => Alone::Yes(Some(name)),
-            Some(Ok(Claim::Held(_))) => Alone::No,
-            Some(Ok(Claim::Void) | Err(_)) => Alone::Yes(None),
+            Some(Ok(LockAttempt::Acquired(name))) => Alone::Yes(Some(name)),
+            Some(Ok(LockAttempt::Held(_))) => Alone::No,
+            Some(Ok(LockAttempt::OtherUser) | Err(_)) => Alone::Yes(None),
             None => Alone::Unknown,
         };
         Lock { folder: self.clone(), held, alone }
@@ -106,20 +106,20 @@ impl Folder {
 }
 
 /// The name of one who watches over a run, until the value is dropped. Without it he watches as well.
-pub fn watching() -> Option<Name> {
-    match host::netns_lock::take(WATCHING) {
-        Ok(Claim::Ours(name)) => Some(name),
+pub fn watching() -> Option<NetnsLock> {
+    match host::netns_lock::try_acquire(WATCHING) {
+        Ok(LockAttempt::Acquired(name)) => Some(name),
         _ => None,
     }
 }
 
-fn take(name: &str, end: Instant) -> Result<Claim> {
+fn take(name: &str, end: Instant) -> Result<LockAttempt> {
     loop {
-        let taken = host::netns_lock::take(name);
+        let taken = host::netns_lock::try_acquire(name);
         match taken
             .map_err(Error::io("see whether another takeover is at work", "raise the limit on open files"))?
         {
-            Claim::Held(_) if Instant::now() < end => std::thread::sleep(RETRY),
+            LockAttempt::Held(_) if Instant::now() < end => std::thread::sleep(RETRY),
             taken => return Ok(taken),
         }
     }
@@ -144,8 +144,8 @@ impl Lock {
     /// Waits until no rollback watchdog watches any more: it may be about to undo what somebody left.
     pub fn nobody_watches(&self, patience: Duration) -> Result<()> {
         match take(WATCHING, Instant::now() + patience)? {
-            Claim::Held(pid) => Err(Error::Busy { pid }),
-            Claim::Ours(_) | Claim::Void => Ok(()),
+            LockAttempt::Held(pid) => Err(Error::Busy { pid }),
+            LockAttempt::Acquired(_) | LockAttempt::OtherUser => Ok(()),
         }
     }
 

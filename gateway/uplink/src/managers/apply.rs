@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use host::pidfd;
 use host::regular_file;
 use host::rtnl::address::Address;
-use host::rtnl::{Device, Kind, Move, Request, Socket};
+use host::rtnl::{Device, DeviceMapping, Kind, Request, Socket};
 use serde_json::Value;
 
 use super::{Act, Client, Handover, MARK};
@@ -112,7 +112,7 @@ impl<'r> HandoverExecutor<'r> {
         match regular_file::read_text(&path) {
             Ok(there) if there == content => return Ok(()),
             Ok(there) if !is_ours(&there) => return Err("there is such a file that is not ours".to_owned()),
-            Err(error) if regular_file::is_odd(&error) => return Err(said(error)),
+            Err(error) if regular_file::is_invalid(&error) => return Err(said(error)),
             _ => {}
         }
         let folder = path.parent().unwrap_or(Path::new("/"));
@@ -190,12 +190,12 @@ fn said(error: std::io::Error) -> String {
 
 /// Whether it runs; one that has ended and was not waited for does not.
 fn lives(client: &Client) -> bool {
-    let process = pidfd::Process::open(client.pid, Some(client.started));
+    let process = pidfd::PidFd::open(client.pid, Some(client.started));
     process.is_ok_and(|process| !process.has_ended().unwrap_or(true))
 }
 
 fn kill(pid: u32, started: Option<u64>) -> Result<(), String> {
-    let Ok(process) = pidfd::Process::open(pid, started) else { return Ok(()) };
+    let Ok(process) = pidfd::PidFd::open(pid, started) else { return Ok(()) };
     process.kill().map_err(|error| error.to_string())?;
     match process.wait(Some(Instant::now() + DYING)) {
         Ok(true) => Ok(()),
@@ -217,6 +217,6 @@ fn keep(address: ipnet::IpNet, device: &str) -> Result<(), String> {
         return Ok(());
     }
     let here = Device { index, name: device.to_owned() };
-    let forever = row.without_lifetime().on(&Move { from: here.clone(), to: here });
+    let forever = row.without_lifetime().for_device(&DeviceMapping { from: here.clone(), to: here });
     socket.apply(&Request::replace(forever)).map_err(|error| error.to_string())
 }

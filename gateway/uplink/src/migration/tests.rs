@@ -79,7 +79,7 @@ fn inside(work: impl FnOnce(&Socket, &Device, &Device) + Send) {
 #[test]
 fn there_and_back() {
     inside(|socket, nic, bridge| {
-        let onto = Move { from: nic.clone(), to: bridge.clone() };
+        let onto = DeviceMapping { from: nic.clone(), to: bridge.clone() };
         let before = carried(socket, nic);
         let others = carried(socket, &device(socket, "other")).len();
         let wanted = moved(&Network::moving(socket).unwrap().of(nic), &onto);
@@ -115,7 +115,7 @@ fn half_done_and_done_again() {
             }
             // From the journal and from what is found, twice.
             for _ in 0..2 {
-                let here = Move { from: nic.clone(), to: nic.clone() };
+                let here = DeviceMapping { from: nic.clone(), to: nic.clone() };
                 let back = Migration::new(socket, bridge, nic).wanting(moved(&was, &here));
                 let refused = [back.prepare(), back.mouth(), back.untwin(), back.old_off()]
                     .map(Result::unwrap)

@@ -62,7 +62,7 @@ pub fn observe_switch(db: &Remote, patience: Duration) -> SwitchSnapshot {
 
 /// Each NIC with its bridge, whichever of the two was named.
 fn pairs(names: &[String]) -> BTreeMap<String, String> {
-    let pair = |name: &String| match nic_of(name).filter(|nic| host::devices::is_there(nic)) {
+    let pair = |name: &String| match nic_of(name).filter(|nic| host::devices::exists(nic)) {
         Some(nic) => (nic.to_owned(), name.clone()),
         None => (name.clone(), bridge_of(name)),
     };

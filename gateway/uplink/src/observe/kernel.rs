@@ -41,7 +41,7 @@ fn link(row: &LinkRow, root: &Path) -> LinkSnapshot {
         wireless: class.join("phy80211").exists() || class.join("wireless").exists(),
         up: row.is_up(),
         carrier: row.has_carrier(),
-        mac: row.mac().map(mac).unwrap_or_default(),
+        mac: row.mac().map(|mac| mac.to_string()).unwrap_or_default(),
         mtu: row.mtu(),
         master: row.master(),
         lower: row.lower(),
@@ -157,8 +157,4 @@ pub(super) fn foreign_guards(pairs: &BTreeMap<String, String>) -> host::Result<V
         }
     }
     Ok(foreign)
-}
-
-fn mac(bytes: [u8; 6]) -> String {
-    bytes.map(|byte| format!("{byte:02x}")).join(":")
 }

@@ -39,7 +39,7 @@ pub(super) fn observe(nic: &mut NicSnapshot) -> Vec<String> {
         .map(|found| nic.memberships.extend(found.iter().map(|membership| membership.group)));
     or_say("multicast groups", groups);
     let features = ethtool::features(&nic.link.name).map(|features| {
-        nic.offloads.extend(ethtool::merging(&features).iter().map(|feature| feature.name.clone()));
+        nic.offloads.extend(ethtool::aggregating(&features).iter().map(|feature| feature.name.clone()));
         let can_ipsec = features.iter().any(|feature| feature.name == "esp-hw-offload" && feature.on);
         if can_ipsec && has_ipsec(&nic.link.name) {
             nic.device_offloads.push("xfrm".to_owned());
@@ -63,7 +63,7 @@ fn bound(socket: &sockets::Socket) -> BoundSocket {
     holder(how, format!("{protocol} {}{to}", socket.local), socket.process.as_ref())
 }
 
-fn holder(how: Binding, what: String, process: Option<&sockets::Process>) -> BoundSocket {
+fn holder(how: Binding, what: String, process: Option<&sockets::Holder>) -> BoundSocket {
     BoundSocket { how, what, program: process.map(|it| it.name.clone()), pid: process.map(|it| it.pid) }
 }
 

@@ -2,6 +2,7 @@
 
 use std::time::Instant;
 
+use host::Mac;
 use host::ingress_filter::Accepting;
 use host::rtnl::link;
 
@@ -18,7 +19,7 @@ struct Live {
     /// Which of the journal's it is.
     place: usize,
     wanted: BridgeSpec,
-    mac: [u8; 6],
+    mac: Mac,
     nic: Device,
     /// Its number is 0 until it is there.
     bridge: Device,
@@ -117,13 +118,13 @@ fn look(
     let wanted = BridgeSpec {
         bridge: bridge.clone(),
         nic: nic.to_owned(),
-        mac: mac_text(mac),
+        mac: mac.to_string(),
         mtu: link.mtu(),
         datapath,
     };
     let managers = handovers.iter().filter(|handover| handover.nic == nic);
     run.journal.uplinks.push(Uplink {
-        nic: NicIdentity { index: link.index(), name: nic.to_owned(), mac: mac_text(mac), driver: None },
+        nic: NicIdentity { index: link.index(), name: nic.to_owned(), mac: mac.to_string(), driver: None },
         bridge: bridge.clone(),
         datapath,
         rows,

@@ -104,8 +104,10 @@ fn look(
             let empty =
                 |name: &str| network.link(name).is_none_or(|link| is_bare(&network.of(&link.device())));
             if empty(nic) && empty(bridge) {
-                let was =
-                    migration::moved(was, &host::rtnl::Move { from: was.device.clone(), to: link.device() });
+                let was = migration::moved(
+                    was,
+                    &host::rtnl::DeviceMapping { from: was.device.clone(), to: link.device() },
+                );
                 rows = migration::union(&rows, &was);
             }
         }
@@ -119,7 +121,7 @@ fn look(
         nic: NicIdentity {
             index: link.index(),
             name: nic.to_owned(),
-            mac: link.mac().map(mac_text).unwrap_or_default(),
+            mac: link.mac().map(|mac| mac.to_string()).unwrap_or_default(),
             driver: None,
         },
         bridge: bridge.to_owned(),
@@ -158,7 +160,7 @@ fn verified(run: &Run<'_>, answering: &[Vec<IpAddr>]) -> Result<()> {
             ));
         };
         if let Some(rows) = &uplink.bridge_rows {
-            let way = host::rtnl::Move { from: rows.device.clone(), to: link.device() };
+            let way = host::rtnl::DeviceMapping { from: rows.device.clone(), to: link.device() };
             verify::carries(&run.socket, &migration::moved(rows, &way))?;
         }
         verify::still_answer(answering, &link.device(), run.deadline)?;

@@ -153,12 +153,7 @@ fn whole(socket: &Socket) -> Journal {
     ip(TURNED);
     let mac = Network::observe(socket).unwrap().link("nic").unwrap().mac().unwrap();
     let uplink = Uplink {
-        nic: NicIdentity {
-            index: nic.device.index,
-            name: "nic".into(),
-            mac: mac.map(|byte| format!("{byte:02x}")).join(":"),
-            driver: None,
-        },
+        nic: NicIdentity { index: nic.device.index, name: "nic".into(), mac: mac.to_string(), driver: None },
         bridge: "brnic".into(),
         datapath: Datapath::Netdev,
         rows: nic,

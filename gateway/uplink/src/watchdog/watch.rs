@@ -3,7 +3,7 @@
 use std::io::Write;
 use std::time::{Duration, Instant};
 
-use host::pidfd::Process;
+use host::pidfd::PidFd;
 
 use super::log::Log;
 use super::{WatchdogConfig, detach};
@@ -20,7 +20,7 @@ const LOCK: Duration = Duration::from_secs(2);
 pub(super) fn watch(duty: &WatchdogConfig) -> Result<()> {
     let deadline = Instant::now() + Duration::from_millis(duty.milliseconds);
     detach::take_no_orders();
-    let parent = Process::open(duty.parent, duty.started)?;
+    let parent = PidFd::open(duty.parent, duty.started)?;
     let mut log = Log::open(&duty.folder, &duty.run);
     detach::leave_group().iter().for_each(|trouble| log.note(trouble));
     let folder = Folder::at(&duty.folder);

@@ -25,7 +25,7 @@ pub(super) fn look() -> Vec<String> {
     {
         found.push("kube-proxy's nftables table (kube-proxy) is there".to_owned());
     }
-    if host::devices::is_there("kube-ipvs0") {
+    if host::devices::exists("kube-ipvs0") {
         found.push("kube-proxy's IPVS device (kube-ipvs0) is there".to_owned());
     }
     for process in host::process::find(|process| process.program() == "kube-proxy") {

@@ -60,7 +60,7 @@ fn where_the_kernel_cannot_ask_for_sockets_the_rest_still_loads() {
                 pods == PodsPorts::Any
             );
             let observed = crate::host_paths::plan::HostSnapshot {
-                links: host::netlink::Links::default(),
+                devices: vec![],
                 routes: vec![],
                 table: none.clone(),
                 ports: host::sysctl::Sysctls::new(std::path::Path::new("/nonexistent")).ports().unwrap(),

@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use demux::policy::{ServiceKey, Transport};
-use host::netlink::{Link, Links, PROTOCOL, Route, TABLE_MAIN};
 use host::ports::PortSpan;
+use host::rtnl::Device;
+use host::rtnl::route::{OUR_PROTOCOL, Route};
 use host::sysctl::{PortSettings, Replaced};
 use proptest::prelude::*;
 
@@ -32,16 +33,9 @@ fn settings(reserved: &str, ours: &str, local: (u16, u16), replaced: Option<(&st
 }
 
 fn observed(ports: PortSettings, routes: Vec<Route>) -> HostSnapshot {
-    let link = |index, name: &str| Link {
-        index,
-        name: name.to_owned(),
-        mac: None,
-        mtu: 1500,
-        up: true,
-        carrier: true,
-    };
-    let links = Links(vec![link(1, "lo"), link(7, "k8s-node")]);
-    HostSnapshot { links, routes, table: TableSnapshot::default(), ports, arp_announce: None }
+    let device = |index, name: &str| Device { index, name: name.to_owned() };
+    let devices = vec![device(1, "lo"), device(7, "k8s-node")];
+    HostSnapshot { devices, routes, table: TableSnapshot::default(), ports, arp_announce: None }
 }
 
 fn plan_of(node: HostNode, observed: &HostSnapshot) -> HostPlan {
@@ -53,15 +47,8 @@ fn untouched() -> PortSettings {
 }
 
 fn route(to: &str, via: &str, source: Option<&str>, protocol: u8) -> Route {
-    Route {
-        destination: to.parse().unwrap(),
-        table: TABLE_MAIN,
-        metric: None,
-        link: Some(7),
-        via: Some(via.parse().unwrap()),
-        source: source.map(|ip| ip.parse().unwrap()),
-        protocol,
-    }
+    let source = source.map(|ip| ip.parse().unwrap());
+    Route::unicast(to.parse().unwrap(), 7, Some(via.parse().unwrap()), source, protocol)
 }
 
 #[test]
@@ -170,7 +157,7 @@ fn routes_of_others_are_respected() {
         let plan = diff(&state, &observed(untouched(), routes));
         (plan.routes, plan.notes)
     };
-    let ours = route("100.64.0.0/16", "10.128.0.1", Some("10.128.0.2"), PROTOCOL);
+    let ours = route("100.64.0.0/16", "10.128.0.1", Some("10.128.0.2"), OUR_PROTOCOL);
     assert_eq!(changes(vec![]), (vec![RouteChange::Add(ours.clone())], vec![]));
     assert_eq!(changes(vec![ours.clone()]), (vec![], vec![]));
     // The same, made by an administrator or an init command, with or without a source.
@@ -183,10 +170,10 @@ fn routes_of_others_are_respected() {
         "{notes:?}"
     );
     // Ours of an earlier gateway goes first.
-    let stale = route("100.64.0.0/16", "10.128.0.9", Some("10.128.0.2"), PROTOCOL);
+    let stale = route("100.64.0.0/16", "10.128.0.9", Some("10.128.0.2"), OUR_PROTOCOL);
     assert_eq!(changes(vec![stale.clone()]).0, [RouteChange::Remove(stale), RouteChange::Add(ours)]);
     // What has our number and is not wanted goes, what has another stays.
-    let gone = route("10.99.0.0/16", "10.128.0.1", None, PROTOCOL);
+    let gone = route("10.99.0.0/16", "10.128.0.1", None, OUR_PROTOCOL);
     let foreign = route("10.98.0.0/16", "10.128.0.1", None, 3);
     assert!(changes(vec![gone.clone(), foreign]).0.contains(&RouteChange::Remove(gone)));
 }
@@ -194,7 +181,7 @@ fn routes_of_others_are_respected() {
 #[test]
 fn without_a_device_the_route_waits() {
     let mut observed = observed(untouched(), vec![]);
-    observed.links = Links(vec![]);
+    observed.devices = vec![];
     let plan = plan_of(node(PodsPorts::Any), &observed);
     assert!(plan.routes.is_empty());
     assert!(plan.notes.iter().any(|note| note.contains("there is no device k8s-node")), "{:?}", plan.notes);

@@ -32,7 +32,7 @@ impl Drop for Clients {
         for found in detect(Path::new("/"), &[("eth0".to_owned(), 0), ("breth0".to_owned(), 0)]) {
             if let Details::Process(client) = found.details
                 && client.arguments.iter().any(|word| word.contains(&*self.0.to_string_lossy()))
-                && let Ok(process) = host::pidfd::Process::open(client.pid, Some(client.started))
+                && let Ok(process) = host::pidfd::PidFd::open(client.pid, Some(client.started))
             {
                 let _ = process.kill();
             }
