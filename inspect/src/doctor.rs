@@ -1,18 +1,19 @@
 //! `ovn-k8s doctor`: what is wrong on this node, why it matters, what to do.
 //!
 //! ```text
-//!   kernel, switch, firewall, managers (observe) --+
-//!   guards, journal, records, files, sysctls ------+
-//!   each bridge's flows and ports (OpenFlow) ------+--> Seen (a value) --> checks (pure) --> Findings --> table, JSON
-//!   the helper's own status, daemons --------------+
-//!   ovn-controller, OVN's databases ---------------+
+//!   kernel, switch, firewall, managers -----------+
+//!   ingress filters, journal, records, sysctls ---+
+//!   flows and ports of each bridge (OpenFlow) ----+-- gather --> NodeSnapshot -- checks (pure) --> Findings --> table, JSON
+//!   the helper's status, the switch's daemons ----+
+//!   ovn-controller, OVN's databases --------------+
 //! ```
 //!
-//! A NIC or bridge that is named, or was taken over, is looked at as an uplink; a NIC that was not is told what
-//! `nics-to-bridge` would refuse or warn about. Everything asked may be dead: each is asked beside the others and for a
-//! bounded time, and what does not answer is a finding of its own.
+//! Checks the uplinks that were taken over, or the devices that are named. For a NIC that was not taken over it predicts
+//! what `nics-to-bridge` would refuse or warn about. Every part may be dead: requests run at the same time, each has a
+//! timeout, and a part that does not answer is a finding of its own.
 //!
-//! Changes nothing, and needs nothing to run but the kernel.
+//! A new check is a function of the snapshot in `checks/`; a new fact is a field of the snapshot, filled in `gather/`.
+//! It never changes the node, and needs nothing but the kernel to run.
 
 use std::ffi::OsString;
 use std::process::ExitCode;
@@ -23,10 +24,11 @@ use cli::{DatabaseArgs, OutputArgs, OutputFormat, StateDirArgs};
 
 mod checks;
 mod finding;
+mod flow_diff;
 mod gather;
 mod snapshot;
 
-use snapshot::{Seen, UplinkSeen};
+use snapshot::{NodeSnapshot, UplinkSnapshot};
 
 pub use finding::{Finding, Report, Severity};
 
@@ -35,15 +37,19 @@ const NAME: &str = "ovn-k8s doctor";
 
 const EXIT_CODES: &str = "\
 Exit codes:
-  0  nothing wrong (there may be notes)
-  1  warnings, or the command line is not understood
-  2  errors: something does not work, or will not after the next restart";
+  0  no warnings and no errors (there may be notes)
+  1  warnings, or the doctor could not run
+  2  errors: something does not work, or will not work after the next restart
 
-/// Looks for what is wrong with this node's uplink, flows, switch, helper and OVN, and says why it matters and what to do.
+Run it as root: without root it cannot read control sockets, the firewall, and other users' processes.";
+
+/// Checks this node's uplink, flows, switch, helper and OVN; prints what is wrong, why it matters and what to do.
+///
+/// It changes nothing. For a NIC that is not taken over it predicts what `ovn-k8s-util nics-to-bridge` would refuse.
 #[derive(Clone, Debug, Parser)]
-#[command(name = "ovn-k8s doctor", bin_name = "ovn-k8s doctor", version, after_help = EXIT_CODES)]
+#[command(name = NAME, bin_name = NAME, version, after_help = EXIT_CODES)]
 struct DoctorArgs {
-    /// NICs or bridges (default: what was taken over, else the NICs of the default routes)
+    /// NICs or bridges (default: those that were taken over, else the NICs of the default routes)
     #[arg(value_name = "NIC|BRIDGE", value_parser = NonEmptyStringValueParser::new())]
     devices: Vec<String>,
     /// Format.
@@ -57,7 +63,7 @@ struct DoctorArgs {
     db: DatabaseArgs,
 }
 
-/// Runs `ovn-k8s doctor`. `args` begin with its name.
+/// Runs `ovn-k8s doctor`. `args` begin with its name. Exits 0, 1 for warnings, 2 for errors; 1 when it cannot run.
 pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     let args: DoctorArgs = match cli::parse(NAME, args) {
         Ok(args) => args,
@@ -74,8 +80,8 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
 
 /// The report as text, and its exit status.
 fn diagnose(args: &DoctorArgs) -> Result<(String, u8), uplink::Error> {
-    let seen = gather::gather(&args.devices, &args.state_dir.path, &args.db.remote()?)?;
-    let report = report(&seen);
+    let node = gather::gather(&args.devices, &args.state_dir.path, &args.db.remote()?)?;
+    let report = report(&node);
     let text = match args.output.format {
         OutputFormat::Json => cli::json(&report)?,
         OutputFormat::Table => report.to_string(),
@@ -83,8 +89,8 @@ fn diagnose(args: &DoctorArgs) -> Result<(String, u8), uplink::Error> {
     Ok((text, report.exit_code()))
 }
 
-fn report(seen: &Seen) -> Report {
-    Report::of(seen.uplinks.iter().map(UplinkSeen::said).collect(), checks::all(seen))
+fn report(node: &NodeSnapshot) -> Report {
+    Report::of(node.uplinks.iter().map(UplinkSnapshot::title).collect(), checks::all(node))
 }
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! `ovn-k8s explain`: whose a frame is, and the rule that says so.
+//! `ovn-k8s explain`: which owner receives a frame, and which rule decides.
 //!
 //! ```text
 //!   words, digits, capture --input--> Frame --+
@@ -8,11 +8,12 @@
 //!   --live:  zone --> owner;  fields --> ofproto/trace --trace--> flows met, ports --compare---+
 //! ```
 //!
-//! Does: answers for one described packet, one frame of bytes, or a whole capture; without an owner for every possible
-//! one. With `--live` it asks the bridge too, and says plainly where the two differ (exit code 2).
+//! Explains one described packet, one frame of bytes, or a whole capture. When the connection's owner is not known, it
+//! shows one branch for each possible owner. With `--live` it also traces the frame through the bridge and reports where
+//! the two differ (exit status 2).
 //!
-//! Never: sends a frame, changes a flow or a connection, needs a helper where a policy is given. The bridge is asked
-//! about fields, not bytes: those would be learned and committed.
+//! It never sends a frame, never changes a flow or a connection, and needs no helper when a policy is given. The bridge
+//! traces fields, not bytes: bytes would be learned and committed.
 
 use std::ffi::OsString;
 use std::process::ExitCode;
@@ -25,12 +26,13 @@ use ovs::paths::Paths;
 use self::answer::{Answer, FrameAnswer};
 use self::args::{ExplainArgs, Input};
 use self::error::ExplainError;
-use self::live::{Live, OwnerRead};
+use self::live::{ConnectionOwner, LiveBridge};
 use cli::OutputFormat;
 
 mod answer;
 mod args;
 mod compare;
+mod conntrack;
 mod describe;
 mod error;
 mod fields;
@@ -40,15 +42,14 @@ mod packet;
 mod print;
 mod source;
 mod trace;
-mod zone;
 
 /// The name in errors.
 const NAME: &str = "ovn-k8s explain";
-/// The exit code that says that bridge and policy are not of one mind.
+/// Exit status when the bridge disagrees with the policy.
 const DIFFERS: u8 = 2;
 
-/// Runs `ovn-k8s explain`. `args` begin with its name. Exits 0 with an answer, 1 without one, and 2 when the bridge does
-/// something else than the policy says.
+/// Runs `ovn-k8s explain`. `args` begin with its name. Exits 0 with an answer, 1 without one, and 2 when the bridge
+/// disagrees with the policy.
 pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     let args: ExplainArgs = match cli::parse(NAME, args) {
         Ok(args) => args,
@@ -63,7 +64,7 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     }
 }
 
-/// The answer as text, and the number of differences in it.
+/// The answer as text, and the number of frames on which bridge and policy differ.
 fn answer(args: &ExplainArgs) -> Result<(String, usize), ExplainError> {
     let input = args.input()?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
@@ -83,14 +84,14 @@ async fn explain(args: &ExplainArgs, input: &Input) -> Result<Answer, ExplainErr
     let (policy, origin) = source::policy(args, &paths).await?;
     let mut live = None;
     if args.live {
-        let site = source::site(args, &paths).await?;
-        live = Some(Live::open(args, &paths, site).await?);
+        let bridge = source::bridge(args, &paths).await?;
+        live = Some(LiveBridge::open(args, &paths, bridge).await?);
     }
     let mut frames = Vec::new();
     for frame in input::frames(input, ingress, policy.split.mac)? {
         frames.push(explain_frame(&policy, ingress, &frame, owner, live.as_mut()).await?);
     }
-    Ok(Answer::of(origin, live.map(|live| live.site.bridge), frames))
+    Ok(Answer::of(origin, live.map(|live| live.bridge.name), frames))
 }
 
 async fn explain_frame(
@@ -98,25 +99,25 @@ async fn explain_frame(
     ingress: Ingress,
     frame: &Frame,
     given: Option<Option<Owner>>,
-    mut live: Option<&mut Live>,
+    mut live: Option<&mut LiveBridge>,
 ) -> Result<FrameAnswer, ExplainError> {
-    let asked = decide(policy, ingress, frame, None).asked_owner;
-    let read = match (given.filter(|_| asked), live.as_deref_mut()) {
-        (Some(owner), _) => Some(OwnerRead { owner, by: "as given".to_owned() }),
-        (None, Some(live)) if asked => live.owner(frame).await?,
+    let depends = decide(policy, ingress, frame, None).asked_owner;
+    let read = match (given.filter(|_| depends), live.as_deref_mut()) {
+        (Some(owner), _) => Some(ConnectionOwner { owner, by: "as given".to_owned() }),
+        (None, Some(live)) if depends => live.owner(frame).await?,
         _ => None,
     };
     let branches = match &read {
-        Some(OwnerRead { owner, .. }) => {
+        Some(ConnectionOwner { owner, .. }) => {
             vec![Branch { owner: *owner, decision: decide(policy, ingress, frame, *owner) }]
         }
         None => decide_branches(policy, ingress, frame),
     };
     let mut answer = FrameAnswer::of(&policy.split, ingress, frame, read, &branches);
     if let Some(live) = live {
-        for (branch, said) in branches.iter().zip(&mut answer.branches) {
+        for (branch, shown) in branches.iter().zip(&mut answer.branches) {
             let trace = live.trace(ingress, frame, branch.owner).await?;
-            said.live = Some(compare::compare(&policy.split, &branch.decision, &trace, &live.site));
+            shown.live = Some(compare::compare(&policy.split, &branch.decision, &trace, &live.bridge));
         }
     }
     Ok(answer)

@@ -1,9 +1,9 @@
-//! What a person asks of a node: [`status`], [`explain`] and [`doctor`].
+//! Commands that show a node's state: [`status`], [`explain`] and [`doctor`].
 //!
-//! `status` prints what the running helper says of itself. `explain` says which owner a frame has and which rule decides.
-//! `doctor` looks at the kernel, the switch, the helper and OVN, and lists what is wrong with a remedy for each.
+//! `status` prints what the running helper reports. `explain` shows which owner receives a frame and which rule decides.
+//! `doctor` checks kernel, switch, helper and OVN, and lists what is wrong with a remedy for each.
 //!
-//! It never changes the node. It uses types that other crates publish, and nothing of their inside.
+//! It never changes the node. It uses what other crates publish, and nothing of their inside.
 
 pub mod doctor;
 pub mod explain;

@@ -1,7 +1,7 @@
-//! The checks: what each part of the node should look like, as pure functions of what was seen.
+//! The checks: pure functions of the snapshot, one file for each part of the node.
 
-use super::Finding;
-use super::snapshot::Seen;
+use super::finding::Finding;
+use super::snapshot::NodeSnapshot;
 
 mod flows;
 mod helper;
@@ -11,38 +11,41 @@ mod switch;
 mod takeover;
 mod uplink;
 
-pub(super) use flows::agree;
-pub(super) use ovn::setting as ovn_setting;
-
-/// All of them.
-pub(super) fn all(seen: &Seen) -> Vec<Finding> {
+/// All findings.
+pub(super) fn all(node: &NodeSnapshot) -> Vec<Finding> {
     let mut findings = Vec::new();
-    if seen.unprivileged {
+    if node.unprivileged {
         findings.push(Finding::warning(
             "not-root",
             "ovn-k8s doctor",
             "does not run as root",
-            "sockets of the switch and the helper, the firewall and other processes cannot be looked at: what is wrong there is not said",
-            "run it as root",
+            "it cannot read the sockets of switch and helper, the firewall, or other users' processes: problems there are not reported",
+            "`sudo ovn-k8s doctor`",
         ));
     }
-    findings.extend(switch::check(seen));
-    findings.extend(takeover::journal(&seen.journal));
-    findings.extend(leftovers::check(seen));
-    for uplink in &seen.uplinks {
-        if uplink.taken {
-            findings.extend(uplink::check(seen, uplink));
-            findings.extend(flows::check(seen, uplink));
+    findings.extend(switch::check(node));
+    findings.extend(takeover::journal(&node.journal));
+    findings.extend(leftovers::check(node));
+    for uplink in &node.uplinks {
+        if uplink.taken_over {
+            findings.extend(uplink::check(node, uplink));
+            findings.extend(flows::check(node, uplink));
         } else {
-            findings.extend(takeover::prediction(seen, uplink));
+            findings.extend(takeover::prediction(node, uplink));
         }
     }
-    findings.extend(helper::check(seen));
-    findings.extend(helper::others(seen));
-    findings.extend(ovn::check(seen));
-    let unknown = seen.observed.unknown.iter();
+    findings.extend(helper::check(node));
+    findings.extend(helper::kube_proxy(node));
+    findings.extend(ovn::check(node));
+    let unknown = node.observed.unknown.iter();
     findings.extend(unknown.map(|what| {
-        Finding::note("not-known", "this node", what.clone(), "it was not looked at", "look yourself")
+        Finding::note(
+            "not-known",
+            "this node",
+            what.clone(),
+            "it could not be read, so problems there are not reported",
+            "run it again as root; if it stays, check this part by hand",
+        )
     }));
     findings
 }

@@ -1,53 +1,53 @@
-//! What was found, as people and programs read it.
+//! Findings, and the report that people and programs read.
 
 use std::fmt;
 
 use serde::Serialize;
 
-/// How bad it is.
+/// How bad a finding is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Severity {
-    /// As it should be.
+    /// Healthy.
     Ok,
-    /// To know.
+    /// Worth knowing.
     Note,
-    /// Works, and something will not, or not for everybody.
+    /// Works now; something else does not, or will not.
     Warning,
-    /// Does not work, or will not after the next restart.
+    /// Does not work, or will not work after the next restart.
     Error,
 }
 
 /// One finding.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Finding {
-    /// How bad.
+    /// Severity.
     pub severity: Severity,
-    /// Name, which stays from version to version.
+    /// Stable name: the same in every version.
     pub name: &'static str,
-    /// What it is about: a device, a daemon.
+    /// The device, daemon or setting that it is about.
     pub about: String,
-    /// What is so.
+    /// What was found.
     pub what: String,
-    /// Why it matters; empty where all is well.
+    /// Why it matters; empty when healthy.
     pub why: String,
-    /// What to do; empty where nothing is.
+    /// What to do; empty when nothing is to be done.
     pub remedy: String,
 }
 
-/// All of it.
+/// All findings.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Report {
-    /// The worst of the findings.
+    /// The worst severity.
     pub worst: Severity,
-    /// What was looked at.
+    /// The uplinks that were checked.
     pub uplinks: Vec<String>,
     /// The findings, worst first.
     pub findings: Vec<Finding>,
 }
 
 impl Finding {
-    /// As it should be.
+    /// A healthy part.
     pub(super) fn ok(name: &'static str, about: &str, what: impl Into<String>) -> Self {
         Self::new(Severity::Ok, name, about, what, "", "")
     }
@@ -96,14 +96,14 @@ impl Finding {
 }
 
 impl Report {
-    /// Of these findings.
+    /// A report of these findings.
     pub(super) fn of(uplinks: Vec<String>, mut findings: Vec<Finding>) -> Self {
         findings.sort_by_key(|finding| std::cmp::Reverse(finding.severity));
         let worst = findings.first().map_or(Severity::Ok, |finding| finding.severity);
         Self { worst, uplinks, findings }
     }
 
-    /// 0, 1 for warnings, 2 for errors.
+    /// Exit status: 0, 1 for warnings, 2 for errors.
     #[must_use]
     pub fn exit_code(&self) -> u8 {
         match self.worst {
@@ -128,14 +128,14 @@ impl fmt::Display for Severity {
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if !self.uplinks.is_empty() {
-            writeln!(f, "Looked at {}\n", self.uplinks.join(", "))?;
+            writeln!(f, "Checked {}\n", self.uplinks.join(", "))?;
         }
         for finding in &self.findings {
             let Finding { severity, name, about, what, why, remedy } = finding;
             writeln!(f, "{severity:<8} {about}: {what} [{name}]")?;
-            for (sign, text) in [("why", why), ("do", remedy)] {
+            for (label, text) in [("why", why), ("do", remedy)] {
                 if !text.is_empty() {
-                    writeln!(f, "{:>12} {text}", format!("{sign}:"))?;
+                    writeln!(f, "{:>12} {text}", format!("{label}:"))?;
                 }
             }
         }

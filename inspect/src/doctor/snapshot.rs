@@ -1,135 +1,128 @@
-//! What was seen: everything the checks go by, as values.
+//! The node as it was observed: every value that the checks judge by.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::path::PathBuf;
 
-use host::ingress_filter;
+use helper::status::Status;
+use host::ingress_filter::{FilterState, ListedFilter};
 use host::interface_sysctls::Settings;
 use ovs::openflow::Dumped;
-
-use helper::status::Status;
 use uplink::observe::Observed;
 use uplink::options::Options;
 
-/// Everything that the checks go by.
+/// Everything that the checks judge by.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Seen {
-    /// Devices, switch, firewall, managers.
+pub(super) struct NodeSnapshot {
+    /// Devices, switch, firewall, network managers, as the takeover's plan observes them.
     pub observed: Observed,
-    /// The two daemons of the switch.
-    pub daemons: DaemonsSeen,
-    /// What is looked at.
-    pub uplinks: Vec<UplinkSeen>,
-    /// The flows of their bridges.
-    pub flows: BTreeMap<String, Result<TableSeen, String>>,
+    /// The switch's two daemons.
+    pub daemons: DaemonsSnapshot,
+    /// The uplinks to check.
+    pub uplinks: Vec<UplinkSnapshot>,
+    /// The flows of their bridges, by bridge; an error when they cannot be read.
+    pub flows: BTreeMap<String, Result<FlowTableSnapshot, String>>,
     /// The takeover's journal.
-    pub journal: JournalSeen,
-    /// What takeovers left.
-    pub left: LeftSeen,
+    pub journal: JournalSnapshot,
+    /// What takeovers left on the node.
+    pub leftovers: LeftoversSnapshot,
     /// The helper; `None` when it does not run.
-    pub helper: Option<HelperSeen>,
+    pub helper: Option<HelperSnapshot>,
     /// OVN on this node.
-    pub ovn: OvnSeen,
-    /// Other programs that serve NodePorts, each with how it is known.
-    pub others: Vec<String>,
-    /// The options that a takeover would have, for what it would refuse.
-    pub options: Option<Options>,
+    pub ovn: OvnSnapshot,
+    /// Signs of kube-proxy, one sentence each.
+    pub kube_proxy: Vec<String>,
+    /// Options of the takeover whose refusals are predicted; `None` for no prediction.
+    pub takeover_options: Option<Options>,
     /// The doctor does not run as root.
     pub unprivileged: bool,
 }
 
 /// The daemons of the switch, as processes.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct DaemonsSeen {
-    /// ovsdb-server, when it was stopped (SIGSTOP): its process id.
+pub(super) struct DaemonsSnapshot {
+    /// Process id of an ovsdb-server that is stopped (SIGSTOP).
     pub stopped_database: Option<u32>,
-    /// ovs-vswitchd; `None` when it is not known where it runs.
-    pub vswitchd: Option<Answers>,
+    /// ovs-vswitchd; `None` when no pidfile names a running one.
+    pub vswitchd: Option<DaemonSnapshot>,
 }
 
-/// Whether a daemon answers its control socket.
+/// A running daemon, and whether it answers its control socket.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Answers {
+pub(super) struct DaemonSnapshot {
     pub pid: u32,
     /// Stopped by a signal or a debugger.
     pub stopped: bool,
-    /// What it said, or why it says nothing.
-    pub said: Result<String, String>,
+    /// Its answer to one command, or why there is none.
+    pub answer: Result<String, String>,
 }
 
 /// A NIC and its bridge.
 #[derive(Clone, Debug, Default)]
-pub(super) struct UplinkSeen {
+pub(super) struct UplinkSnapshot {
     pub nic: String,
     pub bridge: String,
-    /// It is in use: the switch has the bridge with the NIC, or a takeover is on record.
-    pub taken: bool,
-    /// The NIC's number when it was taken over, if that was in this boot.
-    pub index_then: Option<u32>,
-    /// The NIC had a default route that nobody announced when it was taken over, of IPv4 and of IPv6; and no third device
-    /// has one now.
-    pub default_v4: bool,
-    pub default_v6: bool,
-    pub guard: Option<GuardSeen>,
+    /// The switch has the bridge with the NIC, or a takeover record names them.
+    pub taken_over: bool,
+    /// The NIC's interface index at the takeover, when that was in this boot.
+    pub index_at_takeover: Option<u32>,
+    /// At the takeover the NIC had a default route of this family that no router announced, and no third device has one
+    /// now.
+    pub had_default_v4: bool,
+    pub had_default_v6: bool,
+    /// The ingress filter; `None` when there is none of ours.
+    pub ingress_filter: Option<FilterState>,
     /// The bridge's own sysctls.
     pub sysctls: Settings,
     /// `net.ipv4.conf.all.rp_filter`.
     pub rp_filter_all: Option<String>,
 }
 
-/// The guard table.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct GuardSeen {
-    pub listening: Option<ingress_filter::Accepting>,
-    pub whole: bool,
-}
-
 /// The takeover's journal.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) enum JournalSeen {
+pub(super) enum JournalSnapshot {
     /// None, or closed.
     #[default]
     Closed,
-    /// A run is under way, or died.
+    /// A run is in progress, or died.
     Open {
-        /// Somebody is at work.
-        busy: bool,
-        /// It was on the way back.
-        back: bool,
+        /// A process holds the journal's lock.
+        locked: bool,
+        /// It is a `bridge-to-nics`.
+        detaching: bool,
     },
-    /// The bridge's rows are still in the database.
-    Pending,
+    /// Undone on the host; the bridge's rows are still in the switch's database.
+    DatabasePending,
     /// It cannot be read.
-    Broken(String),
+    Unreadable(String),
 }
 
-/// What takeovers left on this node, whether or not their bridge is still there.
+/// What takeovers left on this node, whether or not their bridge still exists.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct LeftSeen {
-    /// Bridges on record.
-    pub on_record: BTreeSet<String>,
-    /// Records that cannot be read, each with why.
-    pub broken_records: Vec<String>,
-    /// All guard tables.
-    pub guards: Vec<ingress_filter::ListedFilter>,
-    /// Files of ours that tell network managers something.
-    pub files: Vec<FileSeen>,
+pub(super) struct LeftoversSnapshot {
+    /// Bridges that have a takeover record.
+    pub recorded_bridges: BTreeSet<String>,
+    /// Takeover records that cannot be read, each with the reason.
+    pub unreadable_records: Vec<String>,
+    /// All ingress filters.
+    pub ingress_filters: Vec<ListedFilter>,
+    /// Files of ours that configure network managers.
+    pub files: Vec<HandoverFile>,
 }
 
-/// A file of ours for a network manager.
+/// A file of ours that configures a network manager.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct FileSeen {
+pub(super) struct HandoverFile {
     pub path: PathBuf,
-    /// The device that it is about, as the file's name has it.
+    /// The device that it is for, as the file's name spells it.
     pub device: String,
-    /// It has a manager leave the device alone.
-    pub keeps_away: bool,
+    /// It makes a manager ignore the device.
+    pub unmanages: bool,
 }
 
-/// A bridge's flows and ports, as its own socket tells them.
+/// A bridge's flows and ports, as its OpenFlow socket lists them.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub(super) struct TableSeen {
+pub(super) struct FlowTableSnapshot {
     pub flows: Vec<Dumped>,
     /// Names by port number.
     pub ports: BTreeMap<u32, String>,
@@ -137,46 +130,47 @@ pub(super) struct TableSeen {
 
 /// The running helper.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) struct HelperSeen {
-    /// What it says of itself, or why it says nothing.
+pub(super) struct HelperSnapshot {
+    /// Its status, or why it does not answer.
     pub status: Result<Box<Status>, String>,
-    /// The flows it wants, one a line; `None` when it did not say.
+    /// The flows it wants, as `ovs-ofctl` writes them; `None` when it did not list them.
     pub flows: Option<BTreeSet<String>>,
-    /// So many flows it had to put right while we looked.
-    pub repaired_meanwhile: u64,
+    /// Number of flows that it put right while they were read.
+    pub repaired_during_check: u64,
 }
 
 /// OVN on this node.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct OvnSeen {
+pub(super) struct OvnSnapshot {
     /// ovn-controller; `None` when it does not run.
-    pub controller: Option<Answers>,
-    /// It has its name from its command line or a file, and not from the switch's database.
-    pub named_otherwise: bool,
-    /// The southbound database, where it is known.
-    pub southbound: Option<DatabaseSeen>,
-    /// The northbound database, where the helper does not speak for it.
-    pub northbound: Option<DatabaseSeen>,
-    /// How many flows br-int has.
+    pub controller: Option<DaemonSnapshot>,
+    /// Its name is set on its command line or in a file, not in `external_ids:system-id`.
+    pub name_overridden: bool,
+    /// The southbound database, when it is configured.
+    pub southbound: Option<DatabaseSnapshot>,
+    /// The northbound database that a helper started now would use.
+    pub northbound: Option<DatabaseSnapshot>,
+    /// Number of flows of br-int.
     pub integration_flows: Option<usize>,
-    /// Addresses of this node, on any device; empty when they could not be read.
+    /// Addresses of this node, on any device; empty when they cannot be read.
     pub addresses: BTreeSet<IpAddr>,
 }
 
 /// A database of OVN.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct DatabaseSeen {
-    /// Where it is.
+pub(super) struct DatabaseSnapshot {
+    /// Its address.
     pub origin: String,
-    /// How that is known.
-    pub told_by: &'static str,
-    /// Whether one of its servers answers; `None` when it was not asked (TLS).
+    /// The setting that names it.
+    pub configured_by: &'static str,
+    /// Whether one of its servers answers; `None` when none was asked (TLS).
     pub answer: Option<Result<(), String>>,
 }
 
-impl UplinkSeen {
-    pub(super) fn said(&self) -> String {
-        if self.taken {
+impl UplinkSnapshot {
+    /// NIC and bridge, as the report's list of uplinks has them.
+    pub(super) fn title(&self) -> String {
+        if self.taken_over {
             format!("{} on {}", self.nic, self.bridge)
         } else {
             format!("{} (not taken over)", self.nic)
@@ -184,26 +178,34 @@ impl UplinkSeen {
     }
 }
 
-impl Seen {
-    /// What the helper says of itself, when it does.
+impl NodeSnapshot {
+    /// The helper's status, when it answers.
     pub(super) fn status(&self) -> Option<&Status> {
         self.helper.as_ref().and_then(|helper| helper.status.as_deref().ok())
     }
 
-    /// The uplinks that are in use.
-    pub(super) fn taken(&self) -> impl Iterator<Item = &UplinkSeen> {
-        self.uplinks.iter().filter(|uplink| uplink.taken)
+    /// The uplinks that are taken over.
+    pub(super) fn taken_over(&self) -> impl Iterator<Item = &UplinkSnapshot> {
+        self.uplinks.iter().filter(|uplink| uplink.taken_over)
     }
 
-    /// The switch's daemon is there and does not answer. Whoever may not ask cannot tell that.
-    pub(super) fn silent_switch(&self) -> Option<&Answers> {
-        let silent = |answers: &&Answers| answers.stopped || (answers.said.is_err() && !self.unprivileged);
+    /// An ovs-vswitchd that runs and does not answer. Without root, only a stopped one is known.
+    pub(super) fn unresponsive_vswitchd(&self) -> Option<&DaemonSnapshot> {
+        let silent =
+            |daemon: &&DaemonSnapshot| daemon.stopped || (daemon.answer.is_err() && !self.unprivileged);
         self.daemons.vswitchd.as_ref().filter(silent)
     }
 
-    /// Pods are meant to go by one of the uplinks: a patch port leads from it to OVN.
+    /// A patch port leads from one of the uplinks to OVN, so pods use it.
     pub(super) fn carries_pods(&self) -> bool {
-        let bridges = self.taken().filter_map(|uplink| self.observed.switch.bridge(&uplink.bridge));
-        bridges.into_iter().any(|bridge| bridge.ports.iter().any(|port| port.kind == "patch"))
+        let mut bridges = self.taken_over().filter_map(|uplink| self.observed.switch.bridge(&uplink.bridge));
+        bridges.any(|bridge| bridge.ports.iter().any(|port| port.kind == "patch"))
     }
+}
+
+/// A setting of OVN in the switch's `external_ids`: the one of this chassis takes precedence over the general one. An empty
+/// value counts as unset.
+pub(super) fn ovn_setting<'a>(ids: &'a BTreeMap<String, String>, name: &str) -> Option<&'a str> {
+    let own = ids.get("system-id").and_then(|chassis| ids.get(&format!("{name}-{chassis}")));
+    own.or_else(|| ids.get(name)).map(String::as_str).filter(|value| !value.trim().is_empty())
 }

@@ -8,36 +8,36 @@ use demux::frame::{Fragment, Frame, Ip};
 use demux::policy::Split;
 use serde::Serialize;
 
-use super::describe::Described;
-use super::live::OwnerRead;
+use super::describe::Description;
+use super::live::ConnectionOwner;
 
-/// What is said of all the frames.
+/// The answer for all frames.
 #[derive(Debug, Serialize)]
 pub struct Answer {
-    /// Where the policy is from.
+    /// Origin of the policy.
     pub policy: String,
-    /// The bridge that was asked as well.
+    /// The bridge that was traced, with `--live`.
     pub bridge: Option<String>,
     /// Each frame.
     pub frames: Vec<FrameAnswer>,
-    /// How many frames each rule decided; where the owner is open, the rules of all branches together.
+    /// Number of frames by rule; where the owner is not known, the rules of all branches form one key.
     pub summary: BTreeMap<String, usize>,
-    /// How many frames the bridge treats in another way than the policy says.
+    /// Number of frames on which the bridge disagrees with the policy.
     pub differences: usize,
 }
 
-/// What is said of one frame.
+/// The answer for one frame.
 #[derive(Debug, Serialize)]
 pub struct FrameAnswer {
     /// Its headers.
     pub frame: String,
-    /// Where it comes from.
+    /// Where it enters.
     pub from: &'static str,
-    /// What a person should know.
+    /// Hints for the reader.
     pub notes: Vec<&'static str>,
-    /// Who owns its connection, where that was asked and is known.
+    /// Who owns its connection, where the rule depends on it and it is known.
     pub owner: Option<OwnerAnswer>,
-    /// What becomes of it: one branch, or one for each possible owner.
+    /// What happens to it: one branch, or one for each possible owner.
     pub branches: Vec<BranchAnswer>,
 }
 
@@ -46,14 +46,14 @@ pub struct FrameAnswer {
 pub struct OwnerAnswer {
     /// The owner: pods, host or nobody.
     pub owner: &'static str,
-    /// How that is known.
+    /// How it is known.
     pub by: String,
 }
 
-/// What becomes of a frame.
+/// What happens to a frame.
 #[derive(Debug, Serialize)]
 pub struct BranchAnswer {
-    /// The owner that is assumed, where the owner was asked.
+    /// The owner that this branch assumes, where the owner is not known.
     pub owner: Option<&'static str>,
     /// The verdict.
     pub verdict: String,
@@ -74,13 +74,13 @@ pub struct BranchAnswer {
 pub struct LiveAnswer {
     /// Where it sends the frame, as a verdict.
     pub verdict: String,
-    /// The rule whose flow decided; none if that flow is not ours.
+    /// The rule whose flow decided; `None` for a flow that is not the helper's.
     pub rule: Option<&'static str>,
     /// The flow that decided.
     pub flow: Option<FlowAnswer>,
-    /// Whether that is what the policy says.
+    /// Whether it agrees with the policy.
     pub agrees: bool,
-    /// What is different.
+    /// How it differs.
     pub difference: Option<String>,
 }
 
@@ -110,17 +110,17 @@ impl Answer {
 }
 
 impl FrameAnswer {
-    /// The policy's answer for a frame; what the bridge does is added to its branches.
+    /// The policy's answer for a frame; the caller adds what the bridge does to its branches.
     pub fn of(
         split: &Split,
         ingress: Ingress,
         frame: &Frame,
-        owner: Option<OwnerRead>,
+        owner: Option<ConnectionOwner>,
         branches: &[Branch<'_>],
     ) -> FrameAnswer {
         let open = branches.len() > 1;
         FrameAnswer {
-            frame: Described(frame).to_string(),
+            frame: Description(frame).to_string(),
             from: ingress.name(),
             notes: notes(split, ingress, frame, open),
             owner: owner.map(|read| OwnerAnswer { owner: owner_name(read.owner), by: read.by }),
@@ -128,12 +128,12 @@ impl FrameAnswer {
         }
     }
 
-    /// The rules of all branches, as one word.
+    /// The rules of all branches, joined.
     pub fn rules(&self) -> String {
         self.branches.iter().map(|branch| branch.rule).collect::<Vec<_>>().join(" | ")
     }
 
-    /// Whether the bridge does something else than the policy says.
+    /// Whether the bridge disagrees with the policy.
     pub fn differs(&self) -> bool {
         self.branches.iter().filter_map(|branch| branch.live.as_ref()).any(|live| !live.agrees)
     }
@@ -168,17 +168,17 @@ fn owner_name(owner: Option<Owner>) -> &'static str {
 fn notes(split: &Split, ingress: Ingress, frame: &Frame, open: bool) -> Vec<&'static str> {
     let mut notes = Vec::new();
     if frame.source == split.mac && matches!(ingress, Ingress::Uplink | Ingress::Other) {
-        notes.push(
-            "its source is the shared MAC, so this node sent it: ask with --from host or --from overlay",
-        );
+        notes.push("its source is the shared MAC, so this node sent it: use --from host or --from overlay");
     }
     if frame.ip().is_some_and(is_blank) {
         notes.push(
-            "its IP header is broken or cut off: the bridge reads all of it as zero, and so does this answer",
+            "its IP header is invalid or truncated: the bridge reads all its fields as zero, and so does this answer",
         );
     }
     if open && frame.ip().is_some_and(|ip| ip.fragment == Fragment::Later) {
-        notes.push("a later piece names no connection; the first piece of its datagram says whose it is");
+        notes.push(
+            "a later fragment names no connection; the first fragment of its datagram decides the owner",
+        );
     }
     notes
 }

@@ -14,53 +14,53 @@ use crate::helper_client::HelperArgs;
 const EXAMPLES: &str = "\
 Examples:
   ovn-k8s explain tcp 203.0.113.10:40000 172.18.0.11:30080
-        a client's frame from the wire, by the running helper's policy
+        a frame that a client sends from outside, by the running helper's policy
   ovn-k8s explain --live udp 203.0.113.10:53 172.18.0.11:41000
-        the same of an answer, and what the bridge does with it; the owner is read from conntrack
+        a reply, and what the bridge does with it; the connection's owner is read from conntrack
   ovn-k8s explain --from host --flags syn,ack tcp [2001:db8::1]:22 [2001:db8::2]:50000
   ovn-k8s explain icmp 203.0.113.10 172.18.0.11 --type 3
   ovn-k8s explain arp 172.18.0.1 172.18.0.11
   ovn-k8s explain --hex 0a58c0000201020000000001080045000028...
-        a frame as bytes, from its destination MAC on; --hex - reads them from standard input
+        a frame as bytes, starting with the destination MAC; --hex - reads standard input
   tcpdump -i eth0 -w - -c 100 | ovn-k8s explain --pcap - --live
-        every frame of a capture, then how many each rule decided
+        every frame of a capture, then the number of frames that each rule decided
   ovn-k8s explain --policy policy.json --owner pods udp 203.0.113.10:53 172.18.0.11:41000
-        by a policy in a file, without a helper (ovs-appctl -t ovn-k8s-gateway-helper policy > policy.json)
+        by a policy from a file, without a helper (ovs-appctl -t ovn-k8s-gateway-helper policy > policy.json)
 
 Exit codes:
-  0  explained; with --live, bridge and policy are of one mind
-  1  no answer: wrong arguments, unreadable file, nobody to ask
-  2  with --live: the bridge does something else than the policy says
+  0  explained; with --live, the bridge agrees with the policy
+  1  no answer: wrong arguments, unreadable file, helper or switch does not answer
+  2  with --live: the bridge disagrees with the policy
 
---live changes nothing: the bridge traces a description of the frame, never the frame itself. It does list the
-conntrack zone once, which on a bridge with very many connections keeps ovs-vswitchd busy for a moment.";
+--live changes nothing: ovs-vswitchd traces a description of the frame, never the frame itself. It lists the conntrack
+zone once, which takes ovs-vswitchd a moment when the zone has very many connections.";
 
-/// Says whose a frame is, and which rule decides.
+/// Shows which owner receives a frame, host or pods, and which rule decides.
 ///
-/// The answer comes from the policy that the running helper has in force. Where it hangs on who opened the connection
-/// and nobody says who did, every branch is shown.
+/// The answer comes from the policy that the running helper applies. When it depends on who opened the connection, and
+/// neither --owner nor --live tells, every branch is shown.
 #[derive(Debug, Parser)]
-#[command(name = "ovn-k8s explain", bin_name = "ovn-k8s explain", version, after_help = EXAMPLES)]
+#[command(name = super::NAME, bin_name = super::NAME, version, after_help = EXAMPLES)]
 pub struct ExplainArgs {
     /// The packet: protocol (tcp, udp, sctp, icmp, icmp6, arp or a number), source, destination
     #[arg(value_name = "PACKET", num_args = 0..)]
     pub packet: Vec<String>,
-    /// Where the frame comes from
+    /// Where the frame enters: uplink (the NIC), host, overlay (OVN), or another port of the bridge
     #[arg(long, value_name = "SIDE", default_value = "uplink", value_parser = PossibleValuesParser::new(["uplink", "host", "overlay", "other"]))]
     pub from: String,
     /// Details of the packet
     #[command(flatten)]
     pub options: PacketOptions,
-    /// A frame as hexadecimal digits, as tcpdump -xx prints it too; - reads standard input
+    /// A frame as hexadecimal digits, also as tcpdump -xx prints it; - reads standard input
     #[arg(long, value_name = "DIGITS")]
     pub hex: Option<String>,
     /// A capture file, pcap or pcapng; - reads standard input
     #[arg(long, value_name = "FILE")]
     pub pcap: Option<PathBuf>,
-    /// Who opened the connection; else all three are shown, or with --live, the connection table is asked
+    /// Who opened the connection (default: with --live read from conntrack, else every owner is shown)
     #[arg(long, value_name = "OWNER", value_parser = PossibleValuesParser::new(["pods", "host", "nobody"]))]
     pub owner: Option<String>,
-    /// Ask the bridge as well, and say where it differs from the policy
+    /// Also trace the frame through the bridge, and show where the bridge differs from the policy
     #[arg(long)]
     pub live: bool,
     /// Read the policy from this file instead of the running helper; - reads standard input
@@ -74,7 +74,7 @@ pub struct ExplainArgs {
     pub output: OutputArgs,
 }
 
-/// What frames are asked about.
+/// The frames to explain.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Input {
     /// A described packet.
@@ -86,7 +86,7 @@ pub enum Input {
 }
 
 impl ExplainArgs {
-    /// The one thing that is asked about.
+    /// The frames to explain: exactly one kind of input.
     pub fn input(&self) -> Result<Input, ExplainError> {
         const REMEDY: &str =
             "give one packet like tcp 203.0.113.10:40000 172.18.0.11:30080, or --hex, or --pcap";
@@ -99,20 +99,20 @@ impl ExplainArgs {
                 Err(ExplainError::refused("more than one kind of frame to explain", REMEDY))
             }
             _ if !self.options.is_empty() => Err(ExplainError::refused(
-                "details are given of a frame that has its own",
-                "leave out --flags, --type, --vlan and the like with --hex and --pcap",
+                "packet details together with --hex or --pcap",
+                "leave out --flags, --type, --vlan and the like: the frame has its own",
             )),
             (_, Some(digits), _) => Ok(Input::Hex(digits.clone())),
             (_, None, Some(file)) => Ok(Input::Capture(file.clone())),
         }
     }
 
-    /// Where frames come from.
+    /// Where the frames enter the bridge.
     pub fn ingress(&self) -> Result<Ingress, ExplainError> {
         Ok(self.from.parse()?)
     }
 
-    /// Who is said to have opened the connection: `None` where nothing is said, `Some(None)` for nobody.
+    /// The owner given by `--owner`: `None` without the flag, `Some(None)` for `nobody`.
     pub fn owner(&self) -> Result<Option<Option<Owner>>, ExplainError> {
         match self.owner.as_deref() {
             None => Ok(None),
@@ -132,18 +132,18 @@ mod tests {
     }
 
     #[test]
-    fn one_kind_of_frame_is_asked_about() {
+    fn one_kind_of_input() {
         assert!(matches!(args("udp 1.1.1.1:1 2.2.2.2:2").input(), Ok(Input::Packet(_))));
         assert_eq!(args("--hex -").input().unwrap(), Input::Hex("-".to_owned()));
         assert_eq!(args("--pcap x.pcap").input().unwrap(), Input::Capture("x.pcap".into()));
-        for (line, said) in [
+        for (line, text) in [
             ("", "no frame to explain"),
             ("--hex 00 --pcap x", "more than one kind"),
             ("--hex 00 tcp 1.1.1.1:1 2.2.2.2:2", "more than one kind"),
-            ("--hex 00 --flags syn", "has its own"),
+            ("--hex 00 --flags syn", "packet details"),
         ] {
             let error = args(line).input().unwrap_err().to_string();
-            assert!(error.contains(said) && !error.contains('\n'), "{line}: {error}");
+            assert!(error.contains(text) && !error.contains('\n'), "{line}: {error}");
         }
     }
 

@@ -7,17 +7,17 @@ use demux::frame::{Fragment, Frame, Ip, Network, TransportHeader, protocol};
 
 use super::packet::TCP_FLAGS;
 
-/// Prints a frame's headers, as far as the split looks at them.
-pub struct Described<'a>(pub &'a Frame);
+/// Prints the headers that the policy matches on.
+pub struct Description<'a>(pub &'a Frame);
 
-impl fmt::Display for Described<'_> {
+impl fmt::Display for Description<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let frame = self.0;
         match &frame.network {
             Network::Ip(ip) => write_ip(f, ip)?,
             Network::Arp(arp) => match arp.operation {
-                1 => write!(f, "arp {} asks for {}", arp.sender, arp.target)?,
-                2 => write!(f, "arp {} answers {}", arp.sender, arp.target)?,
+                1 => write!(f, "arp {} requests {}", arp.sender, arp.target)?,
+                2 => write!(f, "arp {} replies to {}", arp.sender, arp.target)?,
                 other => write!(f, "arp operation {other} {} > {}", arp.sender, arp.target)?,
             },
             Network::Other => {
@@ -41,13 +41,13 @@ fn write_ip(f: &mut fmt::Formatter<'_>, ip: &Ip) -> fmt::Result {
         protocol::FRAGMENT => f.write_str("ipv6")?,
         other => write!(f, "ip protocol {other}")?,
     }
-    let end = |address: IpAddr, port: u16| match address {
+    let endpoint = |address: IpAddr, port: u16| match address {
         IpAddr::V4(address) => format!("{address}:{port}"),
         IpAddr::V6(address) => format!("[{address}]:{port}"),
     };
     match ip.transport {
         TransportHeader::Tcp { source, destination, .. } | TransportHeader::Ports { source, destination } => {
-            write!(f, " {} > {}", end(ip.source, source), end(ip.destination, destination))?;
+            write!(f, " {} > {}", endpoint(ip.source, source), endpoint(ip.destination, destination))?;
         }
         _ => write!(f, " {} > {}", ip.source, ip.destination)?,
     }
@@ -74,8 +74,8 @@ fn write_ip(f: &mut fmt::Formatter<'_>, ip: &Ip) -> fmt::Result {
     }
     f.write_str(match ip.fragment {
         Fragment::No => "",
-        Fragment::First => " (first piece)",
-        Fragment::Later => " (later piece)",
+        Fragment::First => " (first fragment)",
+        Fragment::Later => " (later fragment)",
     })
 }
 
@@ -91,7 +91,7 @@ mod tests {
         let policy = generator.policy();
         for _ in 0..300 {
             let case = generator.case(&policy);
-            let text = Described(&Frame::parse(&case.bytes)).to_string();
+            let text = Description(&Frame::parse(&case.bytes)).to_string();
             assert!(!text.is_empty() && !text.contains('\n'), "{text}");
         }
     }

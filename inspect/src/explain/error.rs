@@ -1,4 +1,4 @@
-//! What can keep `explain` from an answer; each says what to do now.
+//! Why `explain` has no answer; every error names a remedy.
 
 use std::path::PathBuf;
 
@@ -15,43 +15,47 @@ pub enum ExplainError {
     Read {
         /// The file.
         path: PathBuf,
-        /// What came back.
+        /// The error.
         error: std::io::Error,
-        /// Another way to say it.
+        /// What to do instead.
         remedy: &'static str,
     },
-    /// A policy that is none.
-    #[error("{origin} holds no policy: {error} (write JSON as the helper's command \"policy\" prints it)")]
+    /// A policy that does not parse.
+    #[error(
+        "the policy {origin} is not valid: {error} (`ovs-appctl -t ovn-k8s-gateway-helper policy` prints a valid one)"
+    )]
     Policy {
-        /// Where it is from.
+        /// Its origin, as the answer prints it.
         origin: String,
-        /// What is wrong.
+        /// The error.
         error: serde_json::Error,
     },
-    /// A word or a capture file that is none.
+    /// A value or a capture file that does not parse.
     #[error(transparent)]
     Value(#[from] demux::error::Error),
     /// The helper does not answer.
-    #[error("cannot ask the helper for its {what}: {error} ({remedy})")]
+    #[error("the helper does not answer the request for its {what}: {error} ({remedy})")]
     Helper {
-        /// What it was asked for.
+        /// What was requested.
         what: &'static str,
-        /// What came back.
+        /// The error.
         error: UnixctlError,
-        /// Another way.
+        /// What to do instead.
         remedy: &'static str,
     },
-    /// The helper has only just started.
+    /// The helper has just started.
     #[error(
-        "the helper has no policy yet (`ovn-k8s status` says what it waits for; --policy FILE does without it)"
+        "the helper has no policy yet (`ovn-k8s status` says what it waits for; or give one with --policy FILE)"
     )]
     NoPolicy,
     /// The helper's answer is of another version.
-    #[error("the helper's status is not understood: {0} (use the ovn-k8s that the helper was started from)")]
-    Status(serde_json::Error),
-    /// The bridge has no port a frame could come in by.
     #[error(
-        "{bridge} has no {what} now, so no frame comes in by it (`ovn-k8s status` says why; leave out --live)"
+        "the helper's status does not parse: {0} (use the ovn-k8s binary that the helper was started from)"
+    )]
+    Status(serde_json::Error),
+    /// The bridge has no port for the frame to enter.
+    #[error(
+        "{bridge} has no {what}, so no frame can enter there (`ovn-k8s status` says why; or leave out --live)"
     )]
     NoPort {
         /// The bridge.
@@ -60,33 +64,35 @@ pub enum ExplainError {
         what: &'static str,
     },
     /// vswitchd does not answer.
-    #[error("cannot ask ovs-vswitchd to {what}: {error} (leave out --live for the policy's own answer)")]
+    #[error(
+        "ovs-vswitchd does not {what}: {error} (`systemctl status openvswitch-switch`; or leave out --live)"
+    )]
     Vswitchd {
-        /// What it was asked to do.
+        /// The request.
         what: &'static str,
-        /// What came back.
+        /// The error.
         error: UnixctlError,
     },
-    /// The bridge does not tell its learned flows.
+    /// The bridge does not list its learned flows.
     #[error(
-        "cannot read the SCTP associations of {bridge}: {error} (leave out --live for the policy's own answer)"
+        "cannot read the SCTP associations of {bridge}: {error} (`ovs-ofctl dump-flows {bridge}` makes the same request; or leave out --live)"
     )]
     Associations {
         /// The bridge.
         bridge: String,
-        /// What came back.
+        /// The error.
         error: ovs::openflow::Error,
     },
-    /// A trace that cannot be read.
-    #[error("the trace of {bridge} is not understood: {what} (is this Open vSwitch older than 2.13?)")]
+    /// A trace that does not parse.
+    #[error("the trace of {bridge} does not parse: {what} (it needs Open vSwitch 2.13 or later)")]
     Trace {
         /// The bridge.
         bridge: String,
-        /// What is missing in it.
+        /// What is missing.
         what: &'static str,
     },
-    /// The program cannot run at all.
-    #[error("cannot start: {0} (is the machine out of descriptors or memory?)")]
+    /// The program cannot start.
+    #[error("cannot start: {0} (check file descriptors and memory: `ulimit -n`, `free -m`)")]
     Start(std::io::Error),
 }
 

@@ -1,7 +1,7 @@
-//! A frame as the flow that `ofproto/trace` is asked about: fields, never bytes.
+//! A frame as the flow that `ofproto/trace` takes: fields, never bytes.
 //!
-//! With packet bytes the bridge would do what it says (ofproto/trace in ovs-vswitchd(8): learning, committing to
-//! conntrack). With fields alone it leaves out side effects.
+//! With packet bytes the trace has side effects (ofproto/trace in ovs-vswitchd(8): learning, committing to conntrack);
+//! with fields it has none.
 
 use std::fmt::Write as _;
 use std::net::IpAddr;
@@ -14,7 +14,7 @@ use flows::{MARK_HOST, MARK_PODS};
 /// `vlan_tci`: the tag is there.
 const TAG_PRESENT: u16 = 0x1000;
 
-/// The flow of a frame that comes in by `in_port` on a connection of `owner`.
+/// The flow of a frame that enters through `in_port`, on a connection of `owner`.
 pub fn flow_of(frame: &Frame, in_port: &str, owner: Option<Owner>) -> String {
     let mut flow = format!("in_port={in_port},dl_src={},dl_dst={}", frame.source, frame.destination);
     if let Some(tci) = frame.vlan {
@@ -30,7 +30,7 @@ pub fn flow_of(frame: &Frame, in_port: &str, owner: Option<Owner>) -> String {
         }
         Network::Other => {}
     }
-    // What the connection table will say of it; it stays with the flow until then.
+    // The mark that conntrack would restore.
     match owner {
         Some(Owner::Pods) => put(&mut flow, "ct_mark", MARK_PODS),
         Some(Owner::Host) => put(&mut flow, "ct_mark", MARK_HOST),
@@ -39,7 +39,7 @@ pub fn flow_of(frame: &Frame, in_port: &str, owner: Option<Owner>) -> String {
     flow
 }
 
-/// The state in which conntrack lets a frame go on: `--ct-next`.
+/// The connection state after conntrack, for `--ct-next`.
 pub fn state_of(owner: Option<Owner>) -> &'static str {
     if owner.is_some() { "trk,est" } else { "trk,new" }
 }
@@ -49,14 +49,14 @@ fn put_ip(flow: &mut String, ip: &Ip, v6: bool) {
     put(flow, source, ip.source);
     put(flow, destination, ip.destination);
     put(flow, "nw_proto", ip.protocol);
-    // A usual one: routers on the way turn away what has none left.
+    // Any usual value: with 0, OVN's routers would drop the frame.
     put(flow, "nw_ttl", 64);
     match ip.fragment {
         Fragment::No => {}
         Fragment::First => put(flow, "nw_frag", "first"),
         Fragment::Later => return put(flow, "nw_frag", "later"),
     }
-    // Each protocol's own names: the general tp_src means TCP's here.
+    // Names of each protocol: here the general tp_src means TCP's.
     match (ip.protocol, ip.transport) {
         (protocol::TCP, TransportHeader::Tcp { source, destination, flags }) => {
             put(flow, "tcp_src", source);
@@ -113,15 +113,15 @@ mod tests {
              nw_dst=192.0.2.2,nw_proto=6,nw_ttl=64,tcp_src=5,tcp_dst=80,tcp_flags=0x2,ct_mark=1"
         );
         let solicitation = PacketOptions { kind: Some("135".into()), ..options() };
-        let said = flow("icmp6 fe80::1 2001:db8::2", solicitation, None);
-        assert!(said.ends_with(",icmpv6_type=135,icmpv6_code=0,nd_target=2001:db8::2"), "{said}");
+        let text = flow("icmp6 fe80::1 2001:db8::2", solicitation, None);
+        assert!(text.ends_with(",icmpv6_type=135,icmpv6_code=0,nd_target=2001:db8::2"), "{text}");
         let later = PacketOptions { fragment: Some("later".into()), vlan: Some(7), ..options() };
-        let said = flow("udp 192.0.2.1 192.0.2.2", later, None);
+        let text = flow("udp 192.0.2.1 192.0.2.2", later, None);
         assert!(
-            said.contains(",vlan_tci=0x1007,") && said.ends_with(",nw_proto=17,nw_ttl=64,nw_frag=later"),
-            "{said}"
+            text.contains(",vlan_tci=0x1007,") && text.ends_with(",nw_proto=17,nw_ttl=64,nw_frag=later"),
+            "{text}"
         );
-        let said = flow("arp 192.0.2.1 192.0.2.2", options(), None);
-        assert!(said.ends_with(",dl_type=0x0806,arp_op=1,arp_spa=192.0.2.1,arp_tpa=192.0.2.2"), "{said}");
+        let text = flow("arp 192.0.2.1 192.0.2.2", options(), None);
+        assert!(text.ends_with(",dl_type=0x0806,arp_op=1,arp_spa=192.0.2.1,arp_tpa=192.0.2.2"), "{text}");
     }
 }

@@ -1,4 +1,4 @@
-//! The frames that are asked about, from the command line, files and standard input.
+//! The frames to explain, from the command line, files and standard input.
 
 use std::io::Read;
 use std::path::Path;
@@ -11,7 +11,7 @@ use demux::mac::Mac;
 use super::args::Input;
 use super::error::ExplainError;
 
-/// Reads the frames; a described packet takes what it leaves open from its ingress and the shared MAC.
+/// Reads the frames. A described packet gets its MACs from its ingress and the shared MAC, unless they are given.
 pub fn frames(input: &Input, ingress: Ingress, shared: Mac) -> Result<Vec<Frame>, ExplainError> {
     match input {
         Input::Packet(packet) => Ok(vec![packet.frame(ingress, shared)]),
@@ -58,14 +58,14 @@ fn parse_hex(text: &str) -> Result<Frame, ExplainError> {
     let bytes: Vec<u8> =
         digits.chunks(2).map(|pair| pair.iter().fold(0, |byte, digit| byte << 4 | digit)).collect();
     if bytes.len() < ETHERNET_HEADER {
-        return Err(bad(format!("{} bytes are no frame: its Ethernet header alone has 14", bytes.len())));
+        return Err(bad(format!("{} bytes are not a frame: the Ethernet header has 14", bytes.len())));
     }
     Ok(Frame::parse(&bytes))
 }
 
 const ETHERNET_HEADER: usize = 14;
 
-/// A line of digits without what tcpdump -xx puts in front of it (`0x0010:`), or a plain `0x`.
+/// A line of digits without the offset of tcpdump -xx (`0x0010:`) or a plain `0x`.
 fn without_offset(line: &str) -> &str {
     let line = line.trim();
     let Some(rest) = line.strip_prefix("0x") else { return line };
@@ -100,12 +100,12 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_frame_is_refused_in_one_line() {
-        for (text, said) in
-            [("", "0 bytes are no frame"), ("0a0", "3 hexadecimal digits"), ("zz", "'z' is not")]
+    fn an_invalid_frame_is_refused_in_one_line() {
+        for (text, expected) in
+            [("", "0 bytes are not a frame"), ("0a0", "3 hexadecimal digits"), ("zz", "'z' is not")]
         {
             let error = parse_hex(text).unwrap_err().to_string();
-            assert!(error.contains(said) && !error.contains('\n'), "{text}: {error}");
+            assert!(error.contains(expected) && !error.contains('\n'), "{text}: {error}");
         }
         let error = read(Path::new("/nonexistent/x"), "another").unwrap_err().to_string();
         assert!(error.contains("/nonexistent/x") && error.contains("(another)"), "{error}");

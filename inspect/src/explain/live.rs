@@ -1,4 +1,4 @@
-//! What the bridge does with a frame, asked over the control socket of ovs-vswitchd. Nothing is changed by it.
+//! What the bridge does with a frame, over the control socket of ovs-vswitchd. Requests change nothing.
 
 use demux::decide::{Ingress, Owner};
 use demux::frame::{Frame, Tuple, protocol};
@@ -8,103 +8,105 @@ use ovs::paths::Paths;
 use ovs::unixctl::Client;
 
 use super::args::ExplainArgs;
+use super::conntrack::ConntrackZone;
 use super::error::ExplainError;
 use super::fields;
-use super::source::Site;
+use super::source::BridgeInfo;
 use super::trace::Trace;
-use super::zone::Zone;
 use flows::cookie;
 
-/// A bridge that is asked.
+/// A bridge that can trace frames.
 #[derive(Debug)]
-pub struct Live {
-    /// Its ports and its zone.
-    pub site: Site,
+pub struct LiveBridge {
+    /// Its ports and zone.
+    pub bridge: BridgeInfo,
     vswitchd: Client,
     paths: Paths,
-    zone: Option<Zone>,
+    zone: Option<ConntrackZone>,
     associations: Option<Vec<Tuple>>,
 }
 
 /// Who opened a connection, and how that is known.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct OwnerRead {
-    /// The owner, `None` where nobody is known to have.
+pub struct ConnectionOwner {
+    /// The owner; `None` when no owner is recorded.
     pub owner: Option<Owner>,
-    /// How that is known.
+    /// How it is known.
     pub by: String,
 }
 
-impl Live {
+impl LiveBridge {
     /// Connects to the ovs-vswitchd of this machine, or of `OVS_RUNDIR`.
-    pub async fn open(args: &ExplainArgs, paths: &Paths, site: Site) -> Result<Live, ExplainError> {
+    pub async fn open(
+        args: &ExplainArgs,
+        paths: &Paths,
+        bridge: BridgeInfo,
+    ) -> Result<LiveBridge, ExplainError> {
         let failed = |error| ExplainError::Vswitchd { what: "trace the frame", error };
         let socket = Client::find("ovs-vswitchd", paths).map_err(failed)?;
         let vswitchd = Client::connect(&socket).await.map_err(failed)?.with_patience(args.helper.timeout());
-        Ok(Live { site, vswitchd, paths: paths.clone(), zone: None, associations: None })
+        Ok(LiveBridge { bridge, vswitchd, paths: paths.clone(), zone: None, associations: None })
     }
 
-    /// The owner of a frame's connection; `None` where the frame names none, as later pieces do.
-    pub async fn owner(&mut self, frame: &Frame) -> Result<Option<OwnerRead>, ExplainError> {
+    /// The owner of a frame's connection; `None` when the frame names no connection, as later fragments do.
+    pub async fn owner(&mut self, frame: &Frame) -> Result<Option<ConnectionOwner>, ExplainError> {
         let Some(tuple) = frame.tuple() else { return Ok(None) };
-        let number = self.site.zone;
+        let number = self.bridge.zone;
         let zone = self.zone().await?;
         let by = match zone.knows(&tuple) {
             true => format!("in conntrack zone {number}"),
             false => format!("not in conntrack zone {number}"),
         };
-        let read = OwnerRead { owner: zone.owner(&tuple), by };
+        let read = ConnectionOwner { owner: zone.owner(&tuple), by };
         if read.owner.is_none() && tuple.protocol == protocol::SCTP {
             return self.association(&tuple).await.map(Some);
         }
         Ok(Some(read))
     }
 
-    /// The frame's way through the bridge, if `owner` opened its connection.
+    /// The frame's path through the bridge, provided that `owner` opened its connection.
     pub async fn trace(
         &mut self,
         ingress: Ingress,
         frame: &Frame,
         owner: Option<Owner>,
     ) -> Result<Trace, ExplainError> {
-        let flow = fields::flow_of(frame, &self.site.in_port(ingress)?, owner);
-        let words = [self.site.bridge.as_str(), &flow, "--ct-next", fields::state_of(owner)];
+        let flow = fields::flow_of(frame, &self.bridge.in_port(ingress)?, owner);
+        let words = [self.bridge.name.as_str(), &flow, "--ct-next", fields::state_of(owner)];
         let text = self.vswitchd.call("ofproto/trace", &words).await;
         let text = text.map_err(|error| ExplainError::Vswitchd { what: "trace the frame", error })?;
-        Trace::read(&text).ok_or_else(|| ExplainError::Trace {
-            bridge: self.site.bridge.clone(),
-            what: "it meets no table",
-        })
+        Trace::read(&text)
+            .ok_or_else(|| ExplainError::Trace { bridge: self.bridge.name.clone(), what: "it has no table" })
     }
 
-    async fn zone(&mut self) -> Result<&Zone, ExplainError> {
+    async fn zone(&mut self) -> Result<&ConntrackZone, ExplainError> {
         let zone = match self.zone.take() {
             Some(zone) => zone,
             None => {
-                let zone = format!("zone={}", self.site.zone);
+                let zone = format!("zone={}", self.bridge.zone);
                 let dump = self.vswitchd.call("dpctl/dump-conntrack", &["-m", &zone]).await;
                 let failed = |error| ExplainError::Vswitchd { what: "list the connections", error };
-                Zone::read(&dump.map_err(failed)?)
+                ConntrackZone::read(&dump.map_err(failed)?)
             }
         };
         Ok(self.zone.insert(zone))
     }
 
-    /// SCTP is known by learned flows where conntrack does not know its ports.
-    async fn association(&mut self, tuple: &Tuple) -> Result<OwnerRead, ExplainError> {
+    /// SCTP associations are learned flows where conntrack does not know SCTP ports.
+    async fn association(&mut self, tuple: &Tuple) -> Result<ConnectionOwner, ExplainError> {
         let associations = match self.associations.take() {
             Some(associations) => associations,
             None => self.read_associations().await?,
         };
-        let pods = self.associations.insert(associations).contains(tuple);
-        Ok(match pods {
-            true => OwnerRead { owner: Some(Owner::Pods), by: "by a learned flow".to_owned() },
-            false => OwnerRead { owner: None, by: "no learned flow".to_owned() },
+        let is_pods = self.associations.insert(associations).contains(tuple);
+        Ok(match is_pods {
+            true => ConnectionOwner { owner: Some(Owner::Pods), by: "by a learned flow".to_owned() },
+            false => ConnectionOwner { owner: None, by: "no learned flow".to_owned() },
         })
     }
 
     async fn read_associations(&self) -> Result<Vec<Tuple>, ExplainError> {
-        let bridge = &self.site.bridge;
+        let bridge = &self.bridge.name;
         let failed = |error| ExplainError::Associations { bridge: bridge.clone(), error };
         let address = format!("unix:{}", self.paths.bridge_mgmt(bridge).display());
         let connection = Connection::connect(&address).await.map_err(failed)?;
@@ -113,7 +115,7 @@ impl Live {
     }
 }
 
-/// The tuple of an answer that a learned flow waits for.
+/// The tuple of the replies that a learned flow matches.
 fn association_of(matches: &Match) -> Option<Tuple> {
     let value = |field| matches.get(field).map(|masked| masked.value);
     let v4 = |field| Some(std::net::Ipv4Addr::from_bits(u32::try_from(value(field)?).ok()?).into());

@@ -1,4 +1,4 @@
-//! A packet as a person describes it, and the frame that it stands for.
+//! A packet as the command line describes it, and the frame that it stands for.
 
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
@@ -28,16 +28,16 @@ pub struct PacketOptions {
     /// Target of a neighbour solicitation or advertisement
     #[arg(long, value_name = "ADDRESS")]
     pub nd_target: Option<Ipv6Addr>,
-    /// The packet is a piece of a datagram
-    #[arg(long, value_name = "PIECE", value_parser = PossibleValuesParser::new(["first", "later"]))]
+    /// The packet is a fragment of a datagram
+    #[arg(long, value_name = "FRAGMENT", value_parser = PossibleValuesParser::new(["first", "later"]))]
     pub fragment: Option<String>,
-    /// VLAN of its tag
+    /// VLAN tag
     #[arg(long, value_name = "VID", value_parser = clap::value_parser!(u16).range(0..4096))]
     pub vlan: Option<u16>,
-    /// Destination MAC: the shared one for what comes from outside, unless given
+    /// Destination MAC (default: the shared one for frames from outside)
     #[arg(long, value_name = "MAC")]
     pub mac: Option<String>,
-    /// Source MAC: the shared one for what host and overlay send, unless given
+    /// Source MAC (default: the shared one for frames from host and overlay)
     #[arg(long, value_name = "MAC")]
     pub source_mac: Option<String>,
 }
@@ -51,14 +51,14 @@ pub struct Packet {
     source: Option<Mac>,
 }
 
-/// Stands for the MAC of somebody else on the link.
+/// Stands for the MAC of another machine on the link.
 const NEIGHBOUR: Mac = Mac([0x02, 0, 0, 0, 0, 0x01]);
 const BROADCAST: Mac = Mac([0xff; 6]);
-/// The tag's presence in what the bridge matches on.
+/// `vlan_tci`: a tag is present.
 const TAG_PRESENT: u16 = 0x1000;
 
 impl PacketOptions {
-    /// Whether nothing is said.
+    /// Whether no detail is given.
     pub fn is_empty(&self) -> bool {
         let text = [&self.flags, &self.kind, &self.fragment, &self.mac, &self.source_mac];
         text.iter().all(|text| text.is_none())
@@ -70,7 +70,7 @@ impl PacketOptions {
 }
 
 impl Packet {
-    /// Reads protocol, source and destination, with their details.
+    /// Reads protocol, source and destination, and applies the details.
     pub fn read(words: &[String], options: &PacketOptions) -> Result<Packet, ExplainError> {
         let [name, source, destination] = words else {
             return Err(ExplainError::refused(
@@ -78,7 +78,7 @@ impl Packet {
                 "write PROTOCOL SOURCE DESTINATION, like udp 203.0.113.10:53 172.18.0.11:41000",
             ));
         };
-        let (source, destination) = (End::read(source)?, End::read(destination)?);
+        let (source, destination) = (Endpoint::read(source)?, Endpoint::read(destination)?);
         let network = match name.to_ascii_lowercase().as_str() {
             "arp" => Network::Arp(arp(&source, &destination, options)?),
             name => Network::Ip(ip(name, &source, &destination, options)?),
@@ -115,27 +115,27 @@ impl Packet {
     }
 }
 
-/// One end of a packet.
-struct End {
+/// Address and port of one end.
+struct Endpoint {
     text: String,
     address: IpAddr,
     port: Option<u16>,
 }
 
-impl End {
-    fn read(text: &str) -> Result<End, ExplainError> {
+impl Endpoint {
+    fn read(text: &str) -> Result<Endpoint, ExplainError> {
         let bare = text.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(text);
         let (address, port) = match (bare.parse::<IpAddr>(), text.parse::<SocketAddr>()) {
             (Ok(address), _) => (address, None),
             (_, Ok(end)) => (end.ip(), Some(end.port())),
             _ => {
                 return Err(ExplainError::refused(
-                    format!("'{text}' is not one end of a packet"),
+                    format!("'{text}' is not an address, or an address with a port"),
                     "write 203.0.113.10:80 or [2001:db8::1]:80, without the port for icmp and arp",
                 ));
             }
         };
-        Ok(End { text: text.to_owned(), address, port })
+        Ok(Endpoint { text: text.to_owned(), address, port })
     }
 
     /// The port, which protocols with ports need.
@@ -152,20 +152,20 @@ impl End {
         match self.address {
             IpAddr::V4(address) => Ok(address),
             IpAddr::V6(_) => Err(ExplainError::refused(
-                format!("ARP knows no address like {}", self.text),
+                format!("ARP has no IPv6 addresses: {}", self.text),
                 "for IPv6 write icmp6 SOURCE DESTINATION --type 135 --nd-target ADDRESS",
             )),
         }
     }
 }
 
-fn arp(source: &End, destination: &End, options: &PacketOptions) -> Result<Arp, ExplainError> {
+fn arp(source: &Endpoint, destination: &Endpoint, options: &PacketOptions) -> Result<Arp, ExplainError> {
     let operation = match options.kind.as_deref() {
         None | Some("request" | "1") => 1,
         Some("reply" | "2") => 2,
         Some(other) => {
             return Err(ExplainError::refused(
-                format!("'{other}' is no ARP operation"),
+                format!("'{other}' is not an ARP operation"),
                 "--type request or reply",
             ));
         }
@@ -173,11 +173,16 @@ fn arp(source: &End, destination: &End, options: &PacketOptions) -> Result<Arp, 
     Ok(Arp { operation, sender: source.v4()?, target: destination.v4()? })
 }
 
-fn ip(name: &str, source: &End, destination: &End, options: &PacketOptions) -> Result<Ip, ExplainError> {
+fn ip(
+    name: &str,
+    source: &Endpoint,
+    destination: &Endpoint,
+    options: &PacketOptions,
+) -> Result<Ip, ExplainError> {
     let v6 = destination.address.is_ipv6();
     if source.address.is_ipv6() != v6 {
         return Err(ExplainError::refused(
-            format!("{} and {} are of two families", source.text, destination.text),
+            format!("{} and {} are of different families", source.text, destination.text),
             "give two IPv4 or two IPv6 addresses",
         ));
     }
@@ -203,7 +208,7 @@ fn ip(name: &str, source: &End, destination: &End, options: &PacketOptions) -> R
     Ok(Ip {
         source: source.address,
         destination: destination.address,
-        // As the bridge sees later pieces of IPv6 (lib/flow.c).
+        // As the bridge parses later fragments of IPv6 (lib/flow.c).
         protocol: if later && v6 { protocol::FRAGMENT } else { number },
         fragment,
         identification: 0,
@@ -217,8 +222,8 @@ fn ip(name: &str, source: &End, destination: &End, options: &PacketOptions) -> R
 
 fn transport(
     number: u8,
-    source: &End,
-    destination: &End,
+    source: &Endpoint,
+    destination: &Endpoint,
     options: &PacketOptions,
 ) -> Result<TransportHeader, ExplainError> {
     let v6 = destination.address.is_ipv6();
@@ -235,7 +240,7 @@ fn transport(
         protocol::ICMP | protocol::ICMPV6 => {
             if (number == protocol::ICMPV6) != v6 {
                 return Err(ExplainError::refused(
-                    format!("{} is of another family than its ICMP", destination.text),
+                    format!("{} is not of the family of this ICMP", destination.text),
                     "write icmp for IPv4 and icmp6 for IPv6",
                 ));
             }
@@ -258,28 +263,28 @@ fn icmp_type(v6: bool, text: Option<&str>) -> Result<u8, ExplainError> {
         (Some("echo-reply"), true) => Ok(129),
         (Some(text), _) => text.parse().map_err(|_| {
             ExplainError::refused(
-                format!("'{text}' is no ICMP type"),
+                format!("'{text}' is not an ICMP type"),
                 "--type echo, echo-reply or a number up to 255",
             )
         }),
     }
 }
 
-fn neighbour(destination: &End, options: &PacketOptions) -> Result<Ipv6Addr, ExplainError> {
+fn neighbour(destination: &Endpoint, options: &PacketOptions) -> Result<Ipv6Addr, ExplainError> {
     match (options.nd_target, destination.address) {
         (Some(target), _) => Ok(target),
         (None, IpAddr::V6(target)) if !target.is_multicast() => Ok(target),
-        _ => Err(ExplainError::refused("a neighbour message without its target", "give --nd-target ADDRESS")),
+        _ => Err(ExplainError::refused("a neighbour message needs its target", "give --nd-target ADDRESS")),
     }
 }
 
-/// The flags of TCP by their bit (RFC 9293, 3.1), lowest first.
+/// TCP flags by bit (RFC 9293, 3.1), lowest first.
 pub const TCP_FLAGS: [&str; 9] = ["fin", "syn", "rst", "psh", "ack", "urg", "ece", "cwr", "ns"];
 
 fn tcp_flags(text: &str) -> Result<u16, ExplainError> {
     let bad = || {
         ExplainError::refused(
-            format!("'{text}' is no set of TCP flags"),
+            format!("'{text}' is not a set of TCP flags"),
             "--flags syn, or several like syn,ack, or none",
         )
     };
@@ -334,8 +339,8 @@ mod tests {
 
     #[test]
     fn neighbours_ask_for_an_address() {
-        let asked = frame("arp 192.0.2.1 192.0.2.2", PacketOptions::default());
-        assert_eq!((asked.destination, asked.ethertype), (BROADCAST, ethertype::ARP));
+        let request = frame("arp 192.0.2.1 192.0.2.2", PacketOptions::default());
+        assert_eq!((request.destination, request.ethertype), (BROADCAST, ethertype::ARP));
         let solicitation = PacketOptions { kind: text("135"), ..Default::default() };
         let frame = frame("icmp6 fe80::1 2001:db8::2", solicitation.clone());
         let target = Some("2001:db8::2".parse().unwrap());
@@ -346,15 +351,15 @@ mod tests {
     }
 
     #[test]
-    fn pieces_show_what_the_bridge_sees_of_them() {
+    fn later_fragments_have_no_ports() {
         let later = PacketOptions { fragment: text("later"), ..Default::default() };
-        let piece = frame("udp 2001:db8::1 2001:db8::2", later);
-        assert_eq!(piece.ip().unwrap().protocol, protocol::FRAGMENT);
-        assert_eq!((piece.tuple(), piece.datagram().is_some()), (None, true));
+        let fragment = frame("udp 2001:db8::1 2001:db8::2", later);
+        assert_eq!(fragment.ip().unwrap().protocol, protocol::FRAGMENT);
+        assert_eq!((fragment.tuple(), fragment.datagram().is_some()), (None, true));
     }
 
     #[test]
-    fn what_host_and_overlay_send_bears_the_shared_mac() {
+    fn host_and_overlay_send_with_the_shared_mac() {
         let packet = read("udp 192.0.2.1:1 192.0.2.2:2", PacketOptions::default()).unwrap();
         assert_eq!(packet.frame(Ingress::Overlay, SHARED).source, SHARED);
         let given = PacketOptions { source_mac: text("02:00:00:00:00:07"), ..Default::default() };
@@ -365,19 +370,19 @@ mod tests {
     #[test]
     fn each_fault_is_one_line_with_a_remedy() {
         let flags = |flags| PacketOptions { flags: text(flags), ..Default::default() };
-        for (line, options, said) in [
+        for (line, options, expected) in [
             ("tcp 192.0.2.1:1", flags("syn"), "three words"),
             ("tcp 192.0.2.1 192.0.2.2:2", flags("syn"), "'192.0.2.1' has no port"),
             ("tcp 2001:db8::1:80 [2001:db8::1]:80", flags("syn"), "write 203.0.113.10:80 or [2001"),
-            ("tcp 192.0.2.1:1 [2001:db8::1]:80", flags("syn"), "two families"),
-            ("tcp 192.0.2.1:1 192.0.2.2:2", flags("sin"), "'sin' is no set of TCP flags"),
-            ("tcp 192.0.2.1:1 192.0.2.2:70000", flags("syn"), "not one end of a packet"),
+            ("tcp 192.0.2.1:1 [2001:db8::1]:80", flags("syn"), "different families"),
+            ("tcp 192.0.2.1:1 192.0.2.2:2", flags("sin"), "'sin' is not a set of TCP flags"),
+            ("tcp 192.0.2.1:1 192.0.2.2:70000", flags("syn"), "is not an address"),
             ("quic 192.0.2.1:1 192.0.2.2:2", flags("syn"), "'quic' is not a protocol"),
             ("icmp6 192.0.2.1 192.0.2.2", flags("syn"), "write icmp for IPv4"),
             ("arp 2001:db8::1 2001:db8::2", flags("syn"), "--nd-target"),
         ] {
             let error = read(line, options).unwrap_err().to_string();
-            assert!(error.contains(said) && !error.contains('\n'), "{line}: {error}");
+            assert!(error.contains(expected) && !error.contains('\n'), "{line}: {error}");
         }
     }
 }

@@ -1,32 +1,32 @@
-//! The answer on the screen.
+//! The answer as a table.
 
 use std::fmt::{self, Write as _};
 
 use super::answer::{Answer, BranchAnswer, FrameAnswer, LiveAnswer};
 
-/// Prints an answer for people. A capture gets a line for each frame and a summary.
+/// Prints an answer for people. A capture has one row for each frame, and a summary.
 pub struct Table<'a> {
     /// The answer.
     pub answer: &'a Answer,
-    /// It is a capture's.
+    /// The frames are those of a capture.
     pub capture: bool,
 }
 
 impl fmt::Display for Table<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.capture {
-            return self.lines(f);
+            return self.write_capture(f);
         }
         for frame in &self.answer.frames {
             write_frame(f, frame)?;
         }
         writeln!(f, "policy   {}", self.answer.policy)?;
-        self.verdict_of_verdicts(f)
+        self.write_agreement(f)
     }
 }
 
 impl Table<'_> {
-    fn lines(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    fn write_capture(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut rows = vec![["#", "FRAME", "VERDICT", "RULE", "SERVICE"].map(str::to_owned)];
         let mut differences = Vec::new();
         for (number, frame) in (1..).zip(&self.answer.frames) {
@@ -37,8 +37,8 @@ impl Table<'_> {
                 joined(frame, |branch| branch.rule.to_owned()),
                 frame.branches.iter().find_map(|branch| branch.service.clone()).unwrap_or_default(),
             ]);
-            let said = lives(frame).filter_map(|live| live.difference.as_deref());
-            differences.extend(said.map(|said| format!("DIFFERS  frame {number}: {said}")));
+            let found = traced(frame).filter_map(|live| live.difference.as_deref());
+            differences.extend(found.map(|text| format!("DIFFERS  frame {number}: {text}")));
         }
         write_columns(f, &rows)?;
         let mut rows = vec![["FRAMES", "RULE"].map(str::to_owned)];
@@ -55,10 +55,10 @@ impl Table<'_> {
         for line in &differences {
             writeln!(f, "{line}")?;
         }
-        self.verdict_of_verdicts(f)
+        self.write_agreement(f)
     }
 
-    fn verdict_of_verdicts(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    fn write_agreement(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Some(bridge) = &self.answer.bridge else { return Ok(()) };
         match (self.answer.differences, self.answer.frames.len()) {
             (0, 1) => writeln!(f, "bridge   {bridge} does what the policy says"),
@@ -83,7 +83,10 @@ fn write_frame(f: &mut fmt::Formatter<'_>, frame: &FrameAnswer) -> fmt::Result {
     match frame.branches.as_slice() {
         [branch] => write_branch(f, branch)?,
         branches => {
-            writeln!(f, "verdict  hangs on who opened the connection (--owner fixes it, --live asks):\n")?;
+            writeln!(
+                f,
+                "verdict  depends on who opened the connection (--owner sets it, --live reads it from conntrack):\n"
+            )?;
             let mut rows = vec![["OWNER", "VERDICT", "RULE", "ABOUT"].map(str::to_owned)];
             rows.extend(branches.iter().map(|branch| {
                 let owner = branch.owner.unwrap_or_default();
@@ -93,8 +96,8 @@ fn write_frame(f: &mut fmt::Formatter<'_>, frame: &FrameAnswer) -> fmt::Result {
             writeln!(f)?;
         }
     }
-    let mut said = lives(frame).filter_map(|live| live.difference.as_deref());
-    said.try_for_each(|said| writeln!(f, "DIFFERS  {said}"))
+    let mut differences = traced(frame).filter_map(|live| live.difference.as_deref());
+    differences.try_for_each(|text| writeln!(f, "DIFFERS  {text}"))
 }
 
 fn write_branch(f: &mut fmt::Formatter<'_>, branch: &BranchAnswer) -> fmt::Result {
@@ -114,20 +117,20 @@ fn write_branch(f: &mut fmt::Formatter<'_>, branch: &BranchAnswer) -> fmt::Resul
     }
 }
 
-fn lives(frame: &FrameAnswer) -> impl Iterator<Item = &LiveAnswer> {
+fn traced(frame: &FrameAnswer) -> impl Iterator<Item = &LiveAnswer> {
     frame.branches.iter().filter_map(|branch| branch.live.as_ref())
 }
 
-/// What all branches say, in one cell: the word alone where they are of one mind.
-fn joined(frame: &FrameAnswer, word: impl Fn(&BranchAnswer) -> String) -> String {
-    let words: Vec<String> = frame.branches.iter().map(&word).collect();
-    match words.split_first() {
+/// The values of all branches in one cell: a single value when all are equal.
+fn joined(frame: &FrameAnswer, value: impl Fn(&BranchAnswer) -> String) -> String {
+    let values: Vec<String> = frame.branches.iter().map(&value).collect();
+    match values.split_first() {
         Some((first, rest)) if rest.iter().all(|other| other == first) => first.clone(),
-        _ => words.join(" | "),
+        _ => values.join(" | "),
     }
 }
 
-/// Columns as wide as their widest cell, two spaces apart, nothing behind the last.
+/// Columns as wide as their widest cell, two spaces apart, without trailing blanks.
 fn write_columns<const N: usize>(f: &mut fmt::Formatter<'_>, rows: &[[String; N]]) -> fmt::Result {
     let widths: Vec<usize> =
         (0..N).map(|at| rows.iter().map(|row| row[at].chars().count()).max().unwrap_or(0)).collect();

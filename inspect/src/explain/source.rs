@@ -1,4 +1,4 @@
-//! Where the policy and the facts of the bridge come from: the running helper, or a file.
+//! Where the policy and the bridge's ports come from: the running helper, or a file.
 
 use std::path::Path;
 
@@ -12,30 +12,30 @@ use super::error::ExplainError;
 use super::input;
 use helper::status::Status;
 
-/// The bridge, its ports and its zone, as the helper knows them.
+/// The bridge with its ports and conntrack zone, as the helper reports them.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Site {
+pub struct BridgeInfo {
     /// The bridge's name.
-    pub bridge: String,
+    pub name: String,
     /// The uplink's port number.
     pub uplink: Option<OfPort>,
     /// The overlay's port number.
     pub overlay: Option<OfPort>,
     /// Further ports, by name.
     pub others: Vec<String>,
-    /// The conntrack zone with the owners' marks.
+    /// The conntrack zone that holds the owner marks.
     pub zone: u16,
 }
 
-/// The policy, and where it is from.
+/// The policy and its origin.
 pub async fn policy(args: &ExplainArgs, paths: &Paths) -> Result<(Policy, String), ExplainError> {
     let (text, origin) = match &args.policy {
         Some(file) => {
-            let bytes = input::read(file, "--policy names the file; without it the running helper is asked")?;
-            (String::from_utf8_lossy(&bytes).into_owned(), named(file))
+            let bytes = input::read(file, "leave out --policy to use that of the running helper")?;
+            (String::from_utf8_lossy(&bytes).into_owned(), origin_of(file))
         }
         None => {
-            let remedy = "start it, name it with --target, or give a policy with --policy FILE";
+            let remedy = "`systemctl start ovn-k8s-gateway-helper`, name another with --target, or give a policy with --policy FILE";
             let text = args.helper.call(paths, "policy", &[]).await;
             let text = text.map_err(|error| ExplainError::Helper { what: "policy", error, remedy })?;
             if text.is_empty() {
@@ -49,15 +49,14 @@ pub async fn policy(args: &ExplainArgs, paths: &Paths) -> Result<(Policy, String
 }
 
 /// The bridge that the running helper programs.
-pub async fn site(args: &ExplainArgs, paths: &Paths) -> Result<Site, ExplainError> {
-    let remedy =
-        "with --live it says which bridge is meant: start it, name it with --target, or leave out --live";
+pub async fn bridge(args: &ExplainArgs, paths: &Paths) -> Result<BridgeInfo, ExplainError> {
+    let remedy = "--live needs it to know the bridge: `systemctl start ovn-k8s-gateway-helper`, name another with --target, or leave out --live";
     let text = args.helper.call(paths, "status", &["json"]).await;
     let text = text.map_err(|error| ExplainError::Helper { what: "status", error, remedy })?;
     let status: Status = serde_json::from_str(&text).map_err(ExplainError::Status)?;
     let bridge = status.bridge;
-    Ok(Site {
-        bridge: bridge.name,
+    Ok(BridgeInfo {
+        name: bridge.name,
         uplink: bridge.uplink_ofport.map(OfPort),
         overlay: bridge.overlay_ofport.map(OfPort),
         others: bridge.other_ports,
@@ -65,10 +64,10 @@ pub async fn site(args: &ExplainArgs, paths: &Paths) -> Result<Site, ExplainErro
     })
 }
 
-impl Site {
-    /// The port by which frames of an ingress come in, as `ofproto/trace` reads it.
+impl BridgeInfo {
+    /// The port through which frames of an ingress enter, as `ofproto/trace` reads it.
     pub fn in_port(&self, ingress: Ingress) -> Result<String, ExplainError> {
-        let missing = |what| ExplainError::NoPort { bridge: self.bridge.clone(), what };
+        let missing = |what| ExplainError::NoPort { bridge: self.name.clone(), what };
         match ingress {
             Ingress::Host => Ok("LOCAL".to_owned()),
             Ingress::Uplink => Ok(self.uplink.ok_or_else(|| missing("port of the uplink"))?.0.to_string()),
@@ -81,6 +80,6 @@ impl Site {
     }
 }
 
-fn named(file: &Path) -> String {
+fn origin_of(file: &Path) -> String {
     if file == Path::new("-") { "standard input".to_owned() } else { file.display().to_string() }
 }

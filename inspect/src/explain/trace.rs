@@ -1,31 +1,31 @@
-//! What `ofproto/trace` prints, read back: which flows a frame met on one bridge, and by which ports it left it.
+//! Parses the output of `ofproto/trace`: which flows a frame matched on one bridge, and through which ports it left.
 //!
-//! The text is a tree by indentation. Behind a patch port the trace goes on in the next bridge, and after a `ct()`
-//! with a table it starts again in a section of its own; only the first bridge's own part is read.
+//! The text is a tree by indentation. Behind a patch port the trace continues in the next bridge, and after a `ct()` with
+//! a table it continues in a new section. Only the parts of the first bridge are read.
 
 use ovs::openflow::flow::OfPort;
 
-/// The way of a frame through the first bridge.
+/// The path of a frame through the first bridge.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Trace {
-    /// The flows it met, in order.
-    pub met: Vec<Met>,
-    /// Where it was sent, in order.
-    pub sent: Vec<Sent>,
+    /// Its table lookups, in order.
+    pub lookups: Vec<Lookup>,
+    /// Its outputs, in order.
+    pub outputs: Vec<Output>,
 }
 
-/// A table and the flow that a frame met in it.
+/// A table and the flow that the frame matched in it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Met {
+pub struct Lookup {
     /// The table.
     pub table: u8,
     /// The flow; `None` where no flow matched.
-    pub flow: Option<MetFlow>,
+    pub flow: Option<MatchedFlow>,
 }
 
 /// A flow as the trace names it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct MetFlow {
+pub struct MatchedFlow {
     /// What it matches, as the trace prints it.
     pub matches: String,
     /// Its priority.
@@ -34,98 +34,99 @@ pub struct MetFlow {
     pub cookie: u64,
 }
 
-/// Where a frame was sent.
+/// An output action.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Sent {
+pub enum Output {
     /// Out of a port.
     Port(OfPort),
-    /// By another way, as the trace prints it.
+    /// Another action, as the trace prints it.
     Other(String),
 }
 
 impl Trace {
-    /// Reads a trace; `None` if it is not one.
+    /// Parses a trace; `None` if it is not one.
     pub fn read(text: &str) -> Option<Trace> {
         let mut trace = Trace::default();
-        let mut awaited = Vec::new();
+        let mut recirculations = Vec::new();
         for (number, section) in sections(text).into_iter().enumerate() {
-            if number > 0 && !resumes(&section, &mut awaited) {
+            if number > 0 && !resumes(&section, &mut recirculations) {
                 continue;
             }
             for line in own_lines(&section) {
-                trace.take(line, &mut awaited);
+                trace.take(line, &mut recirculations);
             }
         }
-        (!trace.met.is_empty()).then_some(trace)
+        (!trace.lookups.is_empty()).then_some(trace)
     }
 
-    fn take(&mut self, line: &str, awaited: &mut Vec<Awaited>) {
-        if let Some(met) = Met::read(line) {
-            self.met.push(met);
-        } else if let Some(next) = Awaited::read(line) {
-            awaited.push(next);
+    fn take(&mut self, line: &str, recirculations: &mut Vec<Recirculation>) {
+        if let Some(lookup) = Lookup::read(line) {
+            self.lookups.push(lookup);
+        } else if let Some(next) = Recirculation::read(line) {
+            recirculations.push(next);
         } else if line.starts_with(">> skipping output") {
-            // Never back out of the port it came by, say.
-            self.sent.pop();
-        } else if let Some(sent) = Sent::read(line) {
-            self.sent.push(sent);
+            // Not back through its ingress port, for example.
+            self.outputs.pop();
+        } else if let Some(output) = Output::read(line) {
+            self.outputs.push(output);
         }
     }
 }
 
-/// A table in which our bridge goes on when conntrack has looked at the frame.
-struct Awaited {
+/// A table in which the first bridge continues after conntrack.
+struct Recirculation {
     table: String,
     zone: String,
 }
 
-impl Awaited {
-    fn read(line: &str) -> Option<Awaited> {
+impl Recirculation {
+    fn read(line: &str) -> Option<Recirculation> {
         let arguments = line.strip_prefix("ct(")?.strip_suffix(')')?;
         let word = |name: &str| {
             let words = arguments.split(',').filter_map(|word| word.split_once('='));
             words.filter(|(known, _)| *known == name).map(|(_, value)| value.to_owned()).next()
         };
-        Some(Awaited { table: word("table")?, zone: word("zone").unwrap_or_else(|| "0".to_owned()) })
+        Some(Recirculation { table: word("table")?, zone: word("zone").unwrap_or_else(|| "0".to_owned()) })
     }
 }
 
-impl Met {
-    fn read(line: &str) -> Option<Met> {
+impl Lookup {
+    fn read(line: &str) -> Option<Lookup> {
         let (table, rest) = line.split_once(". ")?;
         let table = table.parse().ok()?;
         if rest == "No match." {
-            return Some(Met { table, flow: None });
+            return Some(Lookup { table, flow: None });
         }
         let (matches, rest) = match rest.strip_prefix("priority ") {
             Some(rest) => ("", rest),
             None => rest.split_once(", priority ")?,
         };
         let (priority, cookie) = rest.split_once(", cookie 0x").unwrap_or((rest, "0"));
-        let flow = MetFlow {
+        let flow = MatchedFlow {
             matches: matches.to_owned(),
             priority: priority.parse().ok()?,
             cookie: u64::from_str_radix(cookie, 16).ok()?,
         };
-        Some(Met { table, flow: Some(flow) })
+        Some(Lookup { table, flow: Some(flow) })
     }
 }
 
-impl Sent {
+impl Output {
     /// Ports that have names (ovs-actions(7)).
     const NAMED: [(&str, OfPort); 2] = [("LOCAL", OfPort::LOCAL), ("NORMAL", OfPort::NORMAL)];
 
-    fn read(line: &str) -> Option<Sent> {
+    fn read(line: &str) -> Option<Output> {
         if let Some((_, port)) = Self::NAMED.iter().find(|(name, _)| *name == line) {
-            return Some(Sent::Port(*port));
+            return Some(Output::Port(*port));
         }
         if let Some(port) = line.strip_prefix("output:") {
             return Some(
-                port.parse().map_or_else(|_| Sent::Other(line.to_owned()), |port| Sent::Port(OfPort(port))),
+                port.parse()
+                    .map_or_else(|_| Output::Other(line.to_owned()), |port| Output::Port(OfPort(port))),
             );
         }
         let other = ["FLOOD", "ALL", "IN_PORT", "CONTROLLER", "controller(", "TABLE", "enqueue", "bundle"];
-        other.iter().any(|word| line.starts_with(word)).then(|| Sent::Other(line.to_owned()))
+        other.iter().any(|word| line.starts_with(word)).then(|| Output::Other(line.to_owned()))
     }
 }
 
@@ -143,17 +144,18 @@ fn sections(text: &str) -> Vec<Vec<&str>> {
     sections
 }
 
-/// Whether a section goes on where our bridge sent the frame through conntrack. The trace gives every section the
-/// first bridge's name, whichever bridge's it is.
-fn resumes(section: &[&str], awaited: &mut Vec<Awaited>) -> bool {
+/// Whether a section continues where the first bridge sent the frame through conntrack. The trace gives every section
+/// the first bridge's name, whichever bridge it is about.
+fn resumes(section: &[&str], recirculations: &mut Vec<Recirculation>) -> bool {
     let flow = section.iter().find(|line| line.starts_with("Flow: ")).unwrap_or(&"");
     let zone = flow.split([',', ' ']).find_map(|word| word.strip_prefix("ct_zone=")).unwrap_or("0");
     let table = section.iter().find_map(|line| line.trim().strip_prefix("Resuming from table "));
-    let position = awaited.iter().position(|next| Some(next.table.as_str()) == table && next.zone == zone);
-    position.map(|position| awaited.remove(position)).is_some()
+    let position =
+        recirculations.iter().position(|next| Some(next.table.as_str()) == table && next.zone == zone);
+    position.map(|position| recirculations.remove(position)).is_some()
 }
 
-/// The lines of the section's first bridge, without those of bridges it leads to, and without indentation.
+/// The lines of the section's first bridge, without those of the next bridges, and without indentation.
 fn own_lines<'a>(section: &[&'a str]) -> Vec<&'a str> {
     let mut own = Vec::new();
     let mut entered = false;
@@ -167,9 +169,9 @@ fn own_lines<'a>(section: &[&'a str]) -> Vec<&'a str> {
         if line.starts_with("Final flow:") {
             break;
         }
-        // What a bridge says stands further right than its name; at the end of a list its tables stand under it.
-        // An own table never comes next: an action leads to it.
-        if nested.is_some_and(|bridge| indent > bridge || Met::read(trimmed).is_some()) {
+        // A bridge's lines are indented more than its name, except that at the end of a list its tables are at the name's
+        // level. A table of the first bridge never follows directly: an action precedes it.
+        if nested.is_some_and(|bridge| indent > bridge || Lookup::read(trimmed).is_some()) {
             continue;
         }
         nested = None;

@@ -1,50 +1,50 @@
-//! The helper, by what it says of itself, and others who serve the same ports.
+//! The helper, by its own status, and kube-proxy, which serves the same ports.
 
-use super::super::snapshot::{HelperSeen, Seen};
-use super::Finding;
+use crate::doctor::finding::Finding;
+use crate::doctor::snapshot::{HelperSnapshot, NodeSnapshot};
 use helper::PROGRAM;
 use helper::status::Status;
 use uplink::failover::At;
 
-/// The helper.
-pub(super) fn check(seen: &Seen) -> Vec<Finding> {
-    let Some(HelperSeen { status, .. }) = &seen.helper else { return vec![away(seen)] };
+/// All findings about the helper.
+pub(super) fn check(node: &NodeSnapshot) -> Vec<Finding> {
+    let Some(HelperSnapshot { status, .. }) = &node.helper else { return vec![not_running(node)] };
     match status {
-        Ok(status) => says(status, matches!(seen.flows.get(&status.bridge.name), Some(Ok(_)))),
-        // It may not be asked.
-        Err(_) if seen.unprivileged => Vec::new(),
+        Ok(status) => reported(status, matches!(node.flows.get(&status.bridge.name), Some(Ok(_)))),
+        // Only root may ask it.
+        Err(_) if node.unprivileged => Vec::new(),
         Err(why) => vec![Finding::warning(
             "helper-silent",
             PROGRAM,
             format!("runs and does not answer: {why}"),
-            "it may be stuck: Services are not followed then, and management does not leave a dead switch",
-            "see its log; restart it (the bridge's flows stay meanwhile)",
+            "it may hang: changes of Services have no effect then, and management does not leave a dead switch",
+            "`systemctl restart ovn-k8s-gateway-helper` (flows stay meanwhile); its log says why",
         )],
     }
 }
 
-fn away(seen: &Seen) -> Finding {
+fn not_running(node: &NodeSnapshot) -> Finding {
     let what = "does not run";
-    let start = "start it (`systemctl start ovn-k8s-gateway-helper`), or see its log for why it ended";
-    if seen.carries_pods() {
-        let why = "a gateway router shares the uplink, and nobody follows Services, keeps the flows, or takes management to the NIC when the switch dies";
+    let start = "`systemctl start ovn-k8s-gateway-helper`; its log says why it ended";
+    if node.carries_pods() {
+        let why = "changes of Services have no effect, changed flows are not repaired, and management does not move to the NIC when the switch dies";
         Finding::error("helper-away", PROGRAM, what, why, start)
-    } else if seen.taken().next().is_some() {
-        let why = "nobody takes management to the NIC when the switch dies";
+    } else if node.taken_over().next().is_some() {
+        let why = "management does not move to the NIC when the switch dies";
         Finding::warning("helper-away", PROGRAM, what, why, start)
     } else {
         Finding::note(
             "helper-away",
             PROGRAM,
             what,
-            "nothing was taken over, so it has nothing to do yet",
+            "no NIC is taken over, so it has nothing to do yet",
             "nothing to do",
         )
     }
 }
 
-/// `looked`: the flows were seen, so that they need not be believed.
-fn says(status: &Status, looked: bool) -> Vec<Finding> {
+/// Findings from its status. `flows_known`: the flows were read from the bridge, so that its own count does not matter.
+fn reported(status: &Status, flows_known: bool) -> Vec<Finding> {
     let mut findings = Vec::new();
     let bridge = status.bridge.name.as_str();
     if status.management.at == At::Nic {
@@ -53,34 +53,34 @@ fn says(status: &Status, looked: bool) -> Vec<Finding> {
             "failed-over",
             bridge,
             format!("management is on the NIC{why}"),
-            "the switch does not carry: the pods have no outside while this lasts",
-            "see to ovs-vswitchd; management goes back by itself when the way through the bridge is proved",
+            "the switch does not forward: pods have no outside connection meanwhile",
+            "`systemctl status openvswitch-switch`; management returns by itself when a next hop answers through the bridge",
         ));
     }
     if !status.flows.connected {
         findings.push(Finding::error(
             "flows",
             bridge,
-            "the helper has no connection to the bridge's flows",
-            "changes of Services do not get there",
-            "see to ovs-vswitchd, and whether the bridge is there",
+            "the helper has no OpenFlow connection to it",
+            "changes of Services have no effect",
+            "`ovs-vsctl show` lists the bridge if it exists; `systemctl status openvswitch-switch`",
         ));
-    } else if !looked && status.flows.installed < status.flows.wanted {
+    } else if !flows_known && status.flows.installed < status.flows.wanted {
         findings.push(Finding::warning(
             "flows",
             bridge,
-            format!("{} of {} flows are in force", status.flows.installed, status.flows.wanted),
-            "part of the traffic goes by the bridge's own NORMAL flow, to the host",
-            "look again; `ovn-k8s status` says what it waits for",
+            format!("has {} of {} flows", status.flows.installed, status.flows.wanted),
+            "part of the traffic matches the bridge's own NORMAL flow, and goes to the host",
+            "run doctor again; `ovn-k8s status` says what the helper waits for",
         ));
     }
     for conflict in &status.flows.conflicts {
-        let remedy = "remove the other's flow (`ovs-ofctl dump-flows`)";
+        let remedy = format!("remove that flow (`ovs-ofctl dump-flows {bridge}` lists it)");
         findings.push(Finding::warning(
             "flows",
             bridge,
             conflict.clone(),
-            "another's flow stands before ours",
+            "a flow of another program has the match and priority of the helper's",
             remedy,
         ));
     }
@@ -90,17 +90,24 @@ fn says(status: &Status, looked: bool) -> Vec<Finding> {
             "source",
             &source.name,
             format!("{} does not answer{error}", source.origin),
-            "what is in force stays; changes are not seen",
-            "see whether it runs and can be reached from here",
+            "the last known state stays; changes have no effect",
+            "check that it runs and is reachable from this node",
         ));
     }
     if let Some(error) = &status.host.error {
-        let why = "the host's part (routes, nft, sysctls) is not in force: paths between host, pods and Services are broken";
-        findings.push(Finding::error("host-paths", PROGRAM, error.clone(), why, "do what the message says"));
+        let why =
+            "routes, nft table or sysctls are not applied: paths between host, pods and Services are broken";
+        findings.push(Finding::error(
+            "host-paths",
+            PROGRAM,
+            error.clone(),
+            why,
+            "follow the message; `ovn-k8s status` shows whether it is fixed",
+        ));
     }
     if !status.ready {
         let problems = if status.problems.is_empty() {
-            "it does not say why".to_owned()
+            "no reason given".to_owned()
         } else {
             status.problems.join("; ")
         };
@@ -108,29 +115,29 @@ fn says(status: &Status, looked: bool) -> Vec<Finding> {
             "helper",
             PROGRAM,
             format!("is not ready: {problems}"),
-            "not everything is in force",
-            "`ovn-k8s status`",
+            "part of what it wants is not applied",
+            "`ovn-k8s status` lists what is missing",
         ));
     }
     if findings.is_empty() {
-        let what = format!("is ready; {} flows in force on {bridge}", status.flows.installed);
+        let what = format!("is ready; {} flows on {bridge}", status.flows.installed);
         findings.push(Finding::ok("helper", PROGRAM, what));
     }
     findings
 }
 
-/// Others who serve NodePorts.
-pub(super) fn others(seen: &Seen) -> Vec<Finding> {
-    let gateway = seen.helper.is_some() || seen.taken().next().is_some();
-    seen.others
+/// Signs of kube-proxy.
+pub(super) fn kube_proxy(node: &NodeSnapshot) -> Vec<Finding> {
+    let gateway = node.helper.is_some() || node.taken_over().next().is_some();
+    node.kube_proxy
         .iter()
-        .map(|other| {
-            let why = "two owners of one NodePort: connections to it reach pods by one way and answers leave by the other, or the host resets them";
-            let remedy = "stop it and remove its rules (`kube-proxy --cleanup`), the gateway serves NodePorts";
+        .map(|sign| {
+            let why = "two programs serve one NodePort: requests and answers take different paths, or the host resets the connections";
+            let remedy = "stop it, then `kube-proxy --cleanup`: the gateway serves NodePorts";
             if gateway {
-                Finding::warning("node-ports", "NodePorts", other.clone(), why, remedy)
+                Finding::warning("node-ports", "NodePorts", sign.clone(), why, remedy)
             } else {
-                Finding::note("node-ports", "NodePorts", other.clone(), "it goes together with no gateway of ours on this node", remedy)
+                Finding::note("node-ports", "NodePorts", sign.clone(), "it conflicts with a gateway on this node", remedy)
             }
         })
         .collect()

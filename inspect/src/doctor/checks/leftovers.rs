@@ -1,23 +1,24 @@
-//! What takeovers of before left: records, guards without a bridge, two guards, files for network managers.
+//! What earlier takeovers left: unreadable records, ingress filters without a bridge or several for one NIC, files for
+//! network managers.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use host::ingress_filter::IngressFilter;
 
-use super::super::snapshot::{FileSeen, JournalSeen, Seen};
-use super::Finding;
+use crate::doctor::finding::Finding;
+use crate::doctor::snapshot::{HandoverFile, JournalSnapshot, NodeSnapshot};
 use uplink::plan;
 
-/// All of it. While a run is under way, or has not been settled, nothing of it is left over yet.
-pub(super) fn check(seen: &Seen) -> Vec<Finding> {
-    let mut findings: Vec<_> = seen.left.broken_records.iter().map(|why| record(why)).collect();
-    if matches!(seen.journal, JournalSeen::Open { .. } | JournalSeen::Broken(_)) {
+/// All findings. While a run is in progress, or has not been recovered, nothing counts as left over.
+pub(super) fn check(node: &NodeSnapshot) -> Vec<Finding> {
+    let mut findings: Vec<_> = node.leftovers.unreadable_records.iter().map(|why| record(why)).collect();
+    if matches!(node.journal, JournalSnapshot::Open { .. } | JournalSnapshot::Unreadable(_)) {
         return findings;
     }
-    findings.extend(guards(seen));
-    // Whose files are still wanted cannot be told from records that cannot be read.
-    if seen.left.broken_records.is_empty() {
-        let stale = seen.left.files.iter().filter(|file| !is_wanted(seen, file));
+    findings.extend(ingress_filters(node));
+    // Which files are still needed is not known from records that cannot be read.
+    if node.leftovers.unreadable_records.is_empty() {
+        let stale = node.leftovers.files.iter().filter(|file| !is_needed(node, file));
         findings.extend(stale.map(left_file));
     }
     findings
@@ -28,49 +29,49 @@ fn record(why: &str) -> Finding {
         "record-broken",
         "a takeover's record",
         why,
-        "neither a boot, nor the way back, nor a failover knows what this bridge was made from",
-        "`ovn-k8s-util recover` puts one aside that is broken; then `ovn-k8s-util nics-to-bridge` for its NIC writes it anew",
+        "recovery at boot, bridge-to-nics and failover do not know the NIC's addresses and routes of before the takeover",
+        "`ovn-k8s-util recover` renames it; then `ovn-k8s-util nics-to-bridge NIC` writes it again",
     )
 }
 
-/// Guards that nobody keeps, and several for one NIC: one that drops is enough to make it deaf.
-fn guards(seen: &Seen) -> Vec<Finding> {
+/// Ingress filters that nothing maintains, and several for one NIC: one that drops is enough to cut it off.
+fn ingress_filters(node: &NodeSnapshot) -> Vec<Finding> {
     let mut findings = Vec::new();
     let mut by_nic: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
-    for guard in &seen.left.guards {
-        if let Some(nic) = &guard.nic {
-            by_nic.entry(nic).or_default().push(&guard.table);
+    for filter in &node.leftovers.ingress_filters {
+        if let Some(nic) = &filter.nic {
+            by_nic.entry(nic).or_default().push(&filter.table);
         }
     }
     for (nic, tables) in by_nic.iter().filter(|(_, tables)| tables.len() > 1) {
         findings.push(Finding::error(
             "guard-twice",
             nic,
-            format!("has {} guards: {}", tables.len(), tables.join(", ")),
-            "each is turned by itself, and one that drops is enough: the node may hear nothing there",
+            format!("has {} ingress filters: {}", tables.len(), tables.join(", ")),
+            "if any of them drops frames, the host may receive nothing from this NIC",
             format!(
-                "remove the one whose bridge is gone (`nft delete table netdev {}`)",
+                "remove that of the bridge that does not exist: `nft delete table netdev {}`",
                 tables.join("`, or `")
             ),
         ));
     }
-    let known = kept(seen);
-    for guard in seen.left.guards.iter().filter(|guard| !known.contains(&guard.table)) {
-        let remedy = format!("`nft delete table netdev {}`", guard.table);
-        let (about, what) = (guard.table.as_str(), "is a guard without a bridge");
-        findings.push(match (&guard.nic, guard.drops_at_nic) {
+    let maintained = maintained(node);
+    for filter in node.leftovers.ingress_filters.iter().filter(|filter| !maintained.contains(&filter.table)) {
+        let remedy = format!("`nft delete table netdev {}`", filter.table);
+        let (about, what) = (filter.table.as_str(), "is an ingress filter without a bridge");
+        findings.push(match (&filter.nic, filter.drops_at_nic) {
             (Some(nic), true) => Finding::error(
                 "guard-left",
                 about,
-                format!("{what}, and drops all that comes in by {nic}"),
-                "the node hears nothing on that NIC",
+                format!("{what}, and drops every frame from {nic}"),
+                "the host receives nothing from that NIC",
                 remedy,
             ),
             _ => Finding::warning(
                 "guard-left",
                 about,
                 what,
-                "nobody turns it any more; a bridge of that name that is made later would meet it",
+                "nothing updates it any more; it would affect a later bridge of that name",
                 remedy,
             ),
         });
@@ -78,43 +79,43 @@ fn guards(seen: &Seen) -> Vec<Finding> {
     findings
 }
 
-/// The tables of bridges that are on record, or that the switch has for a NIC.
-fn kept(seen: &Seen) -> BTreeSet<String> {
-    let in_switch = seen.observed.switch.bridges.iter().map(|bridge| bridge.name.as_str());
-    let on_record = seen.left.on_record.iter().map(String::as_str);
-    // Without the database's word, a device of that name has to do.
-    let devices = seen.observed.links.iter().map(|link| link.name.as_str());
-    let devices = devices.filter(|_| !seen.observed.switch.answers);
-    in_switch.chain(on_record).chain(devices).map(IngressFilter::table).collect()
+/// The tables of bridges that have a record or that the switch has.
+fn maintained(node: &NodeSnapshot) -> BTreeSet<String> {
+    let in_switch = node.observed.switch.bridges.iter().map(|bridge| bridge.name.as_str());
+    let recorded_bridges = node.leftovers.recorded_bridges.iter().map(String::as_str);
+    // Without the database, a device of that name counts as the bridge.
+    let devices = node.observed.links.iter().map(|link| link.name.as_str());
+    let devices = devices.filter(|_| !node.observed.switch.answers);
+    in_switch.chain(recorded_bridges).chain(devices).map(IngressFilter::table).collect()
 }
 
-/// Whether a takeover on record has to do with the file's device.
-fn is_wanted(seen: &Seen, file: &FileSeen) -> bool {
+/// Whether a takeover record is about the file's device.
+fn is_needed(node: &NodeSnapshot, file: &HandoverFile) -> bool {
     let plain = |name: &str| -> String {
         name.chars().map(|c| if c.is_ascii_alphanumeric() || c == '-' { c } else { '_' }).collect()
     };
     let device = plain(&file.device);
     let of_record = |bridge: &String| {
-        let pair = seen.uplinks.iter().find(|uplink| uplink.bridge == *bridge);
+        let pair = node.uplinks.iter().find(|uplink| uplink.bridge == *bridge);
         let nic = pair.map(|uplink| uplink.nic.as_str()).or_else(|| plan::nic_of(bridge));
         plain(bridge) == device || nic.is_some_and(|nic| plain(nic) == device)
     };
-    // With DHCP, networkd's file for the NIC stays after the way back, and says that it is to be looked after.
-    seen.left.on_record.iter().any(of_record)
-        || (!file.keeps_away && seen.observed.links.iter().any(|link| plain(&link.name) == device))
+    // With DHCP, networkd's file for the NIC stays after bridge-to-nics, and makes networkd manage the NIC.
+    node.leftovers.recorded_bridges.iter().any(of_record)
+        || (!file.unmanages && node.observed.links.iter().any(|link| plain(&link.name) == device))
 }
 
-fn left_file(file: &FileSeen) -> Finding {
+fn left_file(file: &HandoverFile) -> Finding {
     let remedy = format!(
-        "remove it (`rm {}`) and have the manager read its files again (`networkctl reload`, `nmcli general reload conf`)",
+        "`rm {}`, then make the manager read its files again (`networkctl reload`, `nmcli general reload conf`)",
         file.path.display()
     );
-    let what = format!("{} is left of a takeover that is no more", file.path.display());
-    if file.keeps_away {
-        let why = "its network manager leaves the device alone: nobody renews its addresses";
+    let what = format!("{} is left from a takeover that no longer exists", file.path.display());
+    if file.unmanages {
+        let why = "its network manager ignores the device: its addresses are not renewed";
         Finding::warning("handover-left", &file.device, what, why, remedy)
     } else {
-        let why = "it does nothing while there is no such device";
+        let why = "it has no effect while there is no such device";
         Finding::note("handover-left", &file.device, what, why, remedy)
     }
 }

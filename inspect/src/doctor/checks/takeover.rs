@@ -1,57 +1,57 @@
-//! The takeover: one that did not come to its end, and one that has not begun.
+//! The takeover: one that did not finish, and a prediction for a NIC that was not taken over.
 
-use super::super::snapshot::{JournalSeen, Seen, UplinkSeen};
-use super::Finding;
+use crate::doctor::finding::Finding;
+use crate::doctor::snapshot::{JournalSnapshot, NodeSnapshot, UplinkSnapshot};
 use uplink::plan;
 
 /// The journal.
-pub(super) fn journal(journal: &JournalSeen) -> Option<Finding> {
+pub(super) fn journal(journal: &JournalSnapshot) -> Option<Finding> {
     const ABOUT: &str = "the takeover's journal";
     const RECOVER: &str = "`ovn-k8s-util recover`";
     match journal {
-        JournalSeen::Closed => None,
-        JournalSeen::Open { busy: true, back } => Some(Finding::note(
+        JournalSnapshot::Closed => None,
+        JournalSnapshot::Open { locked: true, detaching } => Some(Finding::note(
             "journal-open",
             ABOUT,
-            if *back { "a way back is under way" } else { "a takeover is under way" },
-            "what is seen now changes",
-            "wait",
+            format!("{} is running", command(*detaching)),
+            "the other findings describe a state that changes",
+            "run doctor again when it has ended",
         )),
-        JournalSeen::Open { busy: false, back } => Some(Finding::error(
+        JournalSnapshot::Open { locked: false, detaching } => Some(Finding::error(
             "journal-open",
             ABOUT,
-            if *back {
-                "a way back (bridge-to-nics) did not come to its end, and nobody is at work"
-            } else {
-                "a takeover did not come to its end, and nobody is at work"
-            },
-            "addresses and routes may be on either device, the guard may stand the wrong way",
+            format!("{} did not finish, and its process is gone", command(*detaching)),
+            "addresses and routes may be on either device, and the ingress filter may drop the wrong frames",
             RECOVER,
         )),
-        JournalSeen::Pending => Some(Finding::warning(
+        JournalSnapshot::DatabasePending => Some(Finding::warning(
             "journal-pending",
             ABOUT,
-            "the network was put back, but the bridge is still in the switch's database",
-            "it comes up again with the switch, and hears what the NIC hears",
+            "the takeover was undone, but the bridge is still in the switch's database",
+            "the bridge comes up again with the switch, and receives the NIC's frames a second time",
             RECOVER,
         )),
-        JournalSeen::Broken(why) => Some(Finding::error(
+        JournalSnapshot::Unreadable(why) => Some(Finding::error(
             "journal-broken",
             ABOUT,
             why.clone(),
-            "what a takeover left cannot be put back from it",
+            "a takeover that did not finish cannot be undone from it",
             RECOVER,
         )),
     }
 }
 
+fn command(detaching: bool) -> &'static str {
+    if detaching { "a bridge-to-nics" } else { "a nics-to-bridge" }
+}
+
 /// What `nics-to-bridge` would refuse or warn about.
-pub(super) fn prediction(seen: &Seen, uplink: &UplinkSeen) -> Vec<Finding> {
-    let Some(options) = &seen.options else { return Vec::new() };
+pub(super) fn prediction(node: &NodeSnapshot, uplink: &UplinkSnapshot) -> Vec<Finding> {
+    let Some(options) = &node.takeover_options else { return Vec::new() };
     let nic = &uplink.nic;
-    let predicted = plan::attach(&seen.observed, std::slice::from_ref(nic), options);
+    let predicted = plan::attach(&node.observed, std::slice::from_ref(nic), options);
     let mut findings = Vec::new();
-    // What is not known of the node, and whether the switch is there, is said by itself.
+    // These two have findings of their own.
     let elsewhere = |name: &str| ["not-known", "switch-away"].contains(&name);
     for refusal in predicted.refusals.iter().filter(|refusal| !elsewhere(refusal.name)) {
         let why = if refusal.forceable {
@@ -62,12 +62,12 @@ pub(super) fn prediction(seen: &Seen, uplink: &UplinkSeen) -> Vec<Finding> {
         findings.push(Finding::warning(refusal.name, &refusal.about, &refusal.what, why, &refusal.remedy));
     }
     for notice in predicted.warnings.iter().filter(|notice| !elsewhere(notice.name)) {
-        let why = "nics-to-bridge would say so and go on";
+        let why = "nics-to-bridge would warn about this and continue";
         findings.push(Finding::note(notice.name, &notice.about, &notice.what, why, &notice.remedy));
     }
-    if findings.is_empty() && seen.observed.switch.answers {
+    if findings.is_empty() && node.observed.switch.answers {
         let what = format!(
-            "nics-to-bridge has nothing against it ({} steps; --dry-run shows them)",
+            "nics-to-bridge would refuse nothing ({} steps; `ovn-k8s-util nics-to-bridge --dry-run {nic}` lists them)",
             predicted.steps.len()
         );
         findings.push(Finding::ok("takeover", nic, what));

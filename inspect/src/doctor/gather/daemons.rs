@@ -1,6 +1,6 @@
 //! Daemons by their pidfiles and control sockets.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 use host::process::Stat;
@@ -9,12 +9,12 @@ use ovs::paths::Paths;
 use ovs::pidfile;
 use ovs::unixctl::{Client, UnixctlError};
 
-use super::super::snapshot::{Answers, DaemonsSeen};
+use super::super::snapshot::{DaemonSnapshot, DaemonsSnapshot};
 
-/// How long a daemon may take to say something that it knows by heart.
-const PATIENCE: Duration = Duration::from_secs(2);
+/// Timeout of a command that a daemon answers without work.
+const TIMEOUT: Duration = Duration::from_secs(2);
 
-/// The directories of the switch behind this database: where its socket is, its daemons have theirs.
+/// The directories of the switch that this database belongs to: its daemons' sockets are beside the database's.
 pub(super) fn paths(db: &Remote) -> Paths {
     let mut paths = Paths::from_env();
     if let Remote::Unix(socket) = db
@@ -25,23 +25,23 @@ pub(super) fn paths(db: &Remote) -> Paths {
     paths
 }
 
-/// The switch's two.
-pub(super) fn switch(paths: &Paths) -> DaemonsSeen {
+/// The switch's two daemons.
+pub(super) fn switch(paths: &Paths) -> DaemonsSnapshot {
     let pid = |program: &str| running(&paths.pidfile(program, ""), program);
-    DaemonsSeen {
+    DaemonsSnapshot {
         stopped_database: pid("ovsdb-server").filter(|pid| is_stopped(*pid)),
         vswitchd: pid("ovs-vswitchd")
-            .map(|pid| answers(pid, &paths.ctl("ovs-vswitchd", pid), "version", PATIENCE)),
+            .map(|pid| daemon(pid, &paths.ctl("ovs-vswitchd", pid), "version", TIMEOUT)),
     }
 }
 
-/// The process that a pidfile names, when it is there and is called so. A pidfile outlives a daemon that is killed.
+/// The process that a pidfile names, when it runs under that name. A pidfile outlives a daemon that is killed.
 pub(super) fn running(pidfile: &Path, program: &str) -> Option<u32> {
     let pid = pidfile::read_pid(pidfile).ok()?;
     is_called(pid, program).then_some(pid)
 }
 
-/// Names of processes end after 15 bytes. One that has ended and was not waited for is none any more.
+/// Whether a live process has this name, of which the kernel keeps 15 bytes. A zombie does not count.
 pub(super) fn is_called(pid: u32, program: &str) -> bool {
     let name = std::fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
     let name = name.trim_end();
@@ -51,46 +51,38 @@ pub(super) fn is_called(pid: u32, program: &str) -> bool {
         && name.len() >= program.len().min(15)
 }
 
-/// Whether it was stopped by a signal or a debugger.
+/// Whether a signal or a debugger stopped the process.
 pub(super) fn is_stopped(pid: u32) -> bool {
-    matches!(state(pid), Some('T' | 't'))
+    Stat::read(pid).is_some_and(|stat| matches!(stat.state, 'T' | 't'))
 }
 
-fn state(pid: u32) -> Option<char> {
-    Stat::read(pid).map(|stat| stat.state)
+/// A running daemon with its answer to one command.
+pub(super) fn daemon(pid: u32, socket: &Path, command: &str, timeout: Duration) -> DaemonSnapshot {
+    let answer = runtime().and_then(|runtime| runtime.block_on(call(socket, command, &[], timeout)));
+    DaemonSnapshot { pid, stopped: is_stopped(pid), answer }
 }
 
-/// What a daemon says to a command.
-pub(super) fn answers(pid: u32, socket: &Path, command: &str, limit: Duration) -> Answers {
-    Answers { pid, stopped: is_stopped(pid), said: said(socket.to_owned(), command, limit) }
-}
-
-fn said(socket: PathBuf, command: &str, limit: Duration) -> Result<String, String> {
-    let runtime = runtime()?;
-    runtime.block_on(call(&socket, command, &[], limit))
-}
-
-/// A runtime for one thread.
+/// A runtime on the calling thread.
 pub(super) fn runtime() -> Result<tokio::runtime::Runtime, String> {
     tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|error| error.to_string())
 }
 
-/// One command over a control socket, connecting included.
+/// One command over a control socket; the timeout includes connecting.
 pub(super) async fn call(
     socket: &Path,
     command: &str,
     words: &[&str],
-    limit: Duration,
+    timeout: Duration,
 ) -> Result<String, String> {
     let answer = async {
         let client = Client::connect(socket).await?;
-        client.with_patience(limit).call(command, words).await
+        client.with_patience(timeout).call(command, words).await
     };
-    match tokio::time::timeout(limit, answer).await {
+    match tokio::time::timeout(timeout, answer).await {
         Ok(Ok(text)) => Ok(text),
-        Ok(Err(UnixctlError::Refused(what))) => Err(format!("it says: {what}")),
+        Ok(Err(UnixctlError::Refused(what))) => Err(format!("it refuses: {what}")),
         Ok(Err(error)) => Err(error.to_string()),
-        Err(_) => Err(format!("no answer in {} s", limit.as_secs())),
+        Err(_) => Err(format!("no answer in {} s", timeout.as_secs())),
     }
 }
 
@@ -112,7 +104,7 @@ mod tests {
         assert_eq!(running(&file, "ovs-vswitchd"), None);
         assert!(!is_stopped(own));
         let mut child = std::process::Command::new("true").spawn().unwrap();
-        while state(child.id()) != Some('Z') {
+        while !Stat::read(child.id()).is_some_and(|stat| stat.has_ended()) {
             std::thread::yield_now();
         }
         assert!(!is_called(child.id(), "true"), "it has ended");

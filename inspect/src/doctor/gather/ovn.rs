@@ -1,4 +1,4 @@
-//! OVN on this node: ovn-controller, and the two databases it and the helper live by.
+//! OVN on this node: ovn-controller, br-int, and the databases that it and the helper use.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -10,25 +10,24 @@ use ovs::ovsdb::Remote;
 use ovs::ovsdb::blocking::Client;
 use ovs::paths::Paths;
 
-use super::super::snapshot::{Answers, DatabaseSeen, OvnSeen};
-use super::daemons::{answers, running, runtime};
-use super::timeout;
-use crate::doctor::checks::ovn_setting;
+use super::super::snapshot::{DaemonSnapshot, DatabaseSnapshot, OvnSnapshot, ovn_setting};
+use super::background;
+use super::daemons::{daemon, running, runtime};
 use helper::INTEGRATION_BRIDGE;
 use helper::config::ConfigFile;
 use helper::northbound_remotes;
 
-/// How long ovn-controller, a database, or br-int may take.
-const PATIENCE: Duration = Duration::from_secs(2);
+/// Timeout of ovn-controller, of a database, and of br-int.
+const TIMEOUT: Duration = Duration::from_secs(2);
 
 const CONTROLLER: &str = "ovn-controller";
 
-/// Looks at all of it. `settings` are the switch's `external_ids`; without them the databases are not known.
-pub(super) fn look(paths: &Paths, switch: &Paths, settings: BTreeMap<String, String>) -> OvnSeen {
-    let deadline = Instant::now() + PATIENCE + Duration::from_millis(500);
-    let (here, there) = (paths.clone(), switch.clone());
-    let controller = timeout::ask(move || controller(&here));
-    let flows = timeout::ask(move || integration_flows(&there));
+/// Observes all of it at the same time. `settings` are the switch's `external_ids`, which name the databases.
+pub(super) fn observe(paths: &Paths, switch: &Paths, settings: BTreeMap<String, String>) -> OvnSnapshot {
+    let deadline = Instant::now() + TIMEOUT + Duration::from_millis(500);
+    let (own_paths, switch_paths) = (paths.clone(), switch.clone());
+    let controller = background::spawn(move || controller(&own_paths));
+    let flows = background::spawn(move || integration_flows(&switch_paths));
     let southbound = ovn_setting(&settings, "ovn-remote").map(|text| {
         ask_database(
             Remote::parse_list(text).map_err(|error| error.to_string()),
@@ -38,33 +37,33 @@ pub(super) fn look(paths: &Paths, switch: &Paths, settings: BTreeMap<String, Str
         .named(text.to_owned(), "external_ids:ovn-remote")
     });
     let northbound = northbound(paths, &settings);
-    let controller = controller.by(deadline).flatten();
-    OvnSeen {
-        named_otherwise: named_otherwise(controller.as_ref()),
+    let controller = controller.wait_until(deadline).flatten();
+    OvnSnapshot {
+        name_overridden: name_overridden(controller.as_ref()),
         controller,
-        southbound: southbound.map(|asked| asked.by(deadline)),
-        northbound: northbound.map(|asked| asked.by(deadline)),
-        integration_flows: flows.by(deadline).flatten(),
+        southbound: southbound.map(|request| request.wait_until(deadline)),
+        northbound: northbound.map(|request| request.wait_until(deadline)),
+        integration_flows: flows.wait_until(deadline).flatten(),
         addresses: addresses(),
     }
 }
 
-/// By its pidfile: its own folder's, or the switch's, where older versions have it.
-fn controller(paths: &Paths) -> Option<Answers> {
+/// ovn-controller by its pidfile, in OVN's run directory or, of older versions, in the switch's.
+fn controller(paths: &Paths) -> Option<DaemonSnapshot> {
     let folders: [&Path; 2] = [&paths.ovn_rundir, &paths.rundir];
     folders.into_iter().find_map(|folder| {
         let pid = running(&folder.join(format!("{CONTROLLER}.pid")), CONTROLLER)?;
         let socket = folder.join(format!("{CONTROLLER}.{pid}.ctl"));
-        Some(answers(pid, &socket, "connection-status", PATIENCE))
+        Some(daemon(pid, &socket, "connection-status", TIMEOUT))
     })
 }
 
 /// `-n NAME`, or the file that overrides `external_ids:system-id` (ovn-controller(8)).
-fn named_otherwise(controller: Option<&Answers>) -> bool {
+fn name_overridden(controller: Option<&DaemonSnapshot>) -> bool {
     let folder = std::env::var_os("OVN_SYSCONFDIR").map_or_else(|| PathBuf::from("/etc"), PathBuf::from);
     folder.join("ovn/system-id-override").exists()
         || controller
-            .and_then(|answers| host::process::Process::of(answers.pid))
+            .and_then(|daemon| host::process::Process::of(daemon.pid))
             .is_some_and(|process| process.has_argument("-n"))
 }
 
@@ -72,7 +71,7 @@ fn integration_flows(switch: &Paths) -> Option<usize> {
     let address = format!("unix:{}", switch.bridge_mgmt(INTEGRATION_BRIDGE).display());
     runtime().ok()?.block_on(async {
         let flows = async { Connection::connect(&address).await?.aggregate(Cookies::ANY).await };
-        let sums = tokio::time::timeout(PATIENCE, flows).await.ok()?.ok()?;
+        let sums = tokio::time::timeout(TIMEOUT, flows).await.ok()?.ok()?;
         usize::try_from(sums.flows).ok()
     })
 }
@@ -83,13 +82,13 @@ fn addresses() -> BTreeSet<IpAddr> {
     rows.iter().filter_map(host::rtnl::address::Address::of).filter_map(|row| row.local()).collect()
 }
 
-/// Where a helper that was started now would look for it.
+/// The northbound database that a helper started now would use.
 fn northbound(paths: &Paths, settings: &BTreeMap<String, String>) -> Option<Database> {
     let path = paths.ovn_k8s_conf();
     let text = host::regular_file::read_text(&path).ok();
     let file = text.and_then(|text| ConfigFile::parse(&path, &text).ok());
-    let told = file.as_ref().and_then(|file| file.get("nb_db"));
-    let (remotes, told_by) = match (told, settings.get("ovn-nb")) {
+    let from_file = file.as_ref().and_then(|file| file.get("nb_db"));
+    let (remotes, configured_by) = match (from_file, settings.get("ovn-nb")) {
         (Some(text), _) => {
             (Remote::parse_list(text).map_err(|error| error.to_string()), "ovn_k8s.conf: nb_db")
         }
@@ -98,26 +97,26 @@ fn northbound(paths: &Paths, settings: &BTreeMap<String, String>) -> Option<Data
         }
         (None, None) => (northbound_remotes(&[], None, paths), "its socket on this node"),
     };
-    // Nobody said where it is, and it is not here.
-    if remotes.is_err() && told.is_none() && !settings.contains_key("ovn-nb") {
+    // Not configured, and not on this node.
+    if remotes.is_err() && from_file.is_none() && !settings.contains_key("ovn-nb") {
         return None;
     }
-    let origin = match (&remotes, told.or(settings.get("ovn-nb").map(String::as_str))) {
+    let origin = match (&remotes, from_file.or(settings.get("ovn-nb").map(String::as_str))) {
         (_, Some(text)) => text.to_owned(),
         (Ok(remotes), None) => helper::origin(remotes),
         (Err(_), None) => String::new(),
     };
-    Some(ask_database(remotes, "OVN_Northbound", "NB_Global").named(origin, told_by))
+    Some(ask_database(remotes, "OVN_Northbound", "NB_Global").named(origin, configured_by))
 }
 
-/// A database that is being asked.
+/// A database whose servers have been asked.
 struct Database {
     origin: String,
-    told_by: &'static str,
-    /// Servers that are asked, each with its name.
-    asked: Vec<(String, timeout::Asked<Result<(), String>>)>,
-    /// Why none is.
-    wrong: Option<String>,
+    configured_by: &'static str,
+    /// The requests, each with its server.
+    requests: Vec<(String, background::Pending<Result<(), String>>)>,
+    /// Why none was sent.
+    error: Option<String>,
 }
 
 fn ask_database(
@@ -125,38 +124,38 @@ fn ask_database(
     database: &'static str,
     table: &'static str,
 ) -> Database {
-    let (remotes, wrong) = match remotes {
+    let (remotes, error) = match remotes {
         Ok(remotes) => (remotes, None),
         Err(error) => (Vec::new(), Some(error)),
     };
     let plain = remotes.into_iter().filter(|remote| !matches!(remote, Remote::Ssl(_)));
-    let asked =
-        plain.map(|remote| (remote.to_string(), timeout::ask(move || serves(&remote, database, table))));
-    Database { origin: String::new(), told_by: "", asked: asked.collect(), wrong }
+    let requests =
+        plain.map(|remote| (remote.to_string(), background::spawn(move || serves(&remote, database, table))));
+    Database { origin: String::new(), configured_by: "", requests: requests.collect(), error }
 }
 
-/// Whether a server answers a question about this database.
+/// Whether a server answers a query of this database.
 fn serves(remote: &Remote, database: &str, table: &str) -> Result<(), String> {
-    let deadline = Instant::now() + PATIENCE;
-    let mut client = Client::connect_to(remote, database, PATIENCE).map_err(|error| error.to_string())?;
+    let deadline = Instant::now() + TIMEOUT;
+    let mut client = Client::connect_to(remote, database, TIMEOUT).map_err(|error| error.to_string())?;
     client.select(table, &["_uuid"], deadline).map(drop).map_err(|error| error.to_string())
 }
 
 impl Database {
-    fn named(self, origin: String, told_by: &'static str) -> Self {
-        Self { origin, told_by, ..self }
+    fn named(self, origin: String, configured_by: &'static str) -> Self {
+        Self { origin, configured_by, ..self }
     }
 
-    /// One server of a cluster is enough.
-    fn by(self, deadline: Instant) -> DatabaseSeen {
-        let none = self.asked.is_empty() && self.wrong.is_none();
-        let mut why: Vec<String> = self.wrong.into_iter().collect();
+    /// Waits for the answers. One server of a cluster is enough.
+    fn wait_until(self, deadline: Instant) -> DatabaseSnapshot {
+        let none = self.requests.is_empty() && self.error.is_none();
+        let mut why: Vec<String> = self.error.into_iter().collect();
         let mut reached = false;
-        for (name, asked) in self.asked {
-            match asked.by(deadline) {
+        for (name, request) in self.requests {
+            match request.wait_until(deadline) {
                 Some(Ok(())) => reached = true,
                 Some(Err(error)) => why.push(error),
-                None => why.push(format!("{name}: no answer in {} s", PATIENCE.as_secs())),
+                None => why.push(format!("{name}: no answer in {} s", TIMEOUT.as_secs())),
             }
         }
         let answer = match (none, reached) {
@@ -164,6 +163,6 @@ impl Database {
             (false, true) => Some(Ok(())),
             (false, false) => Some(Err(why.join("; "))),
         };
-        DatabaseSeen { origin: self.origin, told_by: self.told_by, answer }
+        DatabaseSnapshot { origin: self.origin, configured_by: self.configured_by, answer }
     }
 }

@@ -1,4 +1,4 @@
-//! Flows as they may be found.
+//! Flows of a bridge, healthy and not.
 
 use std::time::Duration;
 
@@ -23,16 +23,16 @@ fn from(port: u32) -> Match {
     Match::any().with(Field::InPort, port)
 }
 
-fn table(flows: Vec<Dumped>) -> TableSeen {
+fn table(flows: Vec<Dumped>) -> FlowTableSnapshot {
     let ports = [(1, "eth0"), (2, "k8s-patch"), (OfPort::LOCAL.0, "breth0")];
-    TableSeen { flows, ports: ports.map(|(number, name)| (number, name.to_owned())).into() }
+    FlowTableSnapshot { flows, ports: ports.map(|(number, name)| (number, name.to_owned())).into() }
 }
 
-pub(super) fn learning_switch() -> TableSeen {
+pub(super) fn learning_switch() -> FlowTableSnapshot {
     table(vec![normal()])
 }
 
-/// What the helper has on a node with pods.
+/// The helper's flows on a node with pods.
 fn ours() -> Vec<Dumped> {
     vec![
         normal(),
@@ -43,14 +43,14 @@ fn ours() -> Vec<Dumped> {
     ]
 }
 
-/// A node with pods, and these flows on its bridge.
-fn pods(flows: Vec<Dumped>) -> Seen {
-    with(|seen| {
+/// A node with pods and these flows on its bridge.
+fn pods(flows: Vec<Dumped>) -> NodeSnapshot {
+    with(|node| {
         let patch =
             Port { name: "k8s-patch".into(), kind: "patch".into(), ofport: Some(2), ..Port::default() };
-        seen.observed.switch.bridges[0].ports.push(patch);
-        seen.flows.insert("breth0".into(), Ok(table(flows)));
-        let helper = seen.helper.as_mut().unwrap();
+        node.observed.switch.bridges[0].ports.push(patch);
+        node.flows.insert("breth0".into(), Ok(table(flows)));
+        let helper = node.helper.as_mut().unwrap();
         let wanted = ours().into_iter().filter(|flow| flow.cookie == OURS).map(|flow| flow.to_string());
         helper.flows = Some(wanted.collect());
         let status = helper.status.as_mut().unwrap();
@@ -64,16 +64,16 @@ fn plus(more: Dumped) -> Vec<Dumped> {
 }
 
 #[test]
-fn as_the_helper_wants_them() {
+fn what_the_helper_wants() {
     let report = report(&pods(ours()));
     assert_eq!(report.worst, Severity::Ok, "{report}");
-    let said = report.findings.iter().find(|finding| finding.name == "flows").unwrap();
-    assert!(said.what.contains("the 4 flows that the helper wants"), "{said:?}");
+    let found = report.findings.iter().find(|finding| finding.name == "flows").unwrap();
+    assert!(found.what.contains("the 4 flows that the helper wants"), "{found:?}");
 }
 
 #[test]
 fn none_at_all() {
-    let empty = with(|seen| drop(seen.flows.insert("breth0".into(), Ok(table(vec![])))));
+    let empty = with(|node| drop(node.flows.insert("breth0".into(), Ok(table(vec![])))));
     assert!(finds(&empty, "flows-none", Severity::Error).remedy.contains("ovs-ofctl add-flow breth0"));
     let mut secure = empty;
     secure.observed.switch.bridges[0].fail_mode = "secure".into();
@@ -82,14 +82,14 @@ fn none_at_all() {
 
 #[test]
 fn only_the_bridges_own() {
-    let mut seen = pods(vec![normal()]);
-    finds(&seen, "flows-only-normal", Severity::Error);
-    seen.helper = None;
-    finds(&seen, "flows-only-normal", Severity::Error);
+    let mut node = pods(vec![normal()]);
+    finds(&node, "flows-only-normal", Severity::Error);
+    node.helper = None;
+    finds(&node, "flows-only-normal", Severity::Error);
 }
 
 #[test]
-fn some_taken_away_changed_or_added() {
+fn missing_changed_and_surplus_flows() {
     let mut fewer = ours();
     fewer.remove(2);
     let found = finds(&pods(fewer.clone()), "flows-missing", Severity::Error);
@@ -99,41 +99,41 @@ fn some_taken_away_changed_or_added() {
     finds(&pods(changed), "flows-missing", Severity::Error);
     let more = plus(flow(600, from(2).with(Field::EthType, 0x86dd_u16), OfPort(1), OURS));
     finds(&pods(more), "flows-surplus", Severity::Warning);
-    // One that does not know its sources yet writes nothing, and is right in that.
+    // A helper that does not know its sources yet writes nothing.
     let mut unsure = pods(fewer);
-    if let Some(HelperSeen { status: Ok(status), .. }) = &mut unsure.helper {
+    if let Some(HelperSnapshot { status: Ok(status), .. }) = &mut unsure.helper {
         status.sources = vec![SourceStatus { connected: true, synced: false, ..SourceStatus::default() }];
     }
     assert_eq!(report(&unsure).worst, Severity::Ok);
     let mut fought = pods(ours());
-    fought.helper.as_mut().unwrap().repaired_meanwhile = 3;
+    fought.helper.as_mut().unwrap().repaired_during_check = 3;
     finds(&fought, "flows-fought", Severity::Warning);
 }
 
 #[test]
-fn learned_flows_are_nobodys_business() {
+fn learned_flows_are_ignored() {
     let learned = flow(100, from(1), OfPort(2), cookie::learned());
     assert_eq!(report(&pods(plus(learned))).worst, Severity::Ok);
 }
 
 #[test]
-fn others_before_ours() {
+fn flows_of_others_first() {
     let theirs = |priority, matches| pods(plus(flow(priority, matches, OfPort::LOCAL, 0xbad)));
     let all = finds(&theirs(2000, Match::any()), "flows-shadowed", Severity::Error);
     assert!(all.remedy.contains("cookie=0xbad/-1") && all.what.contains("(3 packets)"), "{all:?}");
     finds(&theirs(2000, from(1)), "flows-shadowed", Severity::Error);
     let arp = from(1).with(Field::EthType, 0x0806_u16);
     finds(&theirs(600, arp.clone()), "flows-shadowed", Severity::Warning);
-    // Above the rule for the rest alone: frames of that kind meet it first.
+    // Above the catch-all only: such frames match it first.
     finds(&theirs(2, arp), "flows-shadowed", Severity::Warning);
     assert_eq!(report(&theirs(0, Match::any().with(Field::EthType, 0x9999_u16))).worst, Severity::Ok);
     let elsewhere = Flow::new(77, 9, Match::any(), 0xbad, vec![]);
     let elsewhere =
         Dumped { flow: Ok(elsewhere), cookie: 0xbad, packets: 0, bytes: 0, duration: Duration::ZERO };
-    assert_eq!(report(&pods(plus(elsewhere))).worst, Severity::Ok, "a table that we do not use");
+    assert_eq!(report(&pods(plus(elsewhere))).worst, Severity::Ok, "a table that the helper does not use");
 }
 
-/// Tens of thousands on either side that have nothing to do with each other.
+/// Tens of thousands of flows on either side, none of which overlap.
 #[test]
 fn more_than_can_be_compared() {
     let many = |from_port: u32, priority: u16, cookie: u64| {
@@ -142,41 +142,41 @@ fn more_than_can_be_compared() {
             flow(priority, matches, OfPort(2), cookie)
         })
     };
-    let mut seen = pods(many(1, 7, OURS).chain(many(2, 9, 0xbad)).chain([normal()]).collect());
-    seen.helper.as_mut().unwrap().flows = None;
-    finds(&seen, "flows-unknown", Severity::Note);
+    let mut node = pods(many(1, 7, OURS).chain(many(2, 9, 0xbad)).chain([normal()]).collect());
+    node.helper.as_mut().unwrap().flows = None;
+    finds(&node, "flows-unknown", Severity::Note);
 }
 
 #[test]
-fn ports_that_are_gone() {
+fn ports_that_do_not_exist() {
     let mut moved = pods(ours());
     if let Some(Ok(table)) = moved.flows.get_mut("breth0") {
         table.ports.remove(&1);
         table.ports.insert(9, "eth0".into());
     }
-    assert!(finds(&moved, "flows-stale-port", Severity::Error).what.ends_with("not there: 1"));
+    assert!(finds(&moved, "flows-stale-port", Severity::Error).what.ends_with("do not exist: 1"));
     let theirs = Match::any().with(Field::EthType, 0x0806_u16).with(Field::InPort, 44_u32);
     let foreign = pods(plus(flow(0, theirs, OfPort(1), 0xbad)));
     finds(&foreign, "flows-stale-port", Severity::Note);
 }
 
 #[test]
-fn the_bridges_own_is_gone() {
+fn the_bridges_own_flow_is_missing() {
     let mut flows = ours();
     flows.remove(0);
     finds(&pods(flows), "flows-no-normal", Severity::Note);
 }
 
 #[test]
-fn an_older_helpers() {
+fn flows_of_an_older_helper() {
     let old = Match::any().with(Field::InPort, 1_u32).with(Field::EthType, 0x0800_u16);
     let old = old.with(Field::IpProto, 6_u8).with(Field::TcpDst, 30_080_u16);
     finds(&pods(plus(flow(100, old, OfPort(2), 0))), "flows-older", Severity::Warning);
 }
 
 #[test]
-fn what_cannot_be_read() {
-    let late = with(|seen| drop(seen.flows.insert("breth0".into(), Err("no answer in 2 s".into()))));
+fn flows_that_cannot_be_read() {
+    let late = with(|node| drop(node.flows.insert("breth0".into(), Err("no answer in 2 s".into()))));
     finds(&late, "flows-unknown", Severity::Warning);
     let mut dead = late;
     dead.observed.switch.vswitchd = Some(false);

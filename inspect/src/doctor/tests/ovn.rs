@@ -1,9 +1,9 @@
-//! OVN as it may be found, or not.
+//! OVN, healthy and not, and a node without it.
 
 use std::collections::BTreeMap;
 
 use super::*;
-use crate::doctor::snapshot::OvnSeen;
+use crate::doctor::snapshot::OvnSnapshot;
 
 pub(super) fn settings() -> BTreeMap<String, String> {
     let pairs = [
@@ -20,14 +20,14 @@ pub(super) fn integration() -> Bridge {
     Bridge { name: "br-int".to_owned(), fail_mode: "secure".to_owned(), ..Bridge::default() }
 }
 
-fn database(origin: &str, answer: Option<Result<(), String>>) -> Option<DatabaseSeen> {
-    Some(DatabaseSeen { origin: origin.to_owned(), told_by: "external_ids:ovn-nb", answer })
+fn database(origin: &str, answer: Option<Result<(), String>>) -> Option<DatabaseSnapshot> {
+    Some(DatabaseSnapshot { origin: origin.to_owned(), configured_by: "external_ids:ovn-nb", answer })
 }
 
-pub(super) fn well() -> OvnSeen {
-    OvnSeen {
-        controller: Some(Answers { pid: 8, stopped: false, said: Ok("connected\n".to_owned()) }),
-        named_otherwise: false,
+pub(super) fn well() -> OvnSnapshot {
+    OvnSnapshot {
+        controller: Some(DaemonSnapshot { pid: 8, stopped: false, answer: Ok("connected\n".to_owned()) }),
+        name_overridden: false,
         southbound: database("tcp:10.0.0.9:6642", Some(Ok(()))),
         northbound: database("tcp:10.0.0.9:6641", Some(Ok(()))),
         integration_flows: Some(1234),
@@ -35,17 +35,17 @@ pub(super) fn well() -> OvnSeen {
     }
 }
 
-fn patched(seen: &mut Seen) {
+fn patched(node: &mut NodeSnapshot) {
     let patch = Port { name: "p".into(), kind: "patch".into(), ..Port::default() };
-    seen.observed.switch.bridges[0].ports.push(patch);
-    seen.flows.clear();
+    node.observed.switch.bridges[0].ports.push(patch);
+    node.flows.clear();
 }
 
 #[test]
 fn a_node_without_it() {
-    let none = with(|seen| {
-        seen.ovn = OvnSeen::default();
-        seen.observed.switch.external_ids = [("system-id".to_owned(), "x".to_owned())].into();
+    let none = with(|node| {
+        node.ovn = OvnSnapshot::default();
+        node.observed.switch.external_ids = [("system-id".to_owned(), "x".to_owned())].into();
     });
     finds(&none, "ovn", Severity::Note);
     let mut helped = none;
@@ -55,27 +55,27 @@ fn a_node_without_it() {
 
 #[test]
 fn ovn_controller() {
-    let says = |said: Result<&str, &str>, stopped| {
-        let said = said.map(str::to_owned).map_err(str::to_owned);
-        with(|seen| seen.ovn.controller = Some(Answers { pid: 8, stopped, said }))
+    let answering = |answer: Result<&str, &str>, stopped| {
+        let answer = answer.map(str::to_owned).map_err(str::to_owned);
+        with(|node| node.ovn.controller = Some(DaemonSnapshot { pid: 8, stopped, answer }))
     };
     let cases = [
-        with(|seen| seen.ovn.controller = None),
-        says(Ok("not connected"), false),
-        says(Err("no answer in 2 s"), false),
-        says(Err("no answer in 2 s"), true),
+        with(|node| node.ovn.controller = None),
+        answering(Ok("not connected"), false),
+        answering(Err("no answer in 2 s"), false),
+        answering(Err("no answer in 2 s"), true),
     ];
-    for mut seen in cases {
-        finds(&seen, "ovn-controller", Severity::Warning);
-        patched(&mut seen);
-        finds(&seen, "ovn-controller", Severity::Error);
+    for mut node in cases {
+        finds(&node, "ovn-controller", Severity::Warning);
+        patched(&mut node);
+        finds(&node, "ovn-controller", Severity::Error);
     }
 }
 
 #[test]
 fn its_settings() {
     let set = |key: &str, value: &str| {
-        with(|seen| drop(seen.observed.switch.external_ids.insert(key.to_owned(), value.to_owned())))
+        with(|node| drop(node.observed.switch.external_ids.insert(key.to_owned(), value.to_owned())))
     };
     let cases = [
         ("ovn-remote", "10.0.0.9"),
@@ -92,9 +92,9 @@ fn its_settings() {
         assert_eq!(found.about, format!("external_ids:{key}"));
     }
     let mut named = set("system-id", "");
-    named.ovn.named_otherwise = true;
+    named.ovn.name_overridden = true;
     assert_eq!(report(&named).worst, Severity::Ok);
-    // What is said of this chassis goes before what is said of all.
+    // The setting of this chassis takes precedence.
     let mut own = set("ovn-encap-ip", "10.9.9.9");
     own.observed.switch.external_ids.insert("ovn-encap-ip-node1".to_owned(), "10.0.0.5".to_owned());
     assert_eq!(report(&own).worst, Severity::Ok);
@@ -104,7 +104,7 @@ fn its_settings() {
 fn mappings() {
     let set = |value: &str| {
         let (key, value) = ("ovn-bridge-mappings".to_owned(), value.to_owned());
-        with(|seen| drop(seen.observed.switch.external_ids.insert(key, value)))
+        with(|node| drop(node.observed.switch.external_ids.insert(key, value)))
     };
     finds(&set("physnet"), "ovn-bridge-mappings", Severity::Warning);
     finds(&set("physnet:brnone"), "ovn-bridge-mappings", Severity::Warning);
@@ -119,19 +119,19 @@ fn mappings() {
 
 #[test]
 fn its_bridge() {
-    finds(&with(|seen| seen.ovn.integration_flows = Some(0)), "ovn-flows", Severity::Warning);
-    finds(&with(|seen| seen.observed.switch.bridges.truncate(1)), "ovn-bridge", Severity::Warning);
+    finds(&with(|node| node.ovn.integration_flows = Some(0)), "ovn-flows", Severity::Warning);
+    finds(&with(|node| node.observed.switch.bridges.truncate(1)), "ovn-bridge", Severity::Warning);
 }
 
 #[test]
 fn its_databases() {
     let refused = || Some(Err("refused".to_owned()));
-    let southbound = with(|seen| seen.ovn.southbound = database("tcp:10.0.0.9:6642", refused()));
+    let southbound = with(|node| node.ovn.southbound = database("tcp:10.0.0.9:6642", refused()));
     finds(&southbound, "ovn-southbound", Severity::Warning);
-    let tls = with(|seen| seen.ovn.southbound = database("ssl:10.0.0.9:6642", None));
+    let tls = with(|node| node.ovn.southbound = database("ssl:10.0.0.9:6642", None));
     assert_eq!(report(&tls).worst, Severity::Ok);
-    let mut northbound = with(|seen| seen.ovn.northbound = database("tcp:10.0.0.9:6641", refused()));
-    assert_eq!(report(&northbound).worst, Severity::Ok, "a running helper speaks for itself");
+    let mut northbound = with(|node| node.ovn.northbound = database("tcp:10.0.0.9:6641", refused()));
+    assert_eq!(report(&northbound).worst, Severity::Ok, "a running helper reports its own connection");
     northbound.helper = None;
     finds(&northbound, "ovn-northbound", Severity::Warning);
 }

@@ -2,12 +2,12 @@
 
 use super::*;
 
-fn port(number: u32) -> Sent {
-    Sent::Port(OfPort(number))
+fn port(number: u32) -> Output {
+    Output::Port(OfPort(number))
 }
 
 fn tables(trace: &Trace) -> Vec<u8> {
-    trace.met.iter().map(|met| met.table).collect()
+    trace.lookups.iter().map(|met| met.table).collect()
 }
 
 #[test]
@@ -28,9 +28,9 @@ Megaflow: recirc_id=0,eth,sctp,in_port=2,nw_frag=no
 Datapath actions: 2
 "#;
     let trace = Trace::read(text).unwrap();
-    assert_eq!((tables(&trace), trace.sent), (vec![0, 4], vec![port(1)]));
-    let last = trace.met[1].flow.clone().unwrap();
-    let expected = MetFlow { matches: "sctp".to_owned(), priority: 90, cookie: 0x6f76_6e38_0000_0044 };
+    assert_eq!((tables(&trace), trace.outputs), (vec![0, 4], vec![port(1)]));
+    let last = trace.lookups[1].flow.clone().unwrap();
+    let expected = MatchedFlow { matches: "sctp".to_owned(), priority: 90, cookie: 0x6f76_6e38_0000_0044 };
     assert_eq!(last, expected);
 }
 
@@ -96,7 +96,7 @@ Final flow: unchanged
 Datapath actions: 3
 "#;
     let trace = Trace::read(text).unwrap();
-    assert_eq!((tables(&trace), trace.sent), (vec![0, 1, 2, 3], vec![port(2)]));
+    assert_eq!((tables(&trace), trace.outputs), (vec![0, 1, 2, 3], vec![port(2)]));
 }
 
 #[test]
@@ -142,8 +142,8 @@ Datapath actions: 100
 "#;
     let trace = Trace::read(text).unwrap();
     assert_eq!(tables(&trace), [0]);
-    assert_eq!(trace.sent, [Sent::Port(OfPort::LOCAL), port(2), Sent::Port(OfPort::NORMAL)]);
-    assert_eq!(trace.met[0].flow.as_ref().unwrap().cookie, 5);
+    assert_eq!(trace.outputs, [Output::Port(OfPort::LOCAL), port(2), Output::Port(OfPort::NORMAL)]);
+    assert_eq!(trace.lookups[0].flow.as_ref().unwrap().cookie, 5);
 }
 
 #[test]
@@ -168,8 +168,8 @@ Datapath actions: 100
 "#;
     let trace = Trace::read(text).unwrap();
     assert_eq!(tables(&trace), [0, 3, 9]);
-    assert_eq!(trace.met[2].flow, None);
-    assert_eq!(trace.sent, [Sent::Port(OfPort::LOCAL), Sent::Other("CONTROLLER:128".to_owned())]);
+    assert_eq!(trace.lookups[2].flow, None);
+    assert_eq!(trace.outputs, [Output::Port(OfPort::LOCAL), Output::Other("CONTROLLER:128".to_owned())]);
 }
 
 #[test]

@@ -62,7 +62,7 @@ fn the_nic_is_made_anew() -> Result<()> {
     site.ip("link set eth0 up\n")?;
     let said = comes_to_find(&site, "error", "port-dead")?;
     let found = said.expect("error", "port-dead")?;
-    ensure!(found.what.contains("it had number") && found.remedy.contains("recover"), "{found:?}");
+    ensure!(found.what.contains("interface index") && found.remedy.contains("recover"), "{found:?}");
     site.run("recover")?.expect_ok()?;
     comes_to_be_well(&site, &["helper-away"]).context("settled")
 }

@@ -1,4 +1,4 @@
-//! The connection table's entries, as `dpctl/dump-conntrack` prints them: who owns which tuple.
+//! Who owns which connection, from the output of `dpctl/dump-conntrack`.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -8,14 +8,14 @@ use demux::frame::{Tuple, protocol};
 
 use flows::{MARK_HOST, MARK_PODS};
 
-/// The owners of a zone's connections, by either direction's tuple.
+/// The owners of a zone's connections, by the tuple of either direction.
 #[derive(Debug, Default)]
-pub struct Zone(HashMap<Tuple, Option<Owner>>);
+pub struct ConntrackZone(HashMap<Tuple, Option<Owner>>);
 
-impl Zone {
-    /// Reads a dump. Entries that are not understood are left out.
-    pub fn read(dump: &str) -> Zone {
-        let mut zone = Zone::default();
+impl ConntrackZone {
+    /// Parses a dump. Entries that do not parse are left out.
+    pub fn read(dump: &str) -> ConntrackZone {
+        let mut zone = ConntrackZone::default();
         for line in dump.lines() {
             let owner = owner_of(line);
             for tuple in ["orig=(", "reply=("].into_iter().filter_map(|side| tuple_of(line, side)) {
@@ -25,12 +25,12 @@ impl Zone {
         zone
     }
 
-    /// The owner of a tuple's connection: `None` where there is no connection, or nobody's mark on it.
+    /// The owner of a tuple's connection; `None` when there is no connection, or it has no owner mark.
     pub fn owner(&self, tuple: &Tuple) -> Option<Owner> {
         self.0.get(tuple).copied().flatten()
     }
 
-    /// Whether there is a connection of this tuple.
+    /// Whether a connection has this tuple.
     pub fn knows(&self, tuple: &Tuple) -> bool {
         self.0.contains_key(tuple)
     }
@@ -60,7 +60,7 @@ fn tuple_of(line: &str, side: &str) -> Option<Tuple> {
     let address = |name| word(name).and_then(|text| text.parse::<IpAddr>().ok());
     let port = |name| word(name).and_then(|text| text.parse().ok()).unwrap_or(0);
     let (source_port, destination_port) = match word("type") {
-        // As the frame carries it: the identifier stands on the asking side.
+        // As in the frame: the identifier is the requester's port.
         Some("8" | "128") => (port("id"), 0),
         Some("0" | "129") => (0, port("id")),
         Some(_) => return None,
@@ -75,7 +75,7 @@ fn tuple_of(line: &str, side: &str) -> Option<Tuple> {
     })
 }
 
-/// Names as the dump has them; protocols without one stand there as numbers.
+/// Protocol names of the dump; a protocol without a name is a number.
 fn protocol_number(name: &str) -> Option<u8> {
     Some(match name {
         "tcp" => protocol::TCP,
@@ -114,7 +114,7 @@ nonsense
 
     #[test]
     fn either_direction_finds_its_owner() {
-        let zone = Zone::read(DUMP);
+        let zone = ConntrackZone::read(DUMP);
         let reply = tuple(6, "203.0.113.10", "172.18.0.11", (80, 40001));
         assert_eq!(zone.owner(&reply), Some(Owner::Pods));
         assert_eq!(zone.owner(&reply.reversed()), Some(Owner::Pods));
