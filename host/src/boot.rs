@@ -1,4 +1,4 @@
-//! Which boot of the machine this is, and for how long it has been running.
+//! The boot id, and the time since the boot.
 
 use std::time::Duration;
 

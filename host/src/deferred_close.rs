@@ -1,16 +1,15 @@
-//! Closed aside: for sockets whose closing waits until every processor has let go of something (RCU's grace period,
-//! some 10 ms), at moments when milliseconds count.
+//! Closes sockets on a thread, because close() waits for an RCU grace period (about 10 ms).
 
 use std::ops::Deref;
 use std::sync::Arc;
 use std::thread;
 
-/// Drops a value by a thread of its own; without one it is dropped here, and waited for.
+/// Drops a value on a thread of its own; on the calling thread when none can be started.
 pub(crate) fn close_deferred<T: Send + 'static>(value: T) {
     let _ = thread::Builder::new().name("close".into()).spawn(move || drop(value));
 }
 
-/// A value that is dropped by a thread of its own.
+/// A value that is dropped on a thread of its own.
 #[derive(Debug)]
 pub(crate) struct DeferredClose<T: Send + Sync + 'static>(Arc<T>);
 
@@ -32,7 +31,7 @@ impl<T: Send + Sync + 'static> Drop for DeferredClose<T> {
     fn drop(&mut self) {
         let mut value = Arc::clone(&self.0);
         let last = move || {
-            // Ours goes right after this function.
+            // The reference of the calling thread ends right after this function.
             while let Err(again) = Arc::try_unwrap(value) {
                 value = again;
                 thread::yield_now();
@@ -49,19 +48,19 @@ mod tests {
 
     use super::*;
 
-    struct Told(mpsc::SyncSender<thread::ThreadId>);
+    struct Reported(mpsc::SyncSender<thread::ThreadId>);
 
-    impl Drop for Told {
+    impl Drop for Reported {
         fn drop(&mut self) {
             self.0.send(thread::current().id()).unwrap();
         }
     }
 
     #[test]
-    fn it_is_dropped_by_another_thread() {
+    fn a_value_is_dropped_by_another_thread() {
         let (sender, receiver) = mpsc::sync_channel(9);
-        close_deferred(Told(sender.clone()));
-        drop(DeferredClose::new(Told(sender)));
+        close_deferred(Reported(sender.clone()));
+        drop(DeferredClose::new(Reported(sender)));
         for _ in 0..2 {
             assert_ne!(receiver.recv_timeout(Duration::from_secs(30)).unwrap(), thread::current().id());
         }

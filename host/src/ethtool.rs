@@ -12,26 +12,26 @@ use crate::{Error, Result};
 pub struct Feature {
     /// The kernel's name for it (`rx-gro`); ethtool(8) says `generic-receive-offload` for that one.
     pub name: String,
-    /// Is it on?
+    /// It is on.
     pub on: bool,
-    /// Can it be changed?
+    /// It can be changed.
     pub changeable: bool,
 }
 
-/// What drives a device.
+/// The driver of a device.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Driver {
     /// Name.
     pub name: String,
     /// Version; often the kernel's.
     pub version: String,
-    /// Where it is plugged in (`0000:3b:00.0`); empty for what is made of software.
+    /// Bus address (`0000:3b:00.0`); empty for a virtual device.
     pub bus: String,
 }
 
-/// Offloads that put received frames together. What a packet socket then hears is longer than any frame on the wire,
-/// and a userspace bridge that sends it on by another device has it refused there.
-pub const MERGING: [&str; 5] = ["rx-gro", "rx-lro", "rx-gro-hw", "rx-gro-list", "rx-udp-gro-forwarding"];
+/// Offloads that aggregate received frames. A packet socket then receives frames that are longer than any on the wire,
+/// and another device refuses them when a userspace bridge forwards them.
+pub const AGGREGATING: [&str; 5] = ["rx-gro", "rx-lro", "rx-gro-hw", "rx-gro-list", "rx-udp-gro-forwarding"];
 
 /// All offloads of a device, in the kernel's order.
 pub fn features(device: &str) -> Result<Vec<Feature>> {
@@ -50,8 +50,8 @@ pub fn features(device: &str) -> Result<Vec<Feature>> {
     Ok(features.filter(|feature| !feature.name.is_empty()).collect())
 }
 
-/// Sets offloads by name. Gives the names of those that are not as they should be afterwards: unknown here, or the
-/// driver will not.
+/// Sets offloads by name. Returns the names of those that are not as wanted afterwards: unknown to this kernel, or
+/// refused by the driver.
 pub fn set_features(device: &str, wanted: &[(&str, bool)]) -> Result<Vec<String>> {
     let control = Control::open(device)?;
     let names = control.names()?;
@@ -70,26 +70,39 @@ pub fn set_features(device: &str, wanted: &[(&str, bool)]) -> Result<Vec<String>
     Ok(wanted.iter().filter(|(name, on)| differs(name, *on)).map(|(name, _)| (*name).to_owned()).collect())
 }
 
-/// The offloads that [merge](MERGING) and are on.
+/// The offloads that [aggregate](AGGREGATING) frames and are on.
 #[must_use]
 pub fn aggregating(features: &[Feature]) -> Vec<&Feature> {
-    features.iter().filter(|feature| feature.on && MERGING.contains(&feature.name.as_str())).collect()
+    features.iter().filter(|feature| feature.on && AGGREGATING.contains(&feature.name.as_str())).collect()
 }
 
-/// What drives the device. `None` for what has no driver of its own.
+/// The driver of a device; `None` when it has none.
 pub fn driver(device: &str) -> Result<Option<Driver>> {
     let control = Control::open(device)?;
     let mut request = vec![0; DRIVER_WORDS];
     request[0] = GDRVINFO;
-    match control.call("ask for the driver", &mut request) {
+    match control.call("read the driver", &mut request) {
         Err(Error::Kernel { source, .. }) if source.raw_os_error() == Some(libc::EOPNOTSUPP) => {
             return Ok(None);
         }
         outcome => outcome?,
     }
-    let bytes: Vec<u8> = request.iter().flat_map(|word| word.to_ne_bytes()).collect();
-    let text = |at: usize| bytes.get(at..at + 32).map(crate::netlink_format::text).unwrap_or_default();
-    Ok(Some(Driver { name: text(4), version: text(36), bus: text(100) }))
+    Ok(Some(driver_of(&bytes_of(&request))))
+}
+
+/// The names of `struct ethtool_gstrings`.
+pub(crate) fn names_of(bytes: &[u8]) -> Vec<String> {
+    bytes.chunks_exact(NAME).map(crate::netlink_format::text).collect()
+}
+
+/// `struct ethtool_drvinfo`.
+pub(crate) fn driver_of(bytes: &[u8]) -> Driver {
+    let text = |at: usize| bytes.get(at..at + NAME).map(crate::netlink_format::text).unwrap_or_default();
+    Driver { name: text(4), version: text(36), bus: text(100) }
+}
+
+fn bytes_of(words: &[u32]) -> Vec<u8> {
+    words.iter().flat_map(|word| word.to_ne_bytes()).collect()
 }
 
 const GDRVINFO: u32 = 0x03;
@@ -102,7 +115,7 @@ const ETH_SS_FEATURES: u32 = 4;
 const NAME: usize = 32;
 /// `struct ethtool_drvinfo` in words.
 const DRIVER_WORDS: usize = 49;
-/// Words of `struct ethtool_get_features_block`, and which is which.
+/// Words of `struct ethtool_get_features_block`, and the index of each.
 const BLOCK: usize = 4;
 const AVAILABLE: usize = 0;
 const ACTIVE: usize = 2;
@@ -111,7 +124,7 @@ const SIOCETHTOOL: libc::c_ulong = 0x8946;
 /// More offloads than any kernel has.
 const AT_MOST: u32 = 4096;
 
-/// A socket to ask by, of the calling thread's network namespace.
+/// A control socket, of the calling thread's network namespace.
 struct Control {
     socket: OwnedFd,
     device: String,
@@ -119,7 +132,7 @@ struct Control {
 
 /// `struct ifreq` with a pointer.
 #[repr(C)]
-struct Question {
+struct Request {
     name: [u8; libc::IFNAMSIZ],
     data: *mut u32,
     rest: [u8; 16],
@@ -127,7 +140,7 @@ struct Question {
 
 impl Control {
     fn open(device: &str) -> Result<Self> {
-        let attempted = || format!("ask for the offloads of {device}");
+        let attempted = || format!("list the offloads of {device}");
         if device.is_empty() || device.len() >= libc::IFNAMSIZ || device.contains('\0') {
             let source = io::Error::from_raw_os_error(libc::ENODEV);
             return Err(Error::Kernel { attempted: attempted(), source });
@@ -154,11 +167,10 @@ impl Control {
         let mut request = vec![GSTRINGS, ETH_SS_FEATURES, count];
         request.resize(3 + count as usize * NAME / 4, 0);
         self.call("name the offloads", &mut request)?;
-        let bytes: Vec<u8> = request[3..].iter().flat_map(|word| word.to_ne_bytes()).collect();
-        Ok(bytes.chunks_exact(NAME).map(crate::netlink_format::text).collect())
+        Ok(names_of(&bytes_of(&request[3..])))
     }
 
-    /// The blocks of 32 offloads each, one behind the other.
+    /// The blocks of 32 offloads each.
     fn blocks(&self, count: usize) -> Result<Vec<u32>> {
         let blocks = count.div_ceil(32);
         let mut request = vec![GFEATURES, blocks as u32];
@@ -167,16 +179,16 @@ impl Control {
         Ok(request.split_off(2))
     }
 
-    /// The command in the first word says how many more are read or written, and each caller has made room for them.
+    /// The command in the first word determines how many more are read or written; each caller has made room for them.
     #[allow(unsafe_code, reason = "a system call by number with a pointer inside")]
     fn call(&self, what: &str, request: &mut [u32]) -> Result<()> {
         let mut name = [0; libc::IFNAMSIZ];
         name[..self.device.len()].copy_from_slice(self.device.as_bytes());
-        let mut question = Question { name, data: request.as_mut_ptr(), rest: [0; 16] };
+        let mut control = Request { name, data: request.as_mut_ptr(), rest: [0; 16] };
         // SAFETY: the structure is no shorter than an ifreq and lives until the call returns, as does what it points to.
         // The kernel writes as much as the counts in the request say, and as many names as it counted before (their
         // number is fixed when it is compiled); the callers have made room for that.
-        let outcome = unsafe { libc::ioctl(self.socket.as_raw_fd(), SIOCETHTOOL as _, &raw mut question) };
+        let outcome = unsafe { libc::ioctl(self.socket.as_raw_fd(), SIOCETHTOOL as _, &raw mut control) };
         if outcome >= 0 {
             return Ok(());
         }
@@ -207,7 +219,7 @@ mod tests {
         let work = || {
             run("ip", "link add eth0 type veth peer name peer0");
             let before = features("eth0").unwrap();
-            // What ethtool lists under the kernel's own name is told alike.
+            // What ethtool lists under the kernel's own name is the same.
             let listed = run("ethtool", "-k eth0");
             let mut compared = 0;
             for line in listed.lines().skip(1) {
@@ -255,10 +267,10 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_device_is_said() {
+    fn a_missing_device_is_reported() {
         for name in ["", "no-such-device", "a-name-that-is-longer-than-any", "a\0b"] {
-            let said = features(name).unwrap_err().to_string();
-            assert!(said.contains("the device does not exist") && said.contains("offloads of"), "{said}");
+            let error = features(name).unwrap_err().to_string();
+            assert!(error.contains("the device does not exist") && error.contains("offloads of"), "{error}");
         }
     }
 }

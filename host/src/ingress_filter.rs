@@ -19,7 +19,7 @@ use crate::deferred_close::close_deferred;
 use crate::netlink_socket::{self, NetlinkSocket};
 use crate::{Error, Result};
 
-mod nf_tables;
+pub(crate) mod nf_tables;
 
 use nf_tables::Change;
 

@@ -7,14 +7,14 @@ use std::os::unix::fs::PermissionsExt;
 use crate::sysctl::{self, Key};
 use crate::{Error, Result};
 
-/// What a device's sysctls hold, by their name without the device (`ipv4/conf/rp_filter`).
+/// A device's sysctls, by their name without the device (`ipv4/conf/rp_filter`).
 pub type Settings = BTreeMap<String, String>;
 
 const FOLDERS: [[&str; 2]; 4] = [["ipv4", "conf"], ["ipv4", "neigh"], ["ipv6", "conf"], ["ipv6", "neigh"]];
 
-/// What belongs to one device or is told otherwise, and is not carried to another one: the MTU that a router
-/// announced (an own one must fit the device), the secret and the way that link-local addresses are made from, and
-/// what only a routing daemon's socket sets.
+/// Those that are not copied to another device: the MTU that a router announced (an own one must fit the device), how
+/// link-local addresses are generated and from which secret (set otherwise), and what only a routing daemon's socket
+/// sets.
 const OWN: [&str; 5] = [
     "ipv6/conf/mtu",
     "ipv6/conf/stable_secret",
@@ -23,8 +23,8 @@ const OWN: [&str; 5] = [
     "ipv6/conf/mc_forwarding",
 ];
 
-/// What the device's sysctls hold: all that can be both read and written. Of those that are there in two units only
-/// the finer one. Empty when there is no such device.
+/// The device's sysctls that can be both read and written; of those that exist in two units only the finer one. Empty
+/// when there is no such device.
 pub fn read(device: &str) -> Result<Settings> {
     let mut settings = Settings::new();
     for [family, kind] in FOLDERS {
@@ -62,22 +62,22 @@ pub fn write(device: &str, name: &str, value: &str) -> Result<()> {
     sysctl::write(&key, value)
 }
 
-/// Sets several and goes on when one is refused; gives the refusals.
+/// Sets several and continues when one is refused; returns the refusals.
 pub fn write_all<'a>(device: &str, settings: impl IntoIterator<Item = (&'a str, &'a str)>) -> Vec<Error> {
     settings.into_iter().filter_map(|(name, value)| write(device, name, value).err()).collect()
 }
 
-/// What must be set on a device that holds `there` to make it behave as one that holds `wanted`, in this order.
+/// The values to set on a device that has `current` to make it behave as one that has `wanted`, in this order.
 #[must_use]
-pub fn carried<'a>(wanted: &'a Settings, there: &Settings) -> Vec<(&'a str, &'a str)> {
+pub fn carried<'a>(wanted: &'a Settings, current: &Settings) -> Vec<(&'a str, &'a str)> {
     let mut differing: Vec<_> = wanted
         .iter()
         .filter(|(name, value)| {
-            !OWN.contains(&name.as_str()) && there.get(*name).is_some_and(|now| now != *value)
+            !OWN.contains(&name.as_str()) && current.get(*name).is_some_and(|now| now != *value)
         })
         .map(|(name, value)| (name.as_str(), value.as_str()))
         .collect();
-    // Whether there is IPv6 at all comes first; forwarding sets others along (send_redirects, accept_ra's meaning).
+    // disable_ipv6 first; forwarding changes others with it (send_redirects, the meaning of accept_ra).
     differing.sort_by_key(|(name, _)| match *name {
         "ipv6/conf/disable_ipv6" => 0,
         "ipv4/conf/forwarding" | "ipv6/conf/forwarding" => 1,
@@ -86,12 +86,12 @@ pub fn carried<'a>(wanted: &'a Settings, there: &Settings) -> Vec<(&'a str, &'a 
     differing
 }
 
-/// What must be set to bring a device back from `there` to what it held before, whatever it was.
+/// The values to set on a device that has `current` to restore what it had `before`.
 #[must_use]
-pub fn restored<'a>(before: &'a Settings, there: &Settings) -> Vec<(&'a str, &'a str)> {
+pub fn restored<'a>(before: &'a Settings, current: &Settings) -> Vec<(&'a str, &'a str)> {
     before
         .iter()
-        .filter(|(name, value)| there.get(*name).is_some_and(|now| now != *value))
+        .filter(|(name, value)| current.get(*name).is_some_and(|now| now != *value))
         .map(|(name, value)| (name.as_str(), value.as_str()))
         .collect()
 }

@@ -1,42 +1,44 @@
 //! The node's own kernel: netlink, nft, sysctls, sockets, namespaces.
 //!
-//! The only crate of the product that touches the kernel of the node it runs on. Everything here is a thin rim: it
-//! observes (a snapshot as a value) and applies (a change that the caller has worked out and can print first). What
-//! should hold, and what is ours to take away, is decided by the crates that use it.
+//! The only crate of the product that changes or observes the kernel of the node it runs on. It observes (a snapshot as a
+//! value) and applies (a change that the caller has computed and can print first). The crates that use it decide what
+//! should hold, and what is ours to remove.
 //!
 //! | module | observes | applies |
 //! |---|---|---|
-//! | [`netlink`] | links, addresses, routes; a watch that says "look again" | routes with our own protocol number |
-//! | [`rtnl`] | rtnetlink's objects as raw rows; a watch for a thread that waits | any number of changes in one system call |
+//! | [`rtnl`] | links, addresses, routes, neighbours, rules, nexthops, qdiscs as raw rows; events | any number of changes in one system call |
+//! | [`rtnl::asynchronous`] | the same for asynchronous callers | routes with our own protocol number |
 //! | [`devices`] | devices by name and index | nothing |
-//! | [`ingress_filter`] | which of a NIC and its bridge the host hears | the same, atomically |
+//! | [`ingress_filter`] | from which of a NIC and its bridge the host accepts frames | the same, atomically |
 //! | [`nft`] | one table, parsed | one script, atomically |
-//! | [`link_stats`] | one device: carrier and counters, many times a second | nothing |
+//! | [`link_stats`] | carrier and counters of one device, many times a second | nothing |
 //! | [`sysctl`] | one value, a list of ports | the same, with a record of what we added |
 //! | [`interface_sysctls`] | all sysctls of a device | the same |
-//! | [`neighbour_probe`] | who answers on a device, past routes and guard | nothing |
+//! | [`neighbour_probe`] | which neighbours answer on a device, whatever the routes and the ingress filter | nothing |
 //! | [`ping`] | whether an address answers a ping | nothing |
 //! | [`ethtool`] | a device's offloads and driver | offloads |
-//! | [`netns_lock`] | who has a name in this network namespace | takes it, until the process ends |
-//! | [`sockets`] | sockets by port or device, with their process; how far connections are | nothing |
-//! | [`process`] | processes, and whether they share our network | nothing |
-//! | [`priority`] | nothing | a thread before those of all others |
-//! | [`boot`] | which boot this is | nothing |
+//! | [`netns_lock`] | whether a lock of this network namespace is held | acquires it, until the process ends |
+//! | [`sockets`] | sockets by port or device, with their process; the progress of connections | nothing |
+//! | [`process`] | processes, their state, and whether they share our network namespace | nothing |
+//! | [`pidfd`] | the end of a process | kills it; keeps descriptors from programs that are started |
+//! | [`priority`] | nothing | the priority of a thread |
+//! | [`boot`] | the boot id, and the time since the boot | nothing |
 //! | [`memory`] | nothing | gives free memory back to the kernel |
-//! | [`regular_file`] | regular files, and nothing else that lies in their place | nothing |
-//! | [`pidfd`] | the end of a process | ends it; keeps descriptors from what is started |
+//! | [`regular_file`] | regular files, and nothing else | nothing |
 //! | [`netns`] | nothing | runs a closure inside a namespace |
 //!
-//! What it never does: it never deletes what has no mark of ours (a route's protocol number, our nft table, our
-//! record of a sysctl), never keeps state of its own besides that record, and never runs a shell.
+//! It never deletes what has no mark of ours (a route's protocol number, our nft table, our record of a sysctl), keeps no
+//! state besides that record, and never runs a shell.
 //!
-//! Errors ([`Error`]) say what was attempted, on what, what the kernel or the tool answered, and what to do now.
+//! Errors ([`Error`]) name what was attempted, the object, the answer of the kernel or the tool, and the remedy.
 
 pub mod boot;
 mod deferred_close;
 pub mod devices;
 pub mod error;
 pub mod ethtool;
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod ingress_filter;
 pub mod interface_sysctls;
 pub mod link_stats;

@@ -1,10 +1,10 @@
-//! What the allocator keeps of what it was given back.
+//! Free memory that the allocator keeps.
 //!
-//! A daemon that compares 30,000 flows needs for a moment as much again as it keeps. glibc keeps that for next time, and
-//! by default in a heap of its own for each thread (mallopt(3)), so that a helper at rest would hold a third more than
-//! it uses. Other C libraries are left as they are.
+//! A daemon that compares 30,000 flows needs for a moment as much again as it keeps. glibc keeps the freed memory, by
+//! default in a heap for each thread (mallopt(3)), so an idle helper would hold a third more than it uses. Other C
+//! libraries are left as they are.
 
-/// All threads allocate from one heap. To be called before there are any; it costs a lock that is hardly contended.
+/// Makes all threads allocate from one heap. Call it before any is started; it costs a lock with little contention.
 pub fn one_heap() {
     #[cfg(all(target_os = "linux", target_env = "gnu"))]
     {
@@ -16,7 +16,7 @@ pub fn one_heap() {
     }
 }
 
-/// Gives back to the kernel what is free. Takes some milliseconds for a large heap: not for a busy moment.
+/// Returns free memory to the kernel. Takes some milliseconds for a large heap.
 pub fn give_back() {
     #[cfg(all(target_os = "linux", target_env = "gnu"))]
     {

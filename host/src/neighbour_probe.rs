@@ -1,9 +1,10 @@
-//! Is there somebody on the other side of a device? Asked by the question every router answers: who has this address?
+//! Probes: does a neighbour answer on a device? The question is the one every router answers: which MAC address has this
+//! IP address?
 //!
-//! The frames are made here and sent and heard by a packet socket of the device (packet(7)), so that neither the host's
-//! routes nor its neighbour table nor the guard ([`crate::ears`]) stand between: a socket for all protocols is a tap,
-//! which is served before the ingress hook. (One for ARP alone is served after it and hears nothing.) An answer proves
-//! the whole way there and back through whatever switches the device's frames.
+//! The frames are built here, and sent and received by a packet socket of the device (packet(7)), so the host's routes, its
+//! neighbour table and the ingress filter ([`crate::ingress_filter`]) have no influence: a socket for all protocols is a
+//! tap, which comes before the ingress hook. (A socket for ARP alone comes after it and receives nothing.) An answer proves
+//! the path in both directions through whatever switches the device's frames.
 
 use std::io;
 use std::net::IpAddr;
@@ -19,9 +20,9 @@ use crate::{Error, Mac, Result};
 
 pub mod frames;
 
-use frames::Heard;
+use frames::Reply;
 
-/// A socket that asks and hears on one device.
+/// A socket that probes on one device.
 #[derive(Debug)]
 pub struct Prober {
     socket: DeferredClose<OwnedFd>,
@@ -29,42 +30,49 @@ pub struct Prober {
     mac: Mac,
 }
 
-/// Who is asked for, and in whose name.
+/// The address to probe, and the address that probes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Question {
-    /// Whose MAC address is asked for.
+    /// The address whose MAC address is requested.
     pub target: IpAddr,
-    /// An own address of the same family: the answer is for it. The unspecified one leaves no trace at the other end.
+    /// An own address of the same family, which the answer names. The unspecified address leaves no entry in the neighbour's
+    /// table.
     pub source: IpAddr,
 }
 
-/// Somebody answered.
+/// A neighbour answered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Answer {
-    /// Who.
+    /// The probed address.
     pub target: IpAddr,
-    /// With this MAC address.
+    /// Its MAC address.
     pub mac: Mac,
-    /// So long after the first question.
+    /// Time since the first probe.
     pub after: Duration,
 }
 
 impl Prober {
     /// For a device by its index. `mac` is its MAC address.
     pub fn open(device: u32, mac: Mac) -> Result<Self> {
-        let failed = |source| Error::Kernel { attempted: format!("listen on device {device}"), source };
-        // Without a protocol it hears nothing until it is bound: no frame of another device, none unfiltered.
+        let failed =
+            |source| Error::Kernel { attempted: format!("open a packet socket on device {device}"), source };
+        // Without a protocol it receives nothing until it is bound: no frame of another device, none unfiltered.
         let socket = packet_socket().map_err(failed)?;
         set_filter(&socket).map_err(failed)?;
         bind(&socket, device).map_err(failed)?;
         Ok(Self { socket: DeferredClose::new(socket), device, mac })
     }
 
-    /// Asks all, again and again (`every`) until each has answered or the time is over. The answers, in the order of
-    /// their coming.
-    pub fn ask(&self, questions: &[Question], every: Duration, timeout: Duration) -> Result<Vec<Answer>> {
-        // What is an answer to an earlier question must not pass for one to this.
-        while self.hear()?.is_some() {}
+    /// Probes all, every `every`, until each has answered or `timeout` has passed. The answers, in the order of their
+    /// arrival.
+    pub fn probe_all(
+        &self,
+        questions: &[Question],
+        every: Duration,
+        timeout: Duration,
+    ) -> Result<Vec<Answer>> {
+        // An answer to an earlier probe must not count.
+        while self.receive()?.is_some() {}
         let start = Instant::now();
         let deadline = start + timeout;
         let mut open = questions.to_vec();
@@ -79,11 +87,11 @@ impl Prober {
                 next = now + every;
             }
             self.wait(next.min(deadline).saturating_duration_since(Instant::now()))?;
-            while let Some(heard) = self.hear()? {
+            while let Some(reply) = self.receive()? {
                 open.retain(|question| {
-                    let answered = question.is_answered_by(&heard);
+                    let answered = question.is_answered_by(&reply);
                     if answered {
-                        answers.push(Answer { target: heard.target, mac: heard.mac, after: start.elapsed() });
+                        answers.push(Answer { target: reply.target, mac: reply.mac, after: start.elapsed() });
                     }
                     !answered
                 });
@@ -95,12 +103,12 @@ impl Prober {
         Ok(answers)
     }
 
-    /// Asks one; the answer, if there is one in time.
-    pub fn ask_one(&self, question: Question, every: Duration, timeout: Duration) -> Result<Option<Answer>> {
-        Ok(self.ask(&[question], every, timeout)?.into_iter().next())
+    /// Probes one address; the answer, if one arrives in time.
+    pub fn probe(&self, question: Question, every: Duration, timeout: Duration) -> Result<Option<Answer>> {
+        Ok(self.probe_all(&[question], every, timeout)?.into_iter().next())
     }
 
-    /// Asks once, for those who wait for other things as well: readable when there may be an answer.
+    /// Sends one probe, for a caller that waits for other events as well: the socket is readable when there may be an answer.
     pub fn send(&self, question: &Question) -> Result<()> {
         let Some(frame) = frames::question(self.mac, question.source, question.target) else {
             return Ok(());
@@ -108,25 +116,25 @@ impl Prober {
         match send(self.socket.as_raw_fd(), &frame, MsgFlags::MSG_DONTWAIT) {
             // A device that is down or without carrier, or a full queue: as if the frame had been lost.
             Ok(_) | Err(Errno::ENETDOWN | Errno::ENOBUFS | Errno::EAGAIN | Errno::EINTR) => Ok(()),
-            Err(errno) => Err(self.failed("ask for a neighbour", errno)),
+            Err(errno) => Err(self.failed("probe a neighbour", errno)),
         }
     }
 
-    /// The next answer that is here already.
-    pub fn hear(&self) -> Result<Option<Heard>> {
+    /// The next answer that has arrived.
+    pub fn receive(&self) -> Result<Option<Reply>> {
         let mut buffer = [0; 2048];
         loop {
             match recvfrom::<LinkAddr>(self.socket.as_raw_fd(), &mut buffer) {
                 Ok((length, from)) => {
                     let ours = from.is_none_or(|from| from.pkttype() == libc::PACKET_OUTGOING);
-                    if let Some(heard) = frames::answer(&buffer[..length]).filter(|_| !ours) {
-                        return Ok(Some(heard));
+                    if let Some(reply) = frames::answer(&buffer[..length]).filter(|_| !ours) {
+                        return Ok(Some(reply));
                     }
                 }
                 Err(Errno::EAGAIN) => return Ok(None),
-                // Told once when the device goes down; it may come back.
+                // Reported once when the device goes down; it may come up again.
                 Err(Errno::EINTR | Errno::ENETDOWN) => {}
-                Err(errno) => return Err(self.failed("hear a neighbour", errno)),
+                Err(errno) => return Err(self.failed("receive from a neighbour", errno)),
             }
         }
     }
@@ -135,7 +143,7 @@ impl Prober {
         let at_most = PollTimeout::try_from(at_most.as_micros().div_ceil(1000)).unwrap_or(PollTimeout::MAX);
         match poll(&mut [PollFd::new(self.socket.as_fd(), PollFlags::POLLIN)], at_most) {
             Ok(_) | Err(Errno::EINTR) => Ok(()),
-            Err(errno) => Err(self.failed("hear a neighbour", errno)),
+            Err(errno) => Err(self.failed("receive from a neighbour", errno)),
         }
     }
 
@@ -151,10 +159,10 @@ impl AsFd for Prober {
 }
 
 impl Question {
-    /// An answer for somebody else, or for nobody in particular, says nothing of the way to us.
+    /// Whether it answers this probe. An answer to another address, or to all, does not prove the path to us.
     #[must_use]
-    pub fn is_answered_by(&self, heard: &Heard) -> bool {
-        heard.target == self.target && heard.asker == self.source
+    pub fn is_answered_by(&self, reply: &Reply) -> bool {
+        reply.target == self.target && reply.requester == self.source
     }
 }
 
@@ -166,11 +174,11 @@ fn packet_socket() -> io::Result<OwnedFd> {
     if fd < 0 {
         return Err(io::Error::last_os_error());
     }
-    // SAFETY: the descriptor was just made and is nobody else's.
+    // SAFETY: the descriptor was just made and has no other owner.
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
-/// ARP and neighbour advertisements only: a busy device would bury the answer.
+/// ARP and neighbour advertisements only: on a busy device other frames would fill the receive buffer.
 #[allow(unsafe_code, reason = "nix has no name for this option")]
 fn set_filter(socket: &OwnedFd) -> io::Result<()> {
     let step = |code: u32, jt: u8, jf: u8, k: u32| libc::sock_filter { code: code as u16, jt, jf, k };
@@ -189,7 +197,7 @@ fn set_filter(socket: &OwnedFd) -> io::Result<()> {
     ];
     let program = libc::sock_fprog { len: program.len() as u16, filter: program.as_mut_ptr() };
     let size = size_of::<libc::sock_fprog>() as libc::socklen_t;
-    // SAFETY: the program lives until the call returns, which copies it; length and size are its own.
+    // SAFETY: the program is valid until the call returns, which copies it; length and size are its own.
     let outcome = unsafe {
         libc::setsockopt(
             socket.as_raw_fd(),
@@ -214,7 +222,7 @@ fn bind(socket: &OwnedFd, device: u32) -> io::Result<()> {
         return Err(io::Error::from_raw_os_error(libc::ENODEV));
     }
     let size = size_of::<libc::sockaddr_ll>() as libc::socklen_t;
-    // SAFETY: the address is a living sockaddr_ll of that size, which is only read.
+    // SAFETY: the address is a valid sockaddr_ll of that size, which is only read.
     let outcome = unsafe { libc::bind(socket.as_raw_fd(), (&raw const address).cast(), size) };
     if outcome == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }

@@ -247,7 +247,7 @@ fn raw_socket(protocol: i32) -> io::Result<OwnedFd> {
 #[allow(unsafe_code, reason = "nix has no name for these options")]
 fn set_option(socket: &OwnedFd, level: i32, option: i32, value: i32) -> io::Result<()> {
     let size = size_of::<i32>() as libc::socklen_t;
-    // SAFETY: the pointer and the size are those of a living i32, which is only read.
+    // SAFETY: the pointer and the size are those of a valid i32, which is only read.
     let outcome =
         unsafe { libc::setsockopt(socket.as_raw_fd(), level, option, (&raw const value).cast(), size) };
     if outcome == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }

@@ -1,7 +1,7 @@
 //! Running a closure inside a network namespace, on a thread of its own.
 //!
-//! A namespace belongs to a thread (`setns(2)`). The thread ends with the closure, so that no other work is ever done
-//! inside by mistake; what the closure opened (sockets, file descriptors) stays in the namespace it was opened in.
+//! A namespace belongs to a thread (`setns(2)`). The thread ends with the closure, so no other work runs inside by
+//! mistake; what the closure opened (sockets, file descriptors) stays in the namespace it was opened in.
 
 use std::fs::File;
 use std::io;
@@ -14,14 +14,14 @@ use nix::sched::{CloneFlags, setns, unshare};
 
 use crate::{Error, Result};
 
-/// A network namespace that is held open: it has no name, and goes with the last of its holders.
+/// A network namespace that is held open: it has no name, and ends with its last user.
 #[derive(Debug)]
 pub struct Namespace {
     file: File,
 }
 
 impl Namespace {
-    /// Makes a new one.
+    /// Creates one.
     pub fn create() -> Result<Self> {
         let made = thread::spawn(|| {
             unshare(CloneFlags::CLONE_NEWNET).map_err(io::Error::from)?;
@@ -29,26 +29,26 @@ impl Namespace {
         });
         let file = made
             .join()
-            .unwrap_or_else(|_| Err(io::Error::other("the thread died")))
-            .map_err(|source| Error::Namespace { attempted: "make a network namespace", source })?;
+            .unwrap_or_else(|_| Err(io::Error::other("the thread panicked")))
+            .map_err(|source| Error::Namespace { attempted: "create a network namespace", source })?;
         Ok(Self { file })
     }
 
-    /// Opens one that has a name in the file system (`/run/netns/NAME`, `/proc/PID/ns/net`).
+    /// Opens one by a path (`/run/netns/NAME`, `/proc/PID/ns/net`).
     pub fn open(path: &Path) -> Result<Self> {
         let file = File::open(path)
             .map_err(|source| Error::Namespace { attempted: "open a network namespace", source })?;
         Ok(Self { file })
     }
 
-    /// A path by which other processes can name it while this value lives.
+    /// A path by which other processes can open it while this value exists.
     #[must_use]
     pub fn path(&self) -> PathBuf {
         PathBuf::from(format!("/proc/{}/fd/{}", std::process::id(), self.file.as_raw_fd()))
     }
 
-    /// Runs the closure inside and waits for it. Processes started by the closure are inside as well. A panic of the
-    /// closure goes on here.
+    /// Runs the closure inside and waits for it. Processes that it starts are inside as well. A panic of the closure
+    /// continues in the caller.
     pub fn run<T: Send>(&self, work: impl FnOnce() -> T + Send) -> Result<T> {
         let outcome = thread::scope(|scope| {
             let inside = scope.spawn(|| -> io::Result<T> {

@@ -1,8 +1,8 @@
 //! nft: one script applied atomically, one table listed and parsed.
 //!
 //! Scripts are nft's own language (`nft -f -`: one transaction, all or nothing), lists are its JSON (`nft -j list`).
-//! Not JSON both ways: nft 1.0.6 (Debian 12) cannot declare a map with concatenated data in JSON, it drops the data
-//! type and makes a set of it.
+//! Scripts are not JSON because nft 1.0.6 (Debian 12) cannot declare a map with concatenated data in it: it drops the
+//! data type and creates a set.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -15,6 +15,8 @@ use tokio::process::Command;
 use crate::{Error, Result};
 
 mod listing;
+
+pub(crate) use listing::parse as parse_listing;
 
 /// The nft tool of this machine.
 #[derive(Clone, Debug)]

@@ -1,4 +1,4 @@
-//! One address pinged over whatever way the host's routes lead (RFC 792, RFC 4443).
+//! A ping over the host's routes (RFC 792, RFC 4443).
 
 use std::io;
 use std::net::{IpAddr, SocketAddr, SocketAddrV4, SocketAddrV6};
@@ -15,8 +15,8 @@ use nix::sys::socket::{
 use crate::neighbour_probe::frames::internet_checksum;
 use crate::{Error, Result};
 
-/// Pings an address, again and again (`every`), until it answers or the time is over: after how long it did. An
-/// address of the link alone needs the device's index, for others it is ignored.
+/// Pings an address every `every` until it answers or `timeout` has passed; returns how long the answer took. A
+/// link-local address needs the device's index; others ignore it.
 pub fn ping(target: IpAddr, device: u32, every: Duration, timeout: Duration) -> Result<Option<Duration>> {
     let failed = |source: io::Error| Error::Kernel { attempted: format!("ping {target}"), source };
     let (family, protocol) = match target {
@@ -33,7 +33,7 @@ pub fn ping(target: IpAddr, device: u32, every: Duration, timeout: Duration) -> 
     for sequence in 0_u16.. {
         let request = request(target, mark, sequence);
         match sendto(pinger.as_raw_fd(), &request, &to, MsgFlags::empty()) {
-            // No way there now, or somebody on the way said so: there may be one a moment later.
+            // No route now, or an ICMP error: there may be one a moment later.
             Ok(_)
             | Err(
                 Errno::ENETUNREACH
@@ -70,7 +70,7 @@ pub fn ping(target: IpAddr, device: u32, every: Duration, timeout: Duration) -> 
     Ok(None)
 }
 
-/// Is there an answer among what has come?
+/// Whether an answer has arrived.
 fn answered(pinger: &OwnedFd, target: IpAddr, mark: [u8; 2]) -> nix::Result<bool> {
     let mut buffer = [0; 2048];
     loop {
@@ -82,7 +82,7 @@ fn answered(pinger: &OwnedFd, target: IpAddr, mark: [u8; 2]) -> nix::Result<bool
                 }
             }
             Err(Errno::EAGAIN) => return Ok(false),
-            // A raw socket is told of errors on the way.
+            // A raw socket reports ICMP errors.
             Err(Errno::EINTR | Errno::EHOSTUNREACH | Errno::ENETUNREACH | Errno::ECONNREFUSED) => {}
             Err(errno) => return Err(errno),
         }
@@ -114,7 +114,7 @@ fn is_reply(target: IpAddr, bytes: &[u8], mark: [u8; 2]) -> bool {
     message.first() == Some(&kind) && message.get(4..6) == Some(&mark)
 }
 
-/// Tells our own from other programs' pings.
+/// The identifier that distinguishes our pings from those of other programs.
 fn mark() -> [u8; 2] {
     static NEXT: AtomicU16 = AtomicU16::new(0);
     let pid = std::process::id() as u16;
@@ -149,7 +149,7 @@ mod tests {
     const STEP: Duration = Duration::from_millis(20);
 
     #[test]
-    fn who_is_there_answers_and_who_is_not_does_not() {
+    fn an_existing_address_answers_and_a_missing_one_does_not() {
         let work = || {
             for line in ["link set lo up", "addr add 10.1.0.1/32 dev lo", "addr add fd01::1/128 dev lo nodad"]
             {
@@ -168,7 +168,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_reply_is_none() {
+    fn only_a_reply_counts() {
         let target: IpAddr = "10.0.0.1".parse().unwrap();
         let mut reply = vec![0x45; 20];
         reply.extend([0, 0, 0, 0, 7, 8, 0, 1]);
@@ -177,7 +177,7 @@ mod tests {
         for cut in 0..26 {
             assert!(!is_reply(target, &reply[..cut], [7, 8]));
         }
-        // A request to ourselves is heard as well.
+        // The socket also receives a request to ourselves.
         assert!(!is_reply("::1".parse().unwrap(), &request("::1".parse().unwrap(), [7, 8], 1), [7, 8]));
     }
 }

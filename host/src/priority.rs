@@ -1,6 +1,6 @@
-//! The priority of a thread that has to act at once when the machine is in trouble.
+//! The priority of a thread that must run at once when the machine is overloaded.
 
-/// Puts the calling thread before those of all other programs (setpriority(2), nice -20). `false` without the right to.
+/// Gives the calling thread the highest priority (setpriority(2), nice -20). `false` without CAP_SYS_NICE.
 #[must_use]
 pub fn raise_thread_priority() -> bool {
     const FIRST: i32 = -20;
@@ -15,7 +15,7 @@ pub fn raise_thread_priority() -> bool {
 #[cfg(test)]
 mod tests {
     #[test]
-    fn only_the_calling_thread_hurries() {
+    fn only_the_calling_thread_changes() {
         let nice = || {
             let stat = std::fs::read_to_string("/proc/thread-self/stat").unwrap();
             let (_, rest) = stat.rsplit_once(") ").unwrap();

@@ -1,10 +1,9 @@
-//! Sockets of this network namespace by local port or by device, with the process that holds them, and how far their
-//! connections have come.
+//! Sockets of this network namespace by local port or by device, with the process that holds them, and the progress of
+//! their connections.
 //!
-//! Asked by sock_diag (`sock_diag(7)`), which needs no walk over /proc/net and lists a namespace's sockets whoever
-//! holds them: TCP, UDP and (where the kernel can) raw ones over IPv4 and IPv6, those of the eXpress Data Path. Packet
-//! sockets and multicast memberships are in /proc/net alone. The process is looked up by inode in /proc/PID/fd, only
-//! when something was found.
+//! Listed by sock_diag(7), which returns a namespace's sockets whichever process holds them: TCP, UDP and (where the
+//! kernel can) raw ones over IPv4 and IPv6, and AF_XDP. Packet sockets and multicast memberships are in /proc/net alone.
+//! The process is looked up by inode in /proc/PID/fd, only when a socket was found.
 
 use std::fmt;
 use std::fs;
@@ -18,16 +17,16 @@ mod holders;
 mod tables;
 
 use diag::Which;
-pub(crate) use diag::owner_of_name;
+pub(crate) use diag::{owner_of_name, parse_any};
 
 /// A socket.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Socket {
     /// Transport protocol.
     pub protocol: Protocol,
-    /// Own address and port.
+    /// Local address and port.
     pub local: SocketAddr,
-    /// The other end, when connected.
+    /// Remote address and port, when connected.
     pub remote: Option<SocketAddr>,
     /// State.
     pub state: State,
@@ -35,7 +34,7 @@ pub struct Socket {
     pub device: Option<u32>,
     /// Inode; 0 when no process holds it any more (TIME-WAIT).
     pub inode: u32,
-    /// Who holds it. `None` when nobody does or /proc does not tell.
+    /// The process that holds it; `None` when none does or /proc does not show it.
     pub process: Option<Holder>,
 }
 
@@ -57,10 +56,10 @@ pub enum Protocol {
     Raw,
 }
 
-/// What a socket does, as far as it matters to who may use its port.
+/// The state of a socket, as far as it concerns the use of its port.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum State {
-    /// Waits for connections, or is bound (UDP) without a peer.
+    /// Accepts connections, or is bound (UDP) without a peer.
     Accepting,
     /// Has a peer: connecting, connected or closing.
     Connected,
@@ -87,7 +86,7 @@ impl fmt::Display for Socket {
     }
 }
 
-/// How far a TCP connection has come.
+/// The progress of a TCP connection.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Progress {
     /// Segments sent and not acknowledged yet.
@@ -107,7 +106,7 @@ pub struct Connection {
     pub socket: Socket,
     /// The kernel's number for it, never used again.
     pub cookie: u64,
-    /// How far it has come.
+    /// Its progress.
     pub progress: Progress,
 }
 
@@ -116,11 +115,11 @@ pub struct Connection {
 pub struct PacketSocket {
     /// Index of its device; `None` for all.
     pub device: Option<u32>,
-    /// What it hears: an Ethernet protocol, or 3 for all.
+    /// The Ethernet protocol that it receives, or 3 for all.
     pub protocol: u16,
     /// Inode.
     pub inode: u32,
-    /// Who holds it.
+    /// The process that holds it.
     pub process: Option<Holder>,
 }
 
@@ -133,22 +132,21 @@ pub struct XdpSocket {
     pub queue: u32,
     /// Inode.
     pub inode: u32,
-    /// Who holds it.
+    /// The process that holds it.
     pub process: Option<Holder>,
 }
 
-/// A multicast group that a device listens to. Which socket joined it the kernel does not tell.
+/// A multicast group of a device. The kernel does not report which socket joined it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Membership {
     /// The group.
     pub group: IpAddr,
-    /// How many joined.
+    /// How many sockets joined.
     pub users: u32,
 }
 
 impl Socket {
-    /// Does it speak to an address of its link alone, or from one? What was bound to the device by that is gone with
-    /// the address.
+    /// Its local or remote address is link-local: that binds it to the device, and ends with the address.
     #[must_use]
     pub fn is_link_local(&self) -> bool {
         let local = |address: IpAddr| matches!(address, IpAddr::V6(v6) if v6.is_unicast_link_local());
@@ -157,7 +155,7 @@ impl Socket {
 }
 
 impl Connection {
-    /// Has anything been acknowledged or received since?
+    /// Something has been acknowledged or received since.
     #[must_use]
     pub fn has_moved_since(&self, earlier: &Self) -> bool {
         self.progress.acknowledged > earlier.progress.acknowledged
@@ -165,8 +163,8 @@ impl Connection {
     }
 }
 
-/// Those connections that waited for an acknowledgement before and still do, and have not moved in between. One that is
-/// at rest tells nothing, one that has gone is not among them.
+/// The connections that waited for an acknowledgement before and still do, without progress in between. Idle ones and
+/// those that have ended are not among them.
 #[must_use]
 pub fn stalled<'a>(before: &[Connection], now: &'a [Connection]) -> Vec<&'a Connection> {
     let waits = |connection: &Connection| connection.progress.unacknowledged > 0;
@@ -183,8 +181,7 @@ pub fn on_ports(ports: &PortSet) -> Result<Vec<Socket>> {
     all(&[Protocol::Tcp, Protocol::Udp], |socket| ports.contains(socket.local.port()))
 }
 
-/// All sockets that are bound to the device, sorted: what they send takes no other way, and what comes in elsewhere
-/// they do not hear.
+/// All sockets that are bound to the device, sorted: they send and receive by no other device.
 pub fn bound_to(device: u32) -> Result<Vec<Socket>> {
     all(&[Protocol::Tcp, Protocol::Udp, Protocol::Raw], |socket| socket.device == Some(device))
 }
@@ -205,7 +202,7 @@ pub fn connections() -> Result<Vec<Connection>> {
     Ok(found)
 }
 
-/// Puts in who holds the sockets of these connections.
+/// Fills in the processes that hold the sockets of these connections.
 pub fn name_holders(connections: &mut [Connection]) {
     let holders = holders::holders();
     for connection in connections {
@@ -213,7 +210,7 @@ pub fn name_holders(connections: &mut [Connection]) {
     }
 }
 
-/// The packet sockets that hear the device: bound to it, or to none.
+/// The packet sockets that receive from the device: bound to it, or to none.
 pub fn packet_sockets(device: u32) -> Result<Vec<PacketSocket>> {
     packet(|socket| socket.device.is_none_or(|index| index == device))
 }
@@ -223,9 +220,9 @@ pub fn packet_sockets_on(device: u32) -> Result<Vec<PacketSocket>> {
     packet(|socket| socket.device == Some(device))
 }
 
-fn packet(is_meant: impl Fn(&PacketSocket) -> bool) -> Result<Vec<PacketSocket>> {
+fn packet(accepts: impl Fn(&PacketSocket) -> bool) -> Result<Vec<PacketSocket>> {
     let mut found = tables::packet(&table("packet")?);
-    found.retain(is_meant);
+    found.retain(accepts);
     if !found.is_empty() {
         let holders = holders::holders();
         for socket in &mut found {
@@ -235,14 +232,14 @@ fn packet(is_meant: impl Fn(&PacketSocket) -> bool) -> Result<Vec<PacketSocket>>
     Ok(found)
 }
 
-/// Whether a process holds a packet socket that is bound to the device. `None` when /proc does not tell.
+/// Whether a process holds a packet socket that is bound to the device. `None` when /proc does not show it.
 pub fn receives_from(pid: u32, device: u32) -> Result<Option<bool>> {
     let Some(held) = holders::held_by(pid) else { return Ok(None) };
     let bound = tables::packet(&table("packet")?);
     Ok(Some(bound.iter().any(|socket| socket.device == Some(device) && held.contains(&socket.inode))))
 }
 
-/// The sockets of the eXpress Data Path that are bound to the device. None where the kernel cannot list them.
+/// The AF_XDP sockets that are bound to the device. Empty where the kernel cannot list them.
 pub fn xdp_sockets(device: u32) -> Result<Vec<XdpSocket>> {
     let mut found = diag::dump_xdp()?;
     found.retain(|socket| socket.device == device);
@@ -255,7 +252,7 @@ pub fn xdp_sockets(device: u32) -> Result<Vec<XdpSocket>> {
     Ok(found)
 }
 
-/// The multicast groups that programs joined on the device, without those the kernel joins on every one.
+/// The multicast groups that programs joined on the device, without those that the kernel joins on every device.
 pub fn memberships(device: u32) -> Result<Vec<Membership>> {
     let mut found = tables::igmp(&table("igmp")?, device);
     found.extend(tables::igmp6(&table("igmp6")?, device));

@@ -1,7 +1,7 @@
 //! Sysctls below /proc/sys/net, and a record of what we added, so that only that is taken back.
 //!
-//! They belong to the network namespace of the calling thread. Two of them have a rule of their own:
-//! `ip_local_reserved_ports` is a list that several parties write: ours are added, the others' stay;
+//! They belong to the network namespace of the calling thread. Two have their own rules:
+//! `ip_local_reserved_ports` is a list that several programs write: ours are added, the others' stay;
 //! `ip_local_port_range` is one value: put back only if it is still what we wrote (ip-sysctl.rst of the kernel; both
 //! hold for IPv6 as well), as is any other single value ([`Sysctls::set`]).
 
@@ -18,10 +18,10 @@ mod record;
 use record::Record;
 pub use record::Replaced;
 
-/// Ports that are never picked for a socket that did not ask for one.
+/// Ports that the kernel does not choose for a socket without a port.
 pub const RESERVED_PORTS: Key = Key::fixed("net/ipv4/ip_local_reserved_ports");
 
-/// Where the ports of sockets that did not ask for one are picked from.
+/// The range from which the kernel chooses the port of a socket without one.
 pub const LOCAL_PORT_RANGE: Key = Key::fixed("net/ipv4/ip_local_port_range");
 
 /// The name of a sysctl, with slashes as `sysctl(8)` takes them as well: device names hold dots.
@@ -42,7 +42,7 @@ impl Key {
         parts.iter().all(plain).then(|| Self(format!("net/{}", parts.join("/")).into()))
     }
 
-    /// `arp_announce` of a device: 2 takes the sender of an ARP request from the subnet that is asked (ip-sysctl.rst).
+    /// `arp_announce` of a device: 2 takes the sender of an ARP request from the subnet of its target (ip-sysctl.rst).
     #[must_use]
     pub fn arp_announce(device: &str) -> Option<Self> {
         Self::below_net(&["ipv4", "conf", device, "arp_announce"])
@@ -59,9 +59,9 @@ impl fmt::Display for Key {
     }
 }
 
-/// Reads a sysctl, without the line's end.
+/// Reads a sysctl, without the line break.
 pub fn read(key: &Key) -> Result<String> {
-    // In one read: a second one of a list of ports finds nothing, however short the first was.
+    // In one read: a second read of a list of ports returns nothing, however short the first was.
     let mut buffer = vec![0; 64 * 1024];
     match fs::File::open(key.path()).and_then(|mut file| file.read(&mut buffer)) {
         Ok(length) => Ok(String::from_utf8_lossy(&buffer[..length]).trim_end().to_owned()),
@@ -71,7 +71,7 @@ pub fn read(key: &Key) -> Result<String> {
 
 /// Writes a sysctl. Nothing is recorded.
 pub fn write(key: &Key, value: &str) -> Result<()> {
-    // With a line's end: an empty value would be no write at all, and a list would stay.
+    // With a line break: an empty value would be no write at all, and a list would stay.
     fs::write(key.path(), format!("{value}\n")).map_err(|source| Error::Sysctl {
         action: "write",
         key: key.to_string(),
@@ -79,28 +79,27 @@ pub fn write(key: &Key, value: &str) -> Result<()> {
     })
 }
 
-/// What the two lists of ports hold now, and what of it is ours.
+/// The two port sysctls, and what of them is ours.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PortSettings {
     /// `ip_local_reserved_ports`.
     pub reserved: PortSet,
-    /// What of it the record says we added (and is still there).
+    /// The part that the record has as ours, as far as the sysctl still holds it.
     pub reserved_by_us: PortSet,
     /// `ip_local_port_range`.
     pub local: PortSpan,
-    /// What we replaced there, if the record says so.
+    /// The value that we replaced, if the record has one.
     pub local_replaced: Option<Replaced>,
 }
 
 impl PortSettings {
-    /// What the reserved list must be when these are what we want: others' ports stay, ours that are not wanted any
-    /// more go.
+    /// The reserved list for these ports of ours: others' ports stay, ours that are not wanted are removed.
     #[must_use]
     pub fn reserved_for(&self, wanted: &PortSet) -> PortSet {
         list_with(&self.reserved.minus(&self.reserved_by_us), wanted)
     }
 
-    /// The local range as it is without us.
+    /// The local range without our change.
     #[must_use]
     pub fn local_without_us(&self) -> PortSpan {
         match &self.local_replaced {
@@ -119,13 +118,13 @@ pub struct Sysctls {
 }
 
 impl Sysctls {
-    /// The record is a file in the state directory, made when first needed.
+    /// The record is a file in the state directory, created when first needed.
     #[must_use]
     pub fn new(state_dir: &Path) -> Self {
         Self { record: state_dir.join("sysctls.json") }
     }
 
-    /// What holds now.
+    /// The current values.
     pub fn ports(&self) -> Result<PortSettings> {
         let record = Record::load(&self.record)?;
         let reserved = reserved_now()?;
@@ -143,7 +142,7 @@ impl Sysctls {
         })
     }
 
-    /// Reserves these ports, and gives back what of ours is not among them. True when something was changed.
+    /// Reserves these ports, and releases ours that are not among them. True when the sysctl changed.
     pub fn reserve(&self, wanted: &PortSet) -> Result<bool> {
         let mut record = Record::load(&self.record)?;
         let now = reserved_now()?;
@@ -153,8 +152,8 @@ impl Sysctls {
         if target == now && record.reserved_ports == ours {
             return Ok(false);
         }
-        // First the record, of old and new: a crash between leaves nothing of ours unrecorded, and to take back what
-        // was never added is no change.
+        // The record first, of old and new: a crash in between leaves nothing of ours unrecorded, and removing what was
+        // never added is no change.
         record.reserved_ports = record.reserved_ports.union(&ours);
         record.store(&self.record)?;
         if target != now {
@@ -165,7 +164,7 @@ impl Sysctls {
         Ok(target != now)
     }
 
-    /// Sets the local port range, remembering what was there before us. True when something was changed.
+    /// Sets the local port range and records the value before. True when it changed.
     pub fn set_local_range(&self, wanted: PortSpan) -> Result<bool> {
         let now = read(&LOCAL_PORT_RANGE)?;
         if span_of(&now) == Some(wanted) {
@@ -179,7 +178,7 @@ impl Sysctls {
         Ok(true)
     }
 
-    /// Puts back the local port range that was there before us. True when something was changed.
+    /// Restores the local port range from the record. True when it changed.
     pub fn restore_local_range(&self) -> Result<bool> {
         let mut record = Record::load(&self.record)?;
         let Some(replaced) = record.replaced(&LOCAL_PORT_RANGE).cloned() else { return Ok(false) };
@@ -192,7 +191,7 @@ impl Sysctls {
         Ok(still_ours)
     }
 
-    /// Sets a single value, remembering what was there before us. True when something was changed.
+    /// Sets a single value and records the value before. True when it changed.
     pub fn set(&self, key: &Key, wanted: &str) -> Result<bool> {
         let now = read(key)?;
         if now.trim() == wanted {
@@ -205,14 +204,14 @@ impl Sysctls {
         Ok(true)
     }
 
-    /// Takes back all of ours, and the record with it.
+    /// Restores everything of ours, and removes the record.
     pub fn take_back(&self) -> Result<()> {
         self.reserve(&PortSet::default())?;
         self.restore_local_range()?;
         for (key, replaced) in Record::load(&self.record)?.all() {
             match read(&key) {
                 Ok(now) if now.trim() == replaced.ours => write(&key, &replaced.before)?,
-                // Somebody else's by now, or its device is gone.
+                // Another program has changed it, or its device does not exist.
                 _ => {}
             }
         }

@@ -76,7 +76,7 @@ pub fn answered(device: u32, mac: Mac, questions: &[Question], deadline: Instant
     let deadline = deadline.min(Instant::now() + NOBODY);
     let mut patience = FIRST;
     while Instant::now() < deadline {
-        if !prober.ask(questions, EVERY, patience)?.is_empty() {
+        if !prober.probe_all(questions, EVERY, patience)?.is_empty() {
             return Ok(true);
         }
         patience *= 2;

@@ -166,14 +166,14 @@ pub(super) fn list_rules(table: &str) -> (u16, Vec<u8>) {
 
 /// A table as listed.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Table {
+pub(crate) struct Table {
     pub(super) name: String,
     pub(super) comment: Option<String>,
 }
 
 /// A chain as listed.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Chain {
+pub(crate) struct Chain {
     pub(super) table: String,
     pub(super) name: String,
     pub(super) devices: Vec<String>,
@@ -182,7 +182,7 @@ pub(super) struct Chain {
 
 /// A rule as listed.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Rule {
+pub(crate) struct Rule {
     pub(super) table: String,
     pub(super) chain: String,
     /// It drops every frame.
@@ -191,13 +191,13 @@ pub(super) struct Rule {
     pub(super) packets: u64,
 }
 
-pub(super) fn table(body: &[u8]) -> Option<Table> {
+pub(crate) fn table(body: &[u8]) -> Option<Table> {
     let attributes = after_header(body)?;
     let comment = netlink_format::find(attributes, TABLE_USERDATA).and_then(comment);
     Some(Table { name: netlink_format::text(netlink_format::find(attributes, TABLE_NAME)?), comment })
 }
 
-pub(super) fn chain(body: &[u8]) -> Option<Chain> {
+pub(crate) fn chain(body: &[u8]) -> Option<Chain> {
     let attributes = after_header(body)?;
     let hook = netlink_format::find(attributes, CHAIN_HOOK).unwrap_or_default();
     let mut devices: Vec<String> = netlink_format::find(hook, HOOK_DEVICES)
@@ -215,7 +215,7 @@ pub(super) fn chain(body: &[u8]) -> Option<Chain> {
     })
 }
 
-pub(super) fn rule(body: &[u8]) -> Option<Rule> {
+pub(crate) fn rule(body: &[u8]) -> Option<Rule> {
     let attributes = after_header(body)?;
     let list = netlink_format::find(attributes, RULE_EXPRESSIONS).unwrap_or_default();
     let (mut drops, mut packets, mut conditions) = (false, 0, false);

@@ -1,19 +1,18 @@
-//! Questions for a neighbour's MAC address as frames, and answers read from frames: ARP (RFC 826) and neighbour
-//! discovery (RFC 4861).
+//! Probes for a neighbour's MAC address, and their answers, as frames: ARP (RFC 826) and neighbour discovery (RFC 4861).
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use crate::Mac;
 
-/// An answer as heard on the wire.
+/// An answer as received.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Heard {
-    /// Whose MAC address it tells.
+pub struct Reply {
+    /// The address whose MAC address it announces.
     pub target: IpAddr,
     /// The MAC address.
     pub mac: Mac,
-    /// Whom it is told; the unspecified address when all are.
-    pub asker: IpAddr,
+    /// The address it is for; the unspecified address when it is for all.
+    pub requester: IpAddr,
 }
 
 const ARP: u16 = 0x0806;
@@ -27,8 +26,8 @@ const SOURCE_LINK_LAYER: u8 = 1;
 const TARGET_LINK_LAYER: u8 = 2;
 const ALL_NODES: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 1);
 
-/// The question who has an address, from a device with that MAC address; `None` when source and target are of
-/// different families. From the unspecified address it is a probe that leaves no trace (RFC 5227, RFC 4862).
+/// The request for the MAC address of an address, from a device with that MAC address; `None` when source and target
+/// are of different families. From the unspecified address it leaves no entry at the target (RFC 5227, RFC 4862).
 #[must_use]
 pub fn question(mac: Mac, source: IpAddr, target: IpAddr) -> Option<Vec<u8>> {
     match (source, target) {
@@ -72,9 +71,9 @@ fn solicitation(mac: Mac, source: Ipv6Addr, target: Ipv6Addr) -> Vec<u8> {
     frame
 }
 
-/// Reads an answer. Checksums are not looked at: a frame of the same machine may not have one yet.
+/// Reads an answer. Checksums are not verified: a frame of the same machine may not have one yet.
 #[must_use]
-pub fn answer(frame: &[u8]) -> Option<Heard> {
+pub fn answer(frame: &[u8]) -> Option<Reply> {
     let sender = Mac(*frame.get(6..)?.first_chunk()?);
     let body = frame.get(14..)?;
     match u16::from_be_bytes(*frame.get(12..)?.first_chunk()?) {
@@ -84,15 +83,15 @@ pub fn answer(frame: &[u8]) -> Option<Heard> {
     }
 }
 
-fn arp_reply(body: &[u8]) -> Option<Heard> {
+fn arp_reply(body: &[u8]) -> Option<Reply> {
     let expected = [1, 0x0800, 0x0604, REPLY].map(u16::to_be_bytes);
     let body: &[u8; 28] = body.first_chunk()?;
     let address = |at: usize| Ipv4Addr::new(body[at], body[at + 1], body[at + 2], body[at + 3]).into();
-    let heard = Heard { target: address(14), mac: Mac(*body[8..].first_chunk()?), asker: address(24) };
-    (body[..8] == *expected.as_flattened()).then_some(heard)
+    let reply = Reply { target: address(14), mac: Mac(*body[8..].first_chunk()?), requester: address(24) };
+    (body[..8] == *expected.as_flattened()).then_some(reply)
 }
 
-fn advertisement(sender: Mac, body: &[u8]) -> Option<Heard> {
+fn advertisement(sender: Mac, body: &[u8]) -> Option<Reply> {
     // Hop limit 255: from this link and not forwarded (RFC 4861, 7.1.2).
     if body.get(6..8)? != [ICMPV6, 255] {
         return None;
@@ -114,8 +113,8 @@ fn advertisement(sender: Mac, body: &[u8]) -> Option<Heard> {
         }
         options = &options[option.len()..];
     }
-    let asker = if to == ALL_NODES { Ipv6Addr::UNSPECIFIED } else { to };
-    Some(Heard { target: target.into(), mac, asker: asker.into() })
+    let requester = if to == ALL_NODES { Ipv6Addr::UNSPECIFIED } else { to };
+    Some(Reply { target: target.into(), mac, requester: requester.into() })
 }
 
 fn ethernet(to: Mac, from: Mac, kind: u16) -> Vec<u8> {
@@ -173,7 +172,7 @@ mod tests {
             &[10, 0, 0, 1],
         ];
         assert_eq!(frame, expected.concat());
-        assert_eq!(answer(&frame), None, "a question is no answer");
+        assert_eq!(answer(&frame), None, "a request is no answer");
     }
 
     #[test]
@@ -185,8 +184,8 @@ mod tests {
         frame.extend(OURS.0);
         frame.extend([10, 0, 0, 2]);
         frame.extend([0; 18]); // padding
-        let heard = Heard { target: address("10.0.0.1"), mac: THEIRS, asker: address("10.0.0.2") };
-        assert_eq!(answer(&frame), Some(heard));
+        let reply = Reply { target: address("10.0.0.1"), mac: THEIRS, requester: address("10.0.0.2") };
+        assert_eq!(answer(&frame), Some(reply));
         for cut in 0..42 {
             assert_eq!(answer(&frame[..cut]), None);
         }
@@ -199,7 +198,7 @@ mod tests {
         assert_eq!(frame[18..20], 32_u16.to_be_bytes());
         let to = Ipv6Addr::from(*frame[38..].first_chunk::<16>().unwrap());
         assert_eq!(to, "ff02::1:ff12:3456".parse::<Ipv6Addr>().unwrap());
-        // The sum over a message with its checksum is zero.
+        // The sum of a message with its checksum is zero.
         let from = Ipv6Addr::from(*frame[22..].first_chunk::<16>().unwrap());
         assert_eq!(checksum(from, to, &frame[54..]), 0);
         assert_eq!(question(OURS, address("10.0.0.2"), address("fd01::1")), None);
@@ -217,8 +216,8 @@ mod tests {
             frame.extend(message);
             frame
         };
-        let heard = Heard { target: address("fd01::1"), mac: THEIRS, asker: address("fd01::2") };
-        assert_eq!(answer(&frame(&message, 255)), Some(heard));
+        let reply = Reply { target: address("fd01::1"), mac: THEIRS, requester: address("fd01::2") };
+        assert_eq!(answer(&frame(&message, 255)), Some(reply));
         assert_eq!(answer(&frame(&message, 254)), None, "it came through a router");
         message.extend([TARGET_LINK_LAYER, 1, 2, 0, 0, 0, 0, 7]);
         assert_eq!(answer(&frame(&message, 255)).unwrap().mac, Mac([2, 0, 0, 0, 0, 7]));
@@ -228,7 +227,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_frame_is_read_without_harm(mut frame in prop::collection::vec(any::<u8>(), 0..120), kind in 0..3) {
+        fn any_frame_is_read_without_panic(mut frame in prop::collection::vec(any::<u8>(), 0..120), kind in 0..3) {
             if frame.len() > 60 && kind < 2 {
                 frame[12..14].copy_from_slice(&[ARP, IPV6][kind as usize].to_be_bytes());
                 frame[20..22].copy_from_slice(&[ICMPV6, 255]);

@@ -1,4 +1,4 @@
-//! A device that is asked from, its other end that answers, and a guard in between.
+//! A device that probes, its other end that answers, and an ingress filter in between.
 
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -52,15 +52,15 @@ fn inside(work: impl FnOnce(&Prober, &Namespace) + Send) {
 fn neighbours_answer_in_both_families() {
     inside(|prober, _| {
         let questions = [question("10.1.0.1", "10.1.0.2"), question("fd01::1", "fd01::2")];
-        let answers = prober.ask(&questions, EVERY, PATIENCE).unwrap();
-        let mut told: Vec<_> = answers.iter().map(|answer| (answer.target, answer.mac)).collect();
-        told.sort();
-        assert_eq!(told, questions.map(|question| (question.target, THEIRS)));
-        // Of those who are not there nothing is heard, and those who are there are not waited for.
+        let answers = prober.probe_all(&questions, EVERY, PATIENCE).unwrap();
+        let mut found: Vec<_> = answers.iter().map(|answer| (answer.target, answer.mac)).collect();
+        found.sort();
+        assert_eq!(found, questions.map(|question| (question.target, THEIRS)));
+        // A missing neighbour does not answer, and does not delay the others.
         let questions = [question("10.1.0.1", "10.1.0.2"), question("10.1.0.77", "10.1.0.2")];
-        let answers = prober.ask(&questions, EVERY, Duration::from_millis(200)).unwrap();
+        let answers = prober.probe_all(&questions, EVERY, Duration::from_millis(200)).unwrap();
         assert_eq!(answers.len(), 1, "{answers:?}");
-        assert_eq!(prober.ask(&[], EVERY, PATIENCE).unwrap(), []);
+        assert_eq!(prober.probe_all(&[], EVERY, PATIENCE).unwrap(), []);
     });
 }
 
@@ -69,7 +69,7 @@ fn a_probe_without_an_address_is_answered() {
     inside(|prober, _| {
         for target in ["10.1.0.1", "fd01::1"] {
             let source = if target.contains(':') { "::" } else { "0.0.0.0" };
-            let answer = prober.ask_one(question(target, source), EVERY, PATIENCE).unwrap().unwrap();
+            let answer = prober.probe(question(target, source), EVERY, PATIENCE).unwrap().unwrap();
             assert_eq!(answer.mac, THEIRS, "{target}");
         }
     });
@@ -79,12 +79,12 @@ fn a_probe_without_an_address_is_answered() {
 fn the_guard_does_not_stand_between() {
     inside(|prober, _| {
         ip("link add breth0 type veth peer name peer1");
-        let ears = IngressFilter::new("eth0", "breth0");
-        ears.set(Accepting::Bridge).unwrap();
+        let filter = IngressFilter::new("eth0", "breth0");
+        filter.set(Accepting::Bridge).unwrap();
         for question in [question("10.1.0.1", "10.1.0.2"), question("fd01::1", "fd01::2")] {
-            assert!(prober.ask_one(question, EVERY, PATIENCE).unwrap().is_some());
+            assert!(prober.probe(question, EVERY, PATIENCE).unwrap().is_some());
         }
-        assert!(ears.observe().unwrap().unwrap().nic.unwrap().dropped > 0);
+        assert!(filter.observe().unwrap().unwrap().nic.unwrap().dropped > 0);
     });
 }
 
@@ -99,18 +99,18 @@ fn one_who_comes_later_is_heard() {
                 up.store(true, Ordering::SeqCst);
                 other.run(|| ip("link set peer0 up")).unwrap();
             });
-            let answer = prober.ask_one(question("10.1.0.1", "10.1.0.2"), EVERY, PATIENCE).unwrap();
+            let answer = prober.probe(question("10.1.0.1", "10.1.0.2"), EVERY, PATIENCE).unwrap();
             assert!(up.load(Ordering::SeqCst) && answer.is_some());
         });
-        // Down and up itself: what the kernel says of that is no failure.
+        // The device itself down and up: the report of that is no failure.
         ip("link set eth0 down");
-        let nothing = prober.ask_one(question("10.1.0.1", "10.1.0.2"), EVERY, Duration::from_millis(50));
+        let nothing = prober.probe(question("10.1.0.1", "10.1.0.2"), EVERY, Duration::from_millis(50));
         assert_eq!(nothing.unwrap(), None);
         ip("link set eth0 up");
-        assert!(prober.ask_one(question("10.1.0.1", "10.1.0.2"), EVERY, PATIENCE).unwrap().is_some());
+        assert!(prober.probe(question("10.1.0.1", "10.1.0.2"), EVERY, PATIENCE).unwrap().is_some());
         ip("link del eth0");
-        let said = prober.ask_one(question("10.1.0.1", "10.1.0.2"), EVERY, PATIENCE).unwrap_err();
-        assert!(said.to_string().contains("the device does not exist"), "{said}");
+        let error = prober.probe(question("10.1.0.1", "10.1.0.2"), EVERY, PATIENCE).unwrap_err();
+        assert!(error.to_string().contains("the device does not exist"), "{error}");
     });
 }
 
@@ -123,13 +123,13 @@ fn no_device_is_not_all_devices() {
 #[test]
 fn answers_for_others_do_not_count() {
     let question = question("10.1.0.1", "10.1.0.2");
-    let heard = |target: &str, asker: &str| Heard {
+    let reply = |target: &str, requester: &str| Reply {
         target: target.parse().unwrap(),
         mac: THEIRS,
-        asker: asker.parse().unwrap(),
+        requester: requester.parse().unwrap(),
     };
-    assert!(question.is_answered_by(&heard("10.1.0.1", "10.1.0.2")));
-    assert!(!question.is_answered_by(&heard("10.1.0.1", "10.1.0.1")), "told to all, unasked");
-    assert!(!question.is_answered_by(&heard("10.1.0.1", "10.1.0.3")));
-    assert!(!question.is_answered_by(&heard("10.1.0.3", "10.1.0.2")));
+    assert!(question.is_answered_by(&reply("10.1.0.1", "10.1.0.2")));
+    assert!(!question.is_answered_by(&reply("10.1.0.1", "10.1.0.1")), "announced to all, without a request");
+    assert!(!question.is_answered_by(&reply("10.1.0.1", "10.1.0.3")));
+    assert!(!question.is_answered_by(&reply("10.1.0.3", "10.1.0.2")));
 }

@@ -1,4 +1,4 @@
-//! The JSON of `nft -j list table` (`libnftables-json(5)`), typed as far as it is asked for: what is not named here
+//! The JSON of `nft -j list table` (`libnftables-json(5)`), typed as far as it is used: everything else
 //! is skipped while reading, so that a table of many thousand elements is never in memory as a tree.
 
 use serde::Deserialize;
@@ -92,7 +92,7 @@ struct RuleItem {
     comment: Option<String>,
 }
 
-pub(super) fn parse(json: &[u8]) -> Result<Table, String> {
+pub(crate) fn parse(json: &[u8]) -> Result<Table, String> {
     let listing: Listing = serde_json::from_slice(json).map_err(|e| e.to_string())?;
     let mut table = Table::default();
     for item in listing.nftables {
@@ -134,7 +134,7 @@ impl From<SetItem> for Set {
         let elements = item.elem.into_iter().map(|element| match element {
             ElementItem::Pair(key, data) => Element { key: key.texts(), data: data.texts() },
             ElementItem::Single(key) => Element { key: key.texts(), data: Vec::new() },
-            // With a timeout, a comment, a range...: nothing of ours looks like that. Kept as one that equals none.
+            // With a timeout, a comment, a range...: nothing of ours has one. Kept as an element that equals no other.
             ElementItem::Other(_) => Element::default(),
         });
         Self {

@@ -56,8 +56,11 @@ fn a_script_is_applied_as_a_whole_or_not_at_all() {
     inside(|| async {
         let nft = Nft::default();
         let script = format!("{SCRIPT}\nadd element inet ours absent {{ 1 }}\n");
-        let said = nft.apply("make the table", &script).await.unwrap_err().to_string();
-        assert!(said.contains("cannot make the table: nft says:") && said.contains("No such file"), "{said}");
+        let error = nft.apply("make the table", &script).await.unwrap_err().to_string();
+        assert!(
+            error.contains("cannot make the table: nft says:") && error.contains("No such file"),
+            "{error}"
+        );
         assert_eq!(nft.table("ours").await.unwrap(), None);
     });
 }
@@ -65,10 +68,10 @@ fn a_script_is_applied_as_a_whole_or_not_at_all() {
 #[test]
 fn a_missing_tool_is_said_with_the_remedy() {
     inside(|| async {
-        let said = Nft::at("/nonexistent/nft").apply("make the table", "").await.unwrap_err().to_string();
+        let error = Nft::at("/nonexistent/nft").apply("make the table", "").await.unwrap_err().to_string();
         assert!(
-            said.contains("cannot make the table") && said.contains("apt-get install nftables"),
-            "{said}"
+            error.contains("cannot make the table") && error.contains("apt-get install nftables"),
+            "{error}"
         );
     });
 }

@@ -34,14 +34,14 @@ const IFA_F_TENTATIVE: u32 = 0x40;
 const IFA_F_MANAGETEMPADDR: u32 = 0x100;
 const IFA_F_NOPREFIXROUTE: u32 = 0x200;
 const IFA_F_MCAUTOJOIN: u32 = 0x400;
-/// What says how an address is meant. The rest is its state, which the kernel finds by itself.
-const MEANT: u32 = IFA_F_HOMEADDRESS | IFA_F_MANAGETEMPADDR | IFA_F_NOPREFIXROUTE | IFA_F_MCAUTOJOIN;
+/// The flags that are configuration. The rest is state, which the kernel determines.
+const CONFIGURED: u32 = IFA_F_HOMEADDRESS | IFA_F_MANAGETEMPADDR | IFA_F_NOPREFIXROUTE | IFA_F_MCAUTOJOIN;
 const FOREVER: u32 = u32::MAX;
-/// A label is a device name with something behind it, and no longer than one.
+/// The longest label: that of a device name.
 const LABEL: usize = 15;
 
 impl Address {
-    /// An address without flags and for ever.
+    /// An address without flags and without a lifetime.
     #[must_use]
     pub fn new(device: u32, address: IpAddr, prefix: u8) -> Self {
         let mut row = Row::empty(Kind::Address);
@@ -65,13 +65,13 @@ impl Address {
         self.row.family().unwrap_or(Family::V4)
     }
 
-    /// Length of the network's prefix.
+    /// Prefix length.
     #[must_use]
     pub fn prefix(&self) -> u8 {
         self.row.byte(PREFIX)
     }
 
-    /// The host's own address. IPv6 gives it a number of its own only when there is a peer.
+    /// The host's own address. IPv6 has an attribute for it only when there is a peer.
     #[must_use]
     pub fn local(&self) -> Option<IpAddr> {
         display::address(self.row.attribute(IFA_LOCAL).or_else(|| self.row.attribute(IFA_ADDRESS))?)
@@ -83,7 +83,7 @@ impl Address {
         display::address(self.row.attribute(IFA_ADDRESS)?).filter(|peer| Some(*peer) != self.local())
     }
 
-    /// Label (IPv4): the device's name, or that with something behind it.
+    /// Label (IPv4): the device's name, or that and a suffix.
     #[must_use]
     pub fn label(&self) -> Option<String> {
         self.row.text(IFA_LABEL)
@@ -95,38 +95,38 @@ impl Address {
         self.row.number(IFA_FLAGS).unwrap_or_else(|| self.row.byte(FLAGS).into())
     }
 
-    /// Seconds for which it is valid; `None` for ever.
+    /// Seconds for which it is valid; `None` without limit.
     #[must_use]
     pub fn valid(&self) -> Option<u32> {
         self.lifetimes().and_then(|(_, valid)| (valid != FOREVER).then_some(valid))
     }
 
-    /// Seconds for which it is used for new connections; `None` for ever.
+    /// Seconds for which it is used for new connections; `None` without limit.
     #[must_use]
     pub fn preferred(&self) -> Option<u32> {
         self.lifetimes().and_then(|(preferred, _)| (preferred != FOREVER).then_some(preferred))
     }
 
-    /// Is it one behind another IPv4 address of the same network? It goes when that one goes.
+    /// It is a secondary IPv4 address: the kernel removes it together with the first one of its network.
     #[must_use]
     pub fn is_secondary(&self) -> bool {
         self.family() == Family::V4 && self.flags() & IFA_F_SECONDARY != 0
     }
 
-    /// Is it an IPv6 address that the kernel made up for privacy? It makes its own on another device.
+    /// It is a temporary IPv6 address (RFC 8981). The kernel generates its own on another device.
     #[must_use]
     pub fn is_temporary(&self) -> bool {
         self.family() == Family::V6 && self.flags() & IFA_F_SECONDARY != 0
     }
 
-    /// Is the kernel still asking whether somebody else has it, or has found that somebody does?
+    /// Duplicate address detection (RFC 4862) has not finished, or has failed.
     #[must_use]
     pub fn is_tentative(&self) -> bool {
         let flags = self.flags();
         flags & IFA_F_DADFAILED != 0 || flags & (IFA_F_TENTATIVE | IFA_F_OPTIMISTIC) == IFA_F_TENTATIVE
     }
 
-    /// Was it added without a route to its network?
+    /// It was added without a route to its network.
     #[must_use]
     pub fn is_without_route(&self) -> bool {
         self.flags() & IFA_F_NOPREFIXROUTE != 0
@@ -138,7 +138,7 @@ impl Address {
         self.row.number(IFA_RT_PRIORITY)
     }
 
-    /// Is it of the link alone (fe80::/10, 169.254.0.0/16)?
+    /// It is link-local (fe80::/10, 169.254.0.0/16).
     #[must_use]
     pub fn is_link_local(&self) -> bool {
         match self.local() {
@@ -148,21 +148,21 @@ impl Address {
         }
     }
 
-    /// The row that makes it on the other device: without what is state, at once usable (nobody else can have an
-    /// address that this host has), the label following the device's name.
+    /// The row that makes it on the other device: without state, usable at once (no other host can have an address that
+    /// this one has), its label with the other device's name.
     #[must_use]
     pub fn for_device(&self, mapping: &DeviceMapping) -> Row {
         let usable = if self.family() == Family::V6 { IFA_F_NODAD } else { 0 };
-        self.carried(mapping, self.flags() & MEANT | usable)
+        self.with_flags(mapping, self.flags() & CONFIGURED | usable)
     }
 
     /// The same with its duplicate address detection as configured, for a caller that stores the row.
     #[must_use]
     pub fn for_device_as_configured(&self, mapping: &DeviceMapping) -> Row {
-        self.carried(mapping, self.flags() & (MEANT | IFA_F_NODAD))
+        self.with_flags(mapping, self.flags() & (CONFIGURED | IFA_F_NODAD))
     }
 
-    fn carried(&self, mapping: &DeviceMapping, flags: u32) -> Row {
+    fn with_flags(&self, mapping: &DeviceMapping, flags: u32) -> Row {
         let mut row = self.row.clone();
         row.set_word(INDEX, mapping.index(self.device()));
         row.set_byte(FLAGS, (flags & 0xff) as u8);
@@ -174,7 +174,7 @@ impl Address {
         row
     }
 
-    /// The row that takes it away from its device.
+    /// The row that deletes it from its device.
     #[must_use]
     pub fn delete_request(&self) -> Row {
         let mut row = self.row.clone();
@@ -182,7 +182,7 @@ impl Address {
         row
     }
 
-    /// The same for ever.
+    /// The same without a lifetime.
     #[must_use]
     pub fn without_lifetime(&self) -> Self {
         let mut row = self.row.clone();
@@ -190,7 +190,7 @@ impl Address {
         Self { row }
     }
 
-    /// The same so much later; `None` when it is not valid any more then.
+    /// The same after that time; `None` when it has expired by then.
     #[must_use]
     pub fn aged(&self, by: Duration) -> Option<Self> {
         let Some((preferred, valid)) = self.lifetimes() else { return Some(self.clone()) };
@@ -204,14 +204,14 @@ impl Address {
         (valid != 0).then_some(Self { row })
     }
 
-    /// What makes two addresses the same object: address, prefix, peer.
+    /// The key by which the kernel identifies it: address, prefix length, peer.
     #[must_use]
     pub fn key(&self) -> (Option<IpAddr>, u8, Option<IpAddr>) {
         (self.local(), self.prefix(), self.peer())
     }
 
-    /// What should be equal when it was put on another device and back: without lifetimes, which run, and without
-    /// state. The device counts; compare what is [moved](Address::on) to the same.
+    /// The row without lifetimes and state: equal for an address that was put on another device and back. It has the
+    /// device's index, so compare rows for the same device.
     #[must_use]
     pub fn identity(&self) -> Row {
         let mut row = self.for_device(&DeviceMapping::unchanged());
@@ -236,7 +236,7 @@ impl Address {
 
 impl fmt::Display for Address {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Some(local) = self.local() else { return f.write_str("an address that cannot be read") };
+        let Some(local) = self.local() else { return f.write_str("a malformed address") };
         write!(f, "{local}")?;
         if let Some(peer) = self.peer() {
             write!(f, " peer {peer}")?;
@@ -246,7 +246,7 @@ impl fmt::Display for Address {
             write!(f, " {label}")?;
         }
         let flags = self.flags();
-        let words = [
+        let names = [
             (self.is_secondary(), "secondary"),
             (self.is_temporary(), "temporary"),
             (flags & IFA_F_TENTATIVE != 0, "tentative"),
@@ -256,8 +256,8 @@ impl fmt::Display for Address {
             (flags & IFA_F_MANAGETEMPADDR != 0, "mngtmpaddr"),
             (flags & IFA_F_NOPREFIXROUTE != 0, "noprefixroute"),
         ];
-        for (_, word) in words.iter().filter(|(set, _)| *set) {
-            write!(f, " {word}")?;
+        for (_, name) in names.iter().filter(|(set, _)| *set) {
+            write!(f, " {name}")?;
         }
         if let Some(metric) = self.metric() {
             write!(f, " metric {metric}")?;
@@ -270,8 +270,8 @@ impl fmt::Display for Address {
     }
 }
 
-/// The label of an address on the device that takes the other's place: `eth0:1` becomes `breth0:1`. `None` when it
-/// would be too long, or is no label of that device: the kernel puts the device's name there.
+/// The label of an address on the other device: `eth0:1` becomes `breth0:1`. `None` when it would be too long, or is no
+/// label of that device: the kernel uses the device's name.
 fn moved_label(label: &str, from: &Device, to: &Device) -> Option<String> {
     let rest = label.strip_prefix(&from.name).filter(|_| !from.name.is_empty())?;
     let label = format!("{}{rest}", to.name);

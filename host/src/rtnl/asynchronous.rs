@@ -98,7 +98,7 @@ impl AsyncSocket {
 /// closes when the socket fails.
 pub fn watch() -> Result<watch::Receiver<u64>> {
     let events = KernelEvents::open()?;
-    #[allow(unsafe_code, reason = "tokio leaves the descriptor's life to the caller")]
+    #[allow(unsafe_code, reason = "tokio leaves the descriptor's validity to the caller")]
     // SAFETY: a KernelEvents owns its descriptor, which stays open and the same for as long as the value lives.
     let registered = unsafe { AsyncFd::register_with_interest(events, Interest::READABLE) };
     let mut events = registered.map_err(|error| Error::NetlinkSocket { source: error.into() })?;

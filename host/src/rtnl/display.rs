@@ -1,4 +1,4 @@
-//! Numbers of rtnetlink in ip(8)'s words, and addresses from bytes.
+//! Numbers of rtnetlink as ip(8) prints them, and addresses from bytes.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -21,7 +21,7 @@ pub(super) fn bytes(address: IpAddr) -> Vec<u8> {
     }
 }
 
-/// The address of a family that stands for all.
+/// The unspecified address of a family.
 pub(super) fn any(family: Family) -> IpAddr {
     match family {
         Family::V4 => Ipv4Addr::UNSPECIFIED.into(),
@@ -92,7 +92,7 @@ pub(super) fn kind(number: u8) -> String {
     }
 }
 
-/// Seconds, or for ever.
+/// Seconds, or `forever`.
 pub(super) fn seconds(seconds: Option<u32>) -> String {
     seconds.map_or_else(|| "forever".to_owned(), |seconds| format!("{seconds}sec"))
 }

@@ -1,4 +1,4 @@
-//! Bytes as hexadecimal text, for files that people read.
+//! Bytes as hexadecimal text in JSON.
 
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serializer};
@@ -6,7 +6,7 @@ use serde::{Deserialize, Deserializer, Serializer};
 const DIGITS: [char; 16] = ['0', '1', '2', '3', '4', '5', '6', '7', '8', '9', 'a', 'b', 'c', 'd', 'e', 'f'];
 
 pub(super) fn serialize<S: Serializer>(bytes: &[u8], serializer: S) -> Result<S::Ok, S::Error> {
-    // Tens of thousands of rows are written while somebody waits: no formatting.
+    // Tens of thousands of rows are written in a takeover: no formatting.
     let mut text = String::with_capacity(bytes.len() * 2);
     for byte in bytes {
         text.push(DIGITS[usize::from(byte >> 4)]);

@@ -12,10 +12,10 @@ view! {
     Link, |row| row.is(Kind::Link)
 }
 
-/// A program of the eXpress Data Path on a device.
+/// An XDP program on a device.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Xdp {
-    /// Before the network stack has the frame (`xdpdrv`, `xdpoffload`), not after (`xdpgeneric`).
+    /// It runs before the network stack has the frame (`xdpdrv`, `xdpoffload`), not after (`xdpgeneric`).
     pub native: bool,
     /// Its number (bpftool(8)), where there is one program.
     pub program: Option<u32>,
@@ -105,25 +105,25 @@ impl Link {
         self.row.word(FLAGS)
     }
 
-    /// Set up by the administrator?
+    /// It is set up (IFF_UP).
     #[must_use]
     pub fn is_up(&self) -> bool {
         self.flags() & IFF_UP != 0
     }
 
-    /// The loopback?
+    /// It is the loopback.
     #[must_use]
     pub fn is_loopback(&self) -> bool {
         self.flags() & IFF_LOOPBACK != 0
     }
 
-    /// Ethernet frames?
+    /// It carries Ethernet frames.
     #[must_use]
     pub fn is_ethernet(&self) -> bool {
         self.row.half(TYPE) == ARPHRD_ETHER && !self.is_loopback()
     }
 
-    /// Is there a carrier?
+    /// It has a carrier.
     #[must_use]
     pub fn has_carrier(&self) -> bool {
         self.row.attribute(IFLA_CARRIER).and_then(<[u8]>::first).is_some_and(|carrier| *carrier != 0)
@@ -143,7 +143,7 @@ impl Link {
         self.row.attribute(IFLA_LINK_NETNSID).is_none().then_some(lower)
     }
 
-    /// VXLAN alone tells it among its settings (drivers/net/vxlan: no `ndo_get_iflink`).
+    /// VXLAN alone reports it among its settings (drivers/net/vxlan: no `ndo_get_iflink`).
     fn below_vxlan(&self) -> Option<u32> {
         if self.kind().as_deref() != Some("vxlan") {
             return None;
@@ -152,7 +152,7 @@ impl Link {
         netlink_format::number(netlink_format::find(settings, IFLA_VXLAN_LINK)?, 0)
     }
 
-    /// What it is, when it is no hardware (`veth`, `bond`, `vlan`...).
+    /// Its kind, when it is virtual (`veth`, `bond`, `vlan`...).
     #[must_use]
     pub fn kind(&self) -> Option<String> {
         self.info(IFLA_INFO_KIND)
@@ -164,7 +164,7 @@ impl Link {
         self.row.text(IFLA_QDISC)
     }
 
-    /// The program of the eXpress Data Path on it.
+    /// The XDP program on it.
     #[must_use]
     pub fn xdp(&self) -> Option<Xdp> {
         let nest = self.row.attribute(IFLA_XDP)?;
@@ -175,7 +175,7 @@ impl Link {
         Some(Xdp { native: attached != XDP_ATTACHED_SKB, program })
     }
 
-    /// How the kernel makes its link-local address (`IN6_ADDR_GEN_MODE_*`).
+    /// How the kernel generates its link-local address (`IN6_ADDR_GEN_MODE_*`).
     #[must_use]
     pub fn address_generation(&self) -> Option<u8> {
         let families = self.row.attribute(IFLA_AF_SPEC)?;
@@ -183,7 +183,7 @@ impl Link {
         netlink_format::find(v6, IFLA_INET6_ADDR_GEN_MODE)?.first().copied()
     }
 
-    /// The row without counters and what else fills pages: what identifies the device and how it is set.
+    /// The row without counters and state: what identifies the device and its settings.
     #[must_use]
     pub fn identity(&self) -> Row {
         let mut row = self.row.clone();
@@ -237,9 +237,9 @@ impl fmt::Display for Link {
     }
 }
 
-/// How the kernel shall make an IPv6 link-local address when a device goes up.
+/// How the kernel generates an IPv6 link-local address when a device goes up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-#[allow(missing_docs, reason = "the kernel's own words")]
+#[allow(missing_docs, reason = "the kernel's names")]
 pub enum AddressGeneration {
     Eui64 = 0,
     None = 1,
@@ -247,7 +247,7 @@ pub enum AddressGeneration {
     Random = 3,
 }
 
-/// A device by its name, as it is now; `None` when there is none of that name.
+/// The device of that name; `None` when there is none.
 pub fn named(socket: &Socket, name: &str) -> Result<Option<Link>> {
     let rows = socket.dump(Kind::Link, Family::V4)?;
     Ok(rows.iter().filter_map(Link::of).find(|link| link.name() == name))
@@ -289,7 +289,7 @@ pub fn set_queue_length(device: u32, packets: u32) -> Request {
     Request::change(row)
 }
 
-/// Sets how the link-local address is made.
+/// Sets how the link-local address is generated.
 #[must_use]
 pub fn set_address_generation(device: u32, how: AddressGeneration) -> Request {
     let mut families = Vec::new();
@@ -301,7 +301,7 @@ pub fn set_address_generation(device: u32, how: AddressGeneration) -> Request {
     Request::change(row)
 }
 
-/// Takes a device away.
+/// Deletes a device.
 #[must_use]
 pub fn remove(device: u32) -> Request {
     Request::delete(plain(device))

@@ -1,4 +1,4 @@
-//! Neighbours: who has which MAC address (`struct ndmsg`).
+//! Neighbours: the MAC address of an IP address (`struct ndmsg`).
 
 use std::fmt;
 use std::net::IpAddr;
@@ -38,7 +38,7 @@ impl Neighbour {
         self.row.word(INDEX)
     }
 
-    /// Whose entry it is.
+    /// The IP address.
     #[must_use]
     pub fn address(&self) -> Option<IpAddr> {
         display::address(self.row.attribute(NDA_DST)?)
@@ -56,20 +56,20 @@ impl Neighbour {
         self.row.half(STATE)
     }
 
-    /// Did somebody write it by hand?
+    /// It was configured, not resolved.
     #[must_use]
     pub fn is_permanent(&self) -> bool {
         self.state() & NUD_PERMANENT != 0
     }
 
-    /// Does the host answer for the address (`ip neigh add proxy`)?
+    /// The host answers for the address (`ip neigh add proxy`).
     #[must_use]
     pub fn is_proxy(&self) -> bool {
         self.row.byte(FLAGS) & NTF_PROXY != 0
     }
 
-    /// Does it hold what another device could use: a MAC address that was asked for or written by hand, or a proxy
-    /// entry? Not the entries the kernel makes for multicast, nor failed ones.
+    /// Another device could use it: it has a resolved or configured MAC address, or is a proxy entry. The kernel's own
+    /// entries for multicast and failed ones are not.
     #[must_use]
     pub fn is_worth_keeping(&self) -> bool {
         let known = NUD_REACHABLE | NUD_STALE | NUD_DELAY | NUD_PROBE | NUD_PERMANENT;
@@ -79,8 +79,8 @@ impl Neighbour {
                 && self.row.attribute(NDA_LLADDR).is_some())
     }
 
-    /// The row that makes it on the other device: known, but to be asked again when used ("stale"); what was written
-    /// by hand stays so.
+    /// The row that makes it on the other device: in the state stale, so the kernel verifies it when it is used; a
+    /// configured one stays permanent.
     #[must_use]
     pub fn for_device(&self, mapping: &DeviceMapping) -> Row {
         let mut row = self.row.clone();
@@ -93,7 +93,7 @@ impl Neighbour {
         row
     }
 
-    /// The row that takes it away from its device.
+    /// The row that deletes it from its device.
     #[must_use]
     pub fn delete_request(&self) -> Row {
         let mut row = self.row.clone();
@@ -108,12 +108,12 @@ impl fmt::Display for Neighbour {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.address() {
             Some(address) => write!(f, "{address}")?,
-            None => f.write_str("a neighbour that cannot be read")?,
+            None => f.write_str("a malformed neighbour")?,
         }
         if let Some(mac) = self.row.attribute(NDA_LLADDR) {
             write!(f, " lladdr {}", display::mac(mac))?;
         }
-        let words = [
+        let states = [
             (NUD_REACHABLE, "REACHABLE"),
             (NUD_STALE, "STALE"),
             (NUD_DELAY, "DELAY"),
@@ -124,8 +124,8 @@ impl fmt::Display for Neighbour {
         if self.is_proxy() {
             f.write_str(" proxy")?;
         }
-        for (_, word) in words.iter().filter(|(bit, _)| self.state() & bit != 0) {
-            write!(f, " {word}")?;
+        for (_, name) in states.iter().filter(|(bit, _)| self.state() & bit != 0) {
+            write!(f, " {name}")?;
         }
         Ok(())
     }

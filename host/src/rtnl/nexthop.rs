@@ -1,4 +1,4 @@
-//! Nexthop objects: ways out that routes name by a number (`struct nhmsg`, ip-nexthop(8)).
+//! Nexthop objects, which routes name by a number (`struct nhmsg`, ip-nexthop(8)).
 
 use std::fmt;
 use std::net::IpAddr;
@@ -20,16 +20,16 @@ const NHA_OIF: u16 = 5;
 const NHA_GATEWAY: u16 = 6;
 const NHA_MASTER: u16 = 10;
 const NHA_RES_GROUP: u16 = 12;
-/// What is said of a group and not taken: what the answer holds, counters, whether hardware counts.
+/// Attributes of a group that the kernel reports and does not accept: flags of the answer, counters, hardware counters.
 const STATE_OF_GROUP: [u16; 3] = [14, 15, 17];
-/// Of a resilient group: padding, and for how long it has been out of balance.
+/// Likewise of a resilient group: padding, and the time it has been unbalanced.
 const STATE_OF_RES_GROUP: [u16; 2] = [0, 4];
 const SCOPE: usize = 1;
 const FLAGS: usize = 4;
 const RTNH_F_ONLINK: u32 = 4;
 
 impl Nexthop {
-    /// The number that routes and groups name it by.
+    /// The number by which routes and groups name it.
     #[must_use]
     pub fn id(&self) -> u32 {
         self.row.number(NHA_ID).unwrap_or_default()
@@ -54,7 +54,7 @@ impl Nexthop {
         group.chunks_exact(8).filter_map(|entry| netlink_format::number(entry, 0)).collect()
     }
 
-    /// The row that makes it on the other device. With [`super::Request::replace`] it takes the place of the one with
+    /// The row that makes it on the other device. With [`super::Request::replace`] it replaces the one with
     /// its number, and every route and group that names the number follows at once.
     #[must_use]
     pub fn for_device(&self, mapping: &DeviceMapping) -> Row {
@@ -78,7 +78,7 @@ impl Nexthop {
         row
     }
 
-    /// The row that takes it away.
+    /// The row that deletes it.
     #[must_use]
     pub fn delete_request(&self) -> Row {
         let mut row = Row::empty(Kind::Nexthop);
@@ -86,7 +86,7 @@ impl Nexthop {
         row
     }
 
-    /// What should be equal for two to be the same, without state.
+    /// The row without state: equal for two that are the same.
     #[must_use]
     pub fn identity(&self) -> Row {
         self.for_device(&DeviceMapping::unchanged())

@@ -1,7 +1,7 @@
 //! Queueing disciplines (`struct tcmsg`, tc(8)).
 //!
-//! A row makes the qdisc with its options again. Classes and filters below it are not rows here
-//! ([`Qdisc::is_classful`] says when there may be some).
+//! A row contains the qdisc and its options, but not the classes and filters below it: [`Qdisc::is_classful`] reports when
+//! there may be some.
 
 use std::fmt;
 
@@ -53,32 +53,31 @@ impl Qdisc {
         self.row.word(INDEX)
     }
 
-    /// What it is (`fq_codel`).
+    /// Its kind (`fq_codel`).
     #[must_use]
     pub fn kind(&self) -> String {
         self.row.text(TCA_KIND).unwrap_or_default()
     }
 
-    /// Does it take what the device sends first?
+    /// It is the root, for what the device sends.
     #[must_use]
     pub fn is_root(&self) -> bool {
         self.row.word(PARENT) == TC_H_ROOT
     }
 
-    /// Is it for what the device receives (`ingress`, `clsact`)?
+    /// It is for what the device receives (`ingress`, `clsact`).
     #[must_use]
     pub fn is_ingress(&self) -> bool {
         self.row.word(PARENT) == TC_H_INGRESS
     }
 
-    /// Did the kernel put it there by itself? It does so again when another one is removed; such a one cannot be made
-    /// by a row.
+    /// The kernel created it by itself, as it does again when another one is removed. A row cannot create it.
     #[must_use]
     pub fn is_default(&self) -> bool {
         self.row.word(HANDLE) == 0
     }
 
-    /// May it have classes and filters, which a row does not hold?
+    /// It may have classes and filters, which a row does not contain.
     #[must_use]
     pub fn is_classful(&self) -> bool {
         !CLASSLESS.contains(&self.kind().as_str())
@@ -94,7 +93,7 @@ impl Qdisc {
         row
     }
 
-    /// What should be equal for two to be the same: without counters.
+    /// The row without counters: equal for two that are the same.
     #[must_use]
     pub fn identity(&self) -> Row {
         self.for_device(&DeviceMapping::unchanged())
@@ -113,7 +112,7 @@ impl fmt::Display for Qdisc {
     }
 }
 
-/// The row that, deleted, takes away a device's root qdisc, so that the kernel puts its default there.
+/// The row whose deletion removes a device's root qdisc, so that the kernel creates its default.
 #[must_use]
 pub fn root_of(device: u32) -> Row {
     let mut row = Row::empty(Kind::Qdisc);

@@ -102,7 +102,7 @@ impl Request {
         Error::Netlink { attempted: self.to_string(), message: refused.message, errno: refused.errno }
     }
 
-    pub(super) fn push(&self, bytes: &mut Vec<u8>, sequence: u32) {
+    pub(crate) fn push(&self, bytes: &mut Vec<u8>, sequence: u32) {
         let (offset, flags) = match self.verb {
             Verb::Create => (NEW, NLM_F_CREATE | NLM_F_EXCL),
             Verb::Replace => (NEW, NLM_F_CREATE | NLM_F_REPLACE),

@@ -6,6 +6,11 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
+mod hop;
+
+pub use hop::Hop;
+use hop::{CONFIGURED, RTNH_F_ONLINK, gateway, hop_entries, hop_entries_for_device};
+
 use super::view::view;
 use super::{DeviceMapping, Family, Kind, Row, display};
 use crate::netlink_format;
@@ -15,29 +20,16 @@ view! {
     Route, |row| row.is(Kind::Route) && row.family().is_some()
 }
 
-/// One of the ways a route leads.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Hop {
-    /// Index of the device.
-    pub device: Option<u32>,
-    /// The router; none for what is on the link.
-    pub via: Option<IpAddr>,
-    /// Its share among several, 1 to 256.
-    pub weight: u16,
-    /// Is the router taken to be on the link, whatever the addresses say?
-    pub onlink: bool,
-}
-
-/// What makes two routes the same object to the kernel: no other may have the same.
+/// The key by which the kernel identifies a route.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Key {
     /// Table.
     pub table: u32,
-    /// Where it leads.
+    /// Destination.
     pub destination: IpNet,
-    /// Type of service it is for.
+    /// Type of service.
     pub tos: u8,
-    /// Metric; the least wins.
+    /// Metric; the lowest wins.
     pub metric: u32,
 }
 
@@ -70,12 +62,6 @@ const SCOPE: usize = 6;
 const TYPE: usize = 7;
 pub(super) const FLAGS: usize = 8;
 pub(super) const RTM_F_CLONED: u32 = 0x200;
-const RTNH_F_PERVASIVE: u32 = 2;
-const RTNH_F_ONLINK: u32 = 4;
-/// What says how a hop is meant; the rest is state (dead, no carrier, offloaded), which the kernel refuses to be told.
-const MEANT: u32 = RTNH_F_ONLINK | RTNH_F_PERVASIVE;
-/// `struct rtnexthop`: length, flags, hops, index of the device.
-const HOP_HEADER: usize = 8;
 /// In `struct rta_cacheinfo`: when it expires, in hundredths of a second (USER_HZ) from now.
 const CACHEINFO_EXPIRES: usize = 8;
 const USER_HZ: i32 = 100;
@@ -155,10 +141,10 @@ impl Route {
         self.kind() == RTN_UNICAST && self.table() != RT_TABLE_LOCAL
     }
 
-    /// The route to an address's network that the kernel makes itself when the address is added, and that must be
-    /// made by hand when the address was there already. `None` for what has none. To be [appended](
-    /// super::Request::append): the same network may be connected by another device as well, and what is there itself
-    /// is refused as that ([`super::Refused::is_there`]).
+    /// The route to an address's network that the kernel adds with the address, and that must be added on its own when the
+    /// address existed already. `None` for an address without one. To be [appended](super::Request::append): another
+    /// device may have a route to the same network, and an existing one is refused
+    /// ([`super::Refused::already_exists`]).
     #[must_use]
     pub fn connected(address: &super::address::Address) -> Option<Self> {
         let (local, family) = (address.local()?, address.family());
@@ -185,7 +171,7 @@ impl Route {
             row.set(RTA_PRIORITY, metric.to_ne_bytes().to_vec());
         }
         row.set(RTA_OIF, address.device().to_ne_bytes().to_vec());
-        // It goes with the address, in IPv6 by itself.
+        // It ends with the address; for IPv6 by its own expiry.
         if let (Family::V6, Some(seconds)) = (family, address.valid()) {
             row.set(RTA_EXPIRES, seconds.max(1).to_ne_bytes().to_vec());
         }
@@ -204,7 +190,7 @@ impl Route {
         self.row.number(RTA_TABLE).unwrap_or_else(|| self.row.byte(TABLE).into())
     }
 
-    /// Where it leads. `None` when the row makes no sense.
+    /// Destination. `None` when the row is malformed.
     #[must_use]
     pub fn destination(&self) -> Option<IpNet> {
         let address = match self.row.attribute(RTA_DST) {
@@ -214,7 +200,7 @@ impl Route {
         IpNet::new(address, self.row.byte(DST_LEN)).ok()
     }
 
-    /// Does it lead to everywhere?
+    /// It is a default route.
     #[must_use]
     pub fn is_default(&self) -> bool {
         self.destination().is_some_and(|to| to.prefix_len() == 0)
@@ -226,13 +212,13 @@ impl Route {
         self.row.number(RTA_PRIORITY).unwrap_or_default()
     }
 
-    /// The source address of what the host itself sends that way.
+    /// The preferred source address.
     #[must_use]
     pub fn source(&self) -> Option<IpAddr> {
         display::address(self.row.attribute(RTA_PREFSRC)?)
     }
 
-    /// Who made it (`RTPROT_*`).
+    /// The protocol number of its creator (`RTPROT_*`).
     #[must_use]
     pub fn protocol(&self) -> u8 {
         self.row.byte(PROTOCOL)
@@ -244,7 +230,7 @@ impl Route {
         self.row.byte(SCOPE)
     }
 
-    /// What it does (`RTN_*`).
+    /// Type (`RTN_*`).
     #[must_use]
     pub fn kind(&self) -> u8 {
         self.row.byte(TYPE)
@@ -256,7 +242,7 @@ impl Route {
         self.row.number(RTA_NH_ID).filter(|id| *id != 0)
     }
 
-    /// Seconds until the kernel drops it (IPv6); `None` for ever.
+    /// Seconds until the kernel drops it (IPv6); `None` without limit.
     #[must_use]
     pub fn expires(&self) -> Option<u32> {
         if let Some(seconds) = self.row.number(RTA_EXPIRES) {
@@ -264,7 +250,7 @@ impl Route {
         }
         let info = self.row.attribute(RTA_CACHEINFO)?;
         let ticks = i32::from_ne_bytes(*info.get(CACHEINFO_EXPIRES..)?.first_chunk()?);
-        // Never 0: that would be for ever.
+        // Never 0, which means without limit.
         (ticks != 0).then_some((ticks / USER_HZ).max(1) as u32)
     }
 
@@ -275,11 +261,11 @@ impl Route {
         netlink_format::number(netlink_format::find(metrics, RTAX_MTU)?, 0)
     }
 
-    /// The ways it leads: one, or several (multipath). Those of a nexthop object are the object's.
+    /// Its next hops: one, or several (multipath). With a nexthop object they are the object's.
     #[must_use]
     pub fn hops(&self) -> Vec<Hop> {
         if let Some(several) = self.row.attribute(RTA_MULTIPATH) {
-            return legs(several).map(|leg| leg.hop()).collect();
+            return hop_entries(several).map(|entry| entry.hop()).collect();
         }
         let device = self.row.number(RTA_OIF);
         let via = gateway(|kind| self.row.attribute(kind));
@@ -290,13 +276,13 @@ impl Route {
         vec![Hop { device, via, weight: 1, onlink }]
     }
 
-    /// Does it lead by the device? By a nexthop object counts where the kernel says so.
+    /// It uses the device, also by a nexthop object where the kernel reports that.
     #[must_use]
     pub fn names(&self, device: u32) -> bool {
         self.hops().iter().any(|hop| hop.device == Some(device))
     }
 
-    /// Did the kernel make it for an address of the device?
+    /// The kernel added it for an address of the device.
     #[must_use]
     pub fn is_connected(&self) -> bool {
         self.protocol() == RTPROT_KERNEL
@@ -304,32 +290,31 @@ impl Route {
             && self.hops().iter().all(|hop| hop.via.is_none())
     }
 
-    /// Is it of the table that the kernel keeps for addresses (local, broadcast, multicast)? That one follows the
-    /// addresses by itself.
+    /// It is in the table that the kernel keeps for addresses (local, broadcast, multicast), which follows the addresses.
     #[must_use]
     pub fn is_local(&self) -> bool {
         self.table() == RT_TABLE_LOCAL || (self.kind() != RTN_UNICAST && self.protocol() == RTPROT_KERNEL)
     }
 
-    /// Was it learned from router advertisements?
+    /// It was learned from router advertisements.
     #[must_use]
     pub fn is_learned(&self) -> bool {
         self.protocol() == RTPROT_RA
     }
 
-    /// What makes it the same object as another.
+    /// The key by which the kernel identifies it.
     #[must_use]
     pub fn key(&self) -> Option<Key> {
         let (table, metric) = (self.table(), self.metric());
         Some(Key { table, destination: self.destination()?, tos: self.row.byte(TOS), metric })
     }
 
-    /// The row that makes it on the other device. What names a nexthop object names only that; what expires says so in
+    /// The row that makes it on the other device. A route with a nexthop object names only the object; an expiry is in
     /// seconds.
     #[must_use]
     pub fn for_device(&self, mapping: &DeviceMapping) -> Row {
         let mut row = self.row.clone();
-        row.set_word(FLAGS, row.word(FLAGS) & MEANT);
+        row.set_word(FLAGS, row.word(FLAGS) & CONFIGURED);
         let expires = self.expires();
         row.drop_attributes(&[RTA_IIF, RTA_CACHEINFO, RTA_MARK, RTA_MFC_STATS, RTA_PAD, RTA_UID]);
         if let Some(seconds) = expires {
@@ -337,7 +322,7 @@ impl Route {
         }
         if self.nexthop().is_some() {
             row.set_word(FLAGS, 0);
-            // By an object that leads nowhere it is listed as a blackhole, and is not one.
+            // With a blackhole object it is listed as a blackhole, and is none.
             row.set_byte(TYPE, if self.kind() == RTN_BLACKHOLE { RTN_UNICAST } else { self.kind() });
             row.drop_attributes(&[RTA_OIF, RTA_GATEWAY, RTA_VIA, RTA_MULTIPATH, RTA_ENCAP_TYPE, RTA_ENCAP]);
             return row;
@@ -346,12 +331,12 @@ impl Route {
             row.set(RTA_OIF, mapping.index(device).to_ne_bytes().to_vec());
         }
         if let Some(several) = self.row.attribute(RTA_MULTIPATH) {
-            row.set(RTA_MULTIPATH, moved_legs(several, mapping, 0));
+            row.set(RTA_MULTIPATH, hop_entries_for_device(several, mapping, 0));
         }
         row
     }
 
-    /// The row that takes it away.
+    /// The row that deletes it.
     #[must_use]
     pub fn delete_request(&self) -> Row {
         let mut row = self.identity();
@@ -359,20 +344,21 @@ impl Route {
         row
     }
 
-    /// The same with its routers taken to be on the link: for those that no address leads to any more.
+    /// The same with its routers as `onlink`: for routers that are in no connected network any more.
     #[must_use]
     pub fn onlink(&self) -> Self {
         let mut row = self.row.clone();
         match self.row.attribute(RTA_MULTIPATH) {
-            Some(several) => {
-                row.set(RTA_MULTIPATH, moved_legs(several, &DeviceMapping::unchanged(), RTNH_F_ONLINK as u8))
-            }
+            Some(several) => row.set(
+                RTA_MULTIPATH,
+                hop_entries_for_device(several, &DeviceMapping::unchanged(), RTNH_F_ONLINK as u8),
+            ),
             None => row.set_word(FLAGS, row.word(FLAGS) | RTNH_F_ONLINK),
         }
         Self { row }
     }
 
-    /// The same so much later; `None` when it has expired then.
+    /// The same after that time; `None` when it has expired by then.
     #[must_use]
     pub fn aged(&self, by: Duration) -> Option<Self> {
         let Some(expires) = self.expires() else { return Some(self.clone()) };
@@ -383,8 +369,8 @@ impl Route {
         Some(Self { row })
     }
 
-    /// What should be equal when it was put on another device and back: without the expiry, which runs, and without
-    /// state. The device counts; compare what is [moved](Route::on) to the same.
+    /// The row without expiry and state: equal for a route that was put on another device and back. It has the device's
+    /// index, so compare rows for the same device.
     #[must_use]
     pub fn identity(&self) -> Row {
         let mut row = self.for_device(&DeviceMapping::unchanged());
@@ -395,7 +381,7 @@ impl Route {
 
 impl fmt::Display for Route {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Some(destination) = self.destination() else { return f.write_str("a route that cannot be read") };
+        let Some(destination) = self.destination() else { return f.write_str("a malformed route") };
         if self.kind() != RTN_UNICAST {
             write!(f, "{} ", display::kind(self.kind()))?;
         }
@@ -435,70 +421,5 @@ impl fmt::Display for Route {
             write!(f, " expires {expires}sec")?;
         }
         Ok(())
-    }
-}
-
-impl fmt::Display for Hop {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if let Some(via) = self.via {
-            write!(f, " via {via}")?;
-        }
-        if let Some(device) = self.device {
-            write!(f, " dev {device}")?;
-        }
-        if self.onlink {
-            f.write_str(" onlink")?;
-        }
-        Ok(())
-    }
-}
-
-/// One leg of a multipath route: its header and its attributes.
-struct Leg<'a> {
-    header: [u8; HOP_HEADER],
-    rest: &'a [u8],
-}
-
-impl Leg<'_> {
-    fn hop(&self) -> Hop {
-        Hop {
-            device: netlink_format::number(&self.header, 4),
-            via: gateway(|kind| netlink_format::find(self.rest, kind)),
-            weight: u16::from(self.header[3]) + 1,
-            onlink: u32::from(self.header[2]) & RTNH_F_ONLINK != 0,
-        }
-    }
-}
-
-fn legs(bytes: &[u8]) -> impl Iterator<Item = Leg<'_>> {
-    let mut rest = bytes;
-    std::iter::from_fn(move || {
-        let length = usize::from(netlink_format::short(rest, 0)?);
-        let header = *rest.first_chunk::<HOP_HEADER>()?;
-        let leg = Leg { header, rest: rest.get(HOP_HEADER..length)? };
-        rest = rest.get(netlink_format::aligned(length)..).unwrap_or_default();
-        Some(leg)
-    })
-}
-
-fn moved_legs(bytes: &[u8], mapping: &DeviceMapping, flags: u8) -> Vec<u8> {
-    let mut moved = Vec::with_capacity(bytes.len());
-    for leg in legs(bytes) {
-        let mut header = leg.header;
-        header[2] = header[2] & MEANT as u8 | flags;
-        let device = mapping.index(netlink_format::number(&header, 4).unwrap_or_default());
-        header[4..].copy_from_slice(&device.to_ne_bytes());
-        moved.extend(header);
-        moved.extend(leg.rest);
-        moved.resize(netlink_format::aligned(moved.len()), 0);
-    }
-    moved
-}
-
-/// The router: of the route's own family, or (IPv4 routes) of another one (`struct rtvia`).
-fn gateway<'a>(find: impl Fn(u16) -> Option<&'a [u8]>) -> Option<IpAddr> {
-    match find(RTA_GATEWAY) {
-        Some(bytes) => display::address(bytes),
-        None => display::address(find(RTA_VIA)?.get(2..)?),
     }
 }

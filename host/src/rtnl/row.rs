@@ -11,12 +11,12 @@ use crate::netlink_format::{self, NLA_TYPE_MASK};
 /// One object as the kernel dumps it.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Row {
-    /// What it is.
+    /// Its kind.
     pub kind: Kind,
     /// The fixed header (`struct rtmsg`...).
     #[serde(with = "hex")]
     pub header: Vec<u8>,
-    /// Everything else, in the kernel's order.
+    /// The attributes, in the kernel's order.
     pub attributes: Vec<Attribute>,
 }
 
@@ -30,7 +30,7 @@ pub struct Attribute {
     pub value: Vec<u8>,
 }
 
-/// What a row is.
+/// The kind of a row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 #[allow(missing_docs, reason = "self-explanatory")]
@@ -44,7 +44,7 @@ pub enum Kind {
     Qdisc,
 }
 
-/// Which addresses a list is asked for.
+/// The address family of a list.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[allow(missing_docs, reason = "self-explanatory")]
 pub enum Family {
@@ -68,7 +68,7 @@ impl fmt::Display for Row {
             Kind::Nexthop => nexthop::Nexthop::of(self).map(|nexthop| write!(f, "{nexthop}")),
             Kind::Qdisc => qdisc::Qdisc::of(self).map(|qdisc| write!(f, "{qdisc} dev {}", qdisc.device())),
         };
-        shown.unwrap_or_else(|| f.write_str("that cannot be read"))
+        shown.unwrap_or_else(|| f.write_str("(malformed)"))
     }
 }
 
@@ -78,6 +78,10 @@ pub(super) const DELETE: u16 = 1;
 pub(super) const GET: u16 = 2;
 
 impl Kind {
+    /// All kinds.
+    pub(crate) const ALL: [Self; 7] =
+        [Self::Link, Self::Address, Self::Route, Self::Neighbour, Self::Rule, Self::Nexthop, Self::Qdisc];
+
     pub(super) fn number(self) -> u16 {
         match self {
             Self::Link => libc::RTM_NEWLINK,
@@ -239,7 +243,7 @@ impl Row {
     pub(super) fn is_requested(&self, family: Family) -> bool {
         match self.kind {
             Kind::Link | Kind::Nexthop | Kind::Qdisc => true,
-            // Cached routes are what the kernel learned by itself, from redirects for instance.
+            // Cloned routes are the kernel's cache, from redirects for instance.
             Kind::Route => {
                 self.family() == Some(family) && self.word(route::FLAGS) & route::RTM_F_CLONED == 0
             }

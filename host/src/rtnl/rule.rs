@@ -1,4 +1,4 @@
-//! Policy rules: which table is asked (`struct fib_rule_hdr`).
+//! Policy rules: which table is looked up (`struct fib_rule_hdr`).
 
 use std::fmt;
 
@@ -30,31 +30,31 @@ const FIB_RULE_INVERT: u32 = 0x2;
 const FR_ACT_TO_TBL: u8 = 1;
 
 impl Rule {
-    /// The device packets came in by (`iif`).
+    /// The incoming device (`iif`).
     #[must_use]
     pub fn incoming(&self) -> Option<String> {
         self.row.text(FRA_IIFNAME)
     }
 
-    /// The device the socket is bound to (`oif`).
+    /// The device that the socket is bound to (`oif`).
     #[must_use]
     pub fn outgoing(&self) -> Option<String> {
         self.row.text(FRA_OIFNAME)
     }
 
-    /// Its place among the rules.
+    /// Its priority; the lowest is first.
     #[must_use]
     pub fn priority(&self) -> u32 {
         self.row.number(FRA_PRIORITY).unwrap_or_default()
     }
 
-    /// Does it name the device?
+    /// It names the device.
     #[must_use]
     pub fn names(&self, device: &str) -> bool {
         self.incoming().as_deref() == Some(device) || self.outgoing().as_deref() == Some(device)
     }
 
-    /// The row of its twin that names the other device.
+    /// The row of the same rule for the other device.
     #[must_use]
     pub fn for_device(&self, mapping: &DeviceMapping) -> Row {
         let mut row = self.row.clone();
@@ -68,13 +68,13 @@ impl Rule {
         row
     }
 
-    /// The row that takes it away.
+    /// The row that deletes it.
     #[must_use]
     pub fn delete_request(&self) -> Row {
         self.identity()
     }
 
-    /// What should be equal for two rules to be the same: without state (a device that is not there).
+    /// The row without state (a missing device): equal for two rules that are the same.
     #[must_use]
     pub fn identity(&self) -> Row {
         let mut row = self.row.clone();
@@ -90,10 +90,10 @@ impl fmt::Display for Rule {
         if self.row.word(FLAGS) & FIB_RULE_INVERT != 0 {
             f.write_str(" not")?;
         }
-        for (word, kind, length) in [("from", FRA_SRC, SRC_LEN), ("to", FRA_DST, DST_LEN)] {
+        for (name, kind, length) in [("from", FRA_SRC, SRC_LEN), ("to", FRA_DST, DST_LEN)] {
             match self.row.attribute(kind).and_then(display::address) {
-                Some(address) => write!(f, " {word} {address}/{}", self.row.byte(length))?,
-                None if kind == FRA_SRC => write!(f, " {word} all")?,
+                Some(address) => write!(f, " {name} {address}/{}", self.row.byte(length))?,
+                None if kind == FRA_SRC => write!(f, " {name} all")?,
                 None => {}
             }
         }
@@ -103,9 +103,9 @@ impl fmt::Display for Rule {
                 write!(f, "/{mask:#x}")?;
             }
         }
-        for (word, device) in [("iif", self.incoming()), ("oif", self.outgoing())] {
+        for (name, device) in [("iif", self.incoming()), ("oif", self.outgoing())] {
             if let Some(device) = device {
-                write!(f, " {word} {device}")?;
+                write!(f, " {name} {device}")?;
             }
         }
         if self.row.byte(ACTION) == FR_ACT_TO_TBL {

@@ -22,7 +22,7 @@ const UNIX_SHOW_NAME_AND_UID: u32 = 1 | 0x40;
 const UNIX_DIAG_NAME: u16 = 0;
 const UNIX_DIAG_UID: u16 = 7;
 
-/// Which sockets are asked for.
+/// Which sockets to list.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Which {
     All,
@@ -30,7 +30,7 @@ pub(super) enum Which {
     Established,
 }
 
-/// A socket with what identifies it in the kernel, and its TCP_INFO where it was asked for.
+/// A socket with its cookie, and its TCP_INFO when requested.
 pub(super) struct Found {
     pub(super) socket: Socket,
     pub(super) cookie: u64,
@@ -52,7 +52,7 @@ pub(super) fn dump_xdp() -> Result<Vec<XdpSocket>> {
     list(&request, parse_xdp)
 }
 
-/// The user who made the socket of an abstract name, whoever holds it; `None` where the kernel does not tell.
+/// The user that bound an abstract name, whichever process holds it; `None` where the kernel does not report it.
 pub(crate) fn owner_of_name(name: &str) -> Result<Option<u32>> {
     // Family, protocol, padding, states, inode, what to show, cookie.
     let mut request = vec![libc::AF_UNIX as u8, 0, 0, 0];
@@ -69,6 +69,11 @@ fn parse_owner(body: &[u8], name: &str) -> Option<u32> {
     let found = netlink_format::find(attributes, UNIX_DIAG_NAME)?.strip_prefix(&[0])?;
     (found == name.as_bytes())
         .then(|| netlink_format::number(netlink_format::find(attributes, UNIX_DIAG_UID)?, 0))?
+}
+
+/// Parses a message's body in every way, for fuzzing.
+pub(crate) fn parse_any(body: &[u8]) {
+    let _ = (parse(body, Protocol::Tcp), parse_xdp(body), parse_owner(body, "x"));
 }
 
 fn list<T>(request: &[u8], read: impl Fn(&[u8]) -> Option<T>) -> Result<Vec<T>> {
@@ -118,7 +123,7 @@ fn parse(body: &[u8], protocol: Protocol) -> Option<Found> {
     let port = |at: usize| u16::from_be_bytes([body[at], body[at + 1]]);
     let address = |at: usize| -> Option<IpAddr> {
         let raw: [u8; 16] = *body[at..].first_chunk()?;
-        // An IPv6 socket that speaks IPv4 is listed with the mapped address.
+        // An IPv6 socket that uses IPv4 is listed with the mapped address.
         let v4 = || IpAddr::V4(Ipv4Addr::new(raw[0], raw[1], raw[2], raw[3]));
         Some(if v6 { Ipv6Addr::from(raw).to_canonical() } else { v4() })
     };
@@ -181,7 +186,7 @@ mod tests {
         assert_eq!(parse_xdp(&body), Some(expected));
         // One that was never bound.
         assert_eq!(parse_xdp(&body[..16]), None);
-        // This kernel may have them or not; it may not be an error.
+        // The kernel may lack them; that is no error.
         dump_xdp().unwrap();
     }
 
@@ -195,7 +200,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_answer_is_read_without_harm(body in prop::collection::vec(prop_oneof![0_u8..9, any::<u8>()], 0..300)) {
+        fn any_answer_is_read_without_panic(body in prop::collection::vec(prop_oneof![0_u8..9, any::<u8>()], 0..300)) {
             let _ = (parse(&body, Protocol::Tcp), parse_xdp(&body), parse_owner(&body, "x"));
         }
     }

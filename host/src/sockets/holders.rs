@@ -1,11 +1,11 @@
-//! Which process holds a socket, by inode (/proc/PID/fd, proc(5)).
+//! The process that holds a socket, by inode (/proc/PID/fd, proc(5)).
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 
 use super::Holder;
 
-/// Processes by the inodes of the sockets they hold. What cannot be read (gone meanwhile, not ours to read) is left
+/// Processes by the inodes of the sockets they hold. Processes that have ended or may not be read are left
 /// out.
 pub(super) fn holders() -> BTreeMap<u32, Holder> {
     let mut holders = BTreeMap::new();

@@ -1,6 +1,6 @@
 //! What only /proc/net lists: packet sockets and multicast memberships.
 //!
-//! Lines that do not read as expected are left out: the tables are for people, and have changed before.
+//! Lines of another form are left out: the tables are not a stable interface.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -9,10 +9,10 @@ use super::{Membership, PacketSocket};
 /// `/proc/net/packet`.
 pub(super) fn packet(table: &str) -> Vec<PacketSocket> {
     let line = |line: &str| {
-        let mut words = line.split_whitespace().skip(3);
-        let protocol = u16::from_str_radix(words.next()?, 16).ok()?;
-        let device: u32 = words.next()?.parse().ok()?;
-        let inode = words.nth(3)?.parse().ok()?;
+        let mut fields = line.split_whitespace().skip(3);
+        let protocol = u16::from_str_radix(fields.next()?, 16).ok()?;
+        let device: u32 = fields.next()?.parse().ok()?;
+        let inode = fields.nth(3)?.parse().ok()?;
         Some(PacketSocket { device: (device != 0).then_some(device), protocol, inode, process: None })
     };
     table.lines().skip(1).filter_map(line).collect()
@@ -23,15 +23,15 @@ pub(super) fn igmp(table: &str, device: u32) -> Vec<Membership> {
     let mut here = false;
     let mut found = Vec::new();
     for line in table.lines().skip(1) {
-        let mut words = line.split_whitespace();
+        let mut fields = line.split_whitespace();
         if !line.starts_with(['\t', ' ']) {
-            here = words.next().and_then(|index| index.parse().ok()) == Some(device);
+            here = fields.next().and_then(|index| index.parse().ok()) == Some(device);
             continue;
         }
-        let group = words.next().and_then(|text| u32::from_str_radix(text, 16).ok());
-        let users = words.next().and_then(|text| text.parse().ok());
+        let group = fields.next().and_then(|text| u32::from_str_radix(text, 16).ok());
+        let users = fields.next().and_then(|text| text.parse().ok());
         if let (true, Some(group), Some(users)) = (here, group, users) {
-            // Printed as a number of the machine's order.
+            // Printed as a number in native byte order.
             found.push(Membership { group: Ipv4Addr::from(group.to_ne_bytes()).into(), users });
         }
     }
@@ -41,16 +41,16 @@ pub(super) fn igmp(table: &str, device: u32) -> Vec<Membership> {
 /// `/proc/net/igmp6`.
 pub(super) fn igmp6(table: &str, device: u32) -> Vec<Membership> {
     let line = |line: &str| {
-        let mut words = line.split_whitespace();
-        let index: u32 = words.next()?.parse().ok()?;
-        let group = u128::from_str_radix(words.nth(1)?, 16).ok()?;
-        let users = words.next()?.parse().ok()?;
+        let mut fields = line.split_whitespace();
+        let index: u32 = fields.next()?.parse().ok()?;
+        let group = u128::from_str_radix(fields.nth(1)?, 16).ok()?;
+        let users = fields.next()?.parse().ok()?;
         (index == device).then(|| Membership { group: Ipv6Addr::from(group).into(), users })
     };
     table.lines().filter_map(line).collect()
 }
 
-/// Does the kernel join the group by itself, on every device?
+/// Whether the kernel joins the group by itself, on every device.
 pub(super) fn is_kernels(group: IpAddr) -> bool {
     match group {
         IpAddr::V4(group) => group == Ipv4Addr::new(224, 0, 0, 1),
@@ -106,7 +106,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_table_is_read_without_harm(table in "[0-9a-fA-F \t\n:]{0,200}") {
+        fn any_table_is_read_without_panic(table in "[0-9a-fA-F \t\n:]{0,200}") {
             let _ = (packet(&table), igmp(&table, 1), igmp6(&table, 1));
         }
     }

@@ -1,4 +1,4 @@
-//! Sockets made in private namespaces, and what is said of them.
+//! Sockets in private namespaces, and how they are listed.
 
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream, UdpSocket};
@@ -33,8 +33,8 @@ fn sockets_are_found_by_port_with_their_process() {
         let peer = client.local_addr().unwrap();
         assert!(found.iter().any(|socket| socket.remote == Some(peer) && socket.state == State::Connected));
         assert!(found.iter().all(|socket| range.contains(socket.local.port())));
-        let said = listening[0].to_string();
-        assert!(said.contains("tcp 127.0.0.1:40000 of ") && said.contains(&format!("pid {me}")), "{said}");
+        let error = listening[0].to_string();
+        assert!(error.contains("tcp 127.0.0.1:40000 of ") && error.contains(&format!("pid {me}")), "{error}");
     };
     Namespace::create().unwrap().run(work).unwrap();
 }

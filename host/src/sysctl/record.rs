@@ -1,4 +1,4 @@
-//! The file that says which part of the sysctls is ours.
+//! The record of which part of the sysctls is ours.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -14,13 +14,13 @@ use crate::{Error, Result, regular_file};
 /// A value we replaced.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Replaced {
-    /// What was there before us.
+    /// The value before ours.
     pub before: String,
     /// What we wrote.
     pub ours: String,
 }
 
-/// The record. It is true for one boot only: sysctls do not outlive it.
+/// The record. It holds for one boot: sysctls do not outlive it.
 #[derive(Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Record {
     boot: String,
@@ -31,10 +31,10 @@ pub(super) struct Record {
 }
 
 impl Record {
-    /// Reads it. A missing file and one of an earlier boot are an empty record; a broken one is an error, since to
-    /// go on would be to forget what is ours.
+    /// Reads it. A missing file and one of an earlier boot are an empty record; a broken one is an error, because
+    /// continuing would lose what is ours.
     pub(super) fn load(path: &Path) -> Result<Self> {
-        let boot = boot_id();
+        let boot = crate::boot::id().unwrap_or_default();
         let failed = |source| Error::Record { action: "read", path: path.to_owned(), source };
         let record = match regular_file::read(path, regular_file::TEXT) {
             Ok(bytes) => serde_json::from_slice(&bytes).map_err(|e| failed(io::Error::from(e)))?,
@@ -74,12 +74,11 @@ impl Record {
         self.values.get(&key.to_string())
     }
 
-    /// Notes that we write `ours` over `before`. When `before` is what we wrote ourselves, what was there before that
-    /// stays noted.
+    /// Records that we write `ours` over `before`. When `before` is our own value, the recorded value before it stays.
     pub(super) fn replace(&mut self, key: &Key, before: String, ours: String) {
-        let words = |text: &str| text.split_whitespace().map(str::to_owned).collect::<Vec<_>>();
-        let noted = self.values.get(&key.to_string()).filter(|old| words(&old.ours) == words(&before));
-        let before = noted.map_or(before, |old| old.before.clone());
+        let fields = |text: &str| text.split_whitespace().map(str::to_owned).collect::<Vec<_>>();
+        let recorded = self.values.get(&key.to_string()).filter(|old| fields(&old.ours) == fields(&before));
+        let before = recorded.map_or(before, |old| old.before.clone());
         self.values.insert(key.to_string(), Replaced { before, ours });
     }
 
@@ -91,8 +90,4 @@ impl Record {
     pub(super) fn forget(&mut self, key: &Key) {
         self.values.remove(&key.to_string());
     }
-}
-
-fn boot_id() -> String {
-    fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default().trim().to_owned()
 }

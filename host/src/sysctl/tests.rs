@@ -1,4 +1,4 @@
-//! In private namespaces: both port sysctls belong to one.
+//! In private namespaces, since the port sysctls are per namespace.
 
 use super::*;
 use crate::netns::Namespace;
@@ -23,8 +23,8 @@ fn names_with_dots_and_escapes() {
     assert_eq!(Key::below_net(&["ipv4", "..", "kernel"]), None);
     assert_eq!(Key::below_net(&["ipv4", "a/b"]), None);
     assert_eq!(Key::below_net(&["ipv4", ""]), None);
-    let said = read(&Key::below_net(&["ipv4", "no_such"]).unwrap()).unwrap_err().to_string();
-    assert!(said.contains("cannot read sysctl net/ipv4/no_such"), "{said}");
+    let error = read(&Key::below_net(&["ipv4", "no_such"]).unwrap()).unwrap_err().to_string();
+    assert!(error.contains("cannot read sysctl net/ipv4/no_such"), "{error}");
 }
 
 #[test]
@@ -68,7 +68,7 @@ fn a_list_longer_than_the_kernel_reads_is_coarsened_and_stays_the_same() {
 }
 
 #[test]
-fn the_local_range_goes_back_to_what_it_was_unless_somebody_else_changed_it() {
+fn the_local_range_goes_back_to_what_it_was_unless_another_program_changed_it() {
     inside(|state| {
         let sysctls = Sysctls::new(state);
         let first = sysctls.ports().unwrap().local;
@@ -97,14 +97,14 @@ fn a_record_of_an_earlier_boot_is_void_and_a_broken_one_stops_us() {
         sysctls.take_back().unwrap();
         assert_eq!(reserved_now().unwrap(), set("5000"));
         fs::write(&file, "{").unwrap();
-        let said = sysctls.reserve(&set("1")).unwrap_err().to_string();
-        assert!(said.contains("sysctls.json") && said.contains("--state-dir"), "{said}");
+        let error = sysctls.reserve(&set("1")).unwrap_err().to_string();
+        assert!(error.contains("sysctls.json") && error.contains("--state-dir"), "{error}");
         assert_eq!(reserved_now().unwrap(), set("5000"));
     });
 }
 
 #[test]
-fn a_single_value_goes_back_to_what_it_was_unless_somebody_else_changed_it() {
+fn a_single_value_goes_back_to_what_it_was_unless_another_program_changed_it() {
     inside(|state| {
         let sysctls = Sysctls::new(state);
         let key = Key::arp_announce("lo").unwrap();

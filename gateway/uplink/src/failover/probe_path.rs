@@ -25,7 +25,7 @@ impl ProbePath {
     pub(super) fn hear(&mut self, now: Duration, questions: &[Question]) {
         let Some((_, asker)) = &self.asker else { return };
         // An error is as good as no answer: who asks in vain finds out.
-        while let Ok(Some(heard)) = asker.hear() {
+        while let Ok(Some(heard)) = asker.receive() {
             if questions.iter().any(|question| question.is_answered_by(&heard)) {
                 self.way.answered(now);
             }
