@@ -1,10 +1,10 @@
-//! When a failed attempt is made again: once for each failure, after a pause that grows.
+//! When a failed attempt is repeated: once for each failure, after a pause that grows.
 
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// After a failure, doubled with each further one up to the limit.
+/// The pause after the first failure, doubled with each further one up to the limit.
 const PAUSE: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(5));
 
 /// The next attempt, if one is due, and the pause that led to it.
@@ -26,8 +26,8 @@ impl Backoff {
         *self = Self { at: Some(now + pause), pause: Some(pause) };
     }
 
-    /// The attempt is being made. What it does not come to (no bridge yet, sources not known) is not due any more: a
-    /// time that has passed would wake the loop again and again.
+    /// The attempt is being made. It is not due any more, even if it cannot be completed (no bridge yet, sources not
+    /// known): a time in the past would wake the loop without end.
     pub(crate) fn begun(&mut self, now: Instant) {
         self.at = self.at.filter(|at| *at > now);
     }

@@ -10,15 +10,15 @@ use ovs::rows::vswitch::{Bridge, Interface, OpenVSwitch, Port};
 
 /// The integration bridge, as everywhere in OVN.
 pub const INTEGRATION_BRIDGE: &str = "br-int";
-/// Key and value that mark what this helper added to the database.
-pub(crate) const OWNER: (&str, &str) = ("ovn-k8s-owner", "gateway-helper");
+/// Key and value in `external_ids` that mark what this helper added to the database.
+pub(crate) const OWNER_MARK: (&str, &str) = ("ovn-k8s-owner", "gateway-helper");
 
 /// What the local database says.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct BridgeView {
     /// The bridge's name.
     pub(crate) name: String,
-    /// It is there.
+    /// It exists.
     pub(crate) present: bool,
     /// It runs on OVS's userspace datapath (`netdev`).
     pub(crate) userspace: bool,
@@ -30,7 +30,7 @@ pub(crate) struct BridgeView {
     pub(crate) uplink: Option<OfPort>,
     /// The NIC is listed as a port, whether or not it works.
     pub(crate) uplink_listed: bool,
-    /// What vswitchd says is wrong with the NIC.
+    /// What is wrong with the NIC, according to vswitchd.
     pub(crate) uplink_error: Option<String>,
     /// Port number of the patch to the integration bridge.
     pub(crate) overlay: Option<OfPort>,
@@ -40,7 +40,7 @@ pub(crate) struct BridgeView {
     pub(crate) iface_id: Option<String>,
     /// Which ends of the patch pair are missing or wrong.
     pub(crate) patch: PatchState,
-    /// The integration bridge is there.
+    /// The integration bridge exists.
     pub(crate) integration: bool,
     /// The management port on the integration bridge: device name by logical port.
     pub(crate) internal_ports: BTreeMap<String, String>,
@@ -55,12 +55,12 @@ pub(crate) struct BridgeView {
 /// The patch pair as found.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum PatchState {
-    /// Both ends are there and name each other.
+    /// Both ends exist and name each other.
     Whole,
     /// Something is missing or wrong.
     #[default]
     Broken,
-    /// A port of one of the names exists and is not a patch port: not ours to touch.
+    /// A port of one of the names exists and is not a patch port: it is left as it is.
     NameInUse,
 }
 
@@ -121,19 +121,19 @@ impl BridgeView {
         view
     }
 
-    /// The operations that make the patch pair whole, if it is not and can be. Ends that exist keep their
-    /// `iface-id`: the overlay's set-up owns it.
-    pub(crate) fn mend_patch(&self, snapshot: &Snapshot) -> Vec<Operation> {
+    /// The operations that complete the patch pair, if it is incomplete and may be completed. Ends that exist keep
+    /// their `iface-id`: the overlay's set-up owns it.
+    pub(crate) fn patch_operations(&self, snapshot: &Snapshot) -> Vec<Operation> {
         if !self.present || !self.integration || self.patch != PatchState::Broken {
             return Vec::new();
         }
         let (near, far) = patch_names(&self.name);
         let mut operations = Vec::new();
         for (bridge, name, peer) in [(self.name.as_str(), &near, &far), (INTEGRATION_BRIDGE, &far, &near)] {
-            mend_end(snapshot, bridge, name, peer, &mut operations);
+            end_operations(snapshot, bridge, name, peer, &mut operations);
         }
         if !operations.is_empty() {
-            // vswitchd acts on the change of the bridge rows; the counter tells others that wait for it.
+            // vswitchd acts on the changed bridge rows; other programs may wait for the counter.
             operations.push(Operation::mutate("Open_vSwitch").add("next_cfg", 1));
             operations.push(Operation::comment("ovn-k8s-gateway-helper: patch pair"));
         }
@@ -156,7 +156,13 @@ fn patch_state(
     if names(&ends.0, far) && names(&ends.1, near) { PatchState::Whole } else { PatchState::Broken }
 }
 
-fn mend_end(snapshot: &Snapshot, bridge: &str, name: &str, peer: &str, operations: &mut Vec<Operation>) {
+fn end_operations(
+    snapshot: &Snapshot,
+    bridge: &str,
+    name: &str,
+    peer: &str,
+    operations: &mut Vec<Operation>,
+) {
     let Some(row) = Bridge::named(snapshot, bridge) else { return };
     let peer_option = Datum::map([("peer", peer)]);
     let here = row.interfaces(snapshot).into_iter().find(|interface| interface.name == name);
@@ -166,7 +172,7 @@ fn mend_end(snapshot: &Snapshot, bridge: &str, name: &str, peer: &str, operation
         }
         return;
     }
-    // A port of that name on another bridge would make the transaction fail as a whole, which is right: it is not ours.
+    // A port of that name on another bridge makes the whole transaction fail, as it should: it is not ours.
     let (port, interface) = (symbol("port", name), symbol("interface", name));
     operations.push(Operation::wait_absent("Port").filter(Condition::equal("name", name)));
     operations.push(
@@ -175,14 +181,14 @@ fn mend_end(snapshot: &Snapshot, bridge: &str, name: &str, peer: &str, operation
             .set("name", name)
             .set("type", "patch")
             .set("options", peer_option)
-            .set("external_ids", Datum::map([OWNER])),
+            .set("external_ids", Datum::map([OWNER_MARK])),
     );
     operations.push(
         Operation::insert("Port")
             .named(&port)
             .set("name", name)
             .set("interfaces", Atom::named(&interface))
-            .set("external_ids", Datum::map([OWNER])),
+            .set("external_ids", Datum::map([OWNER_MARK])),
     );
     operations.push(Operation::mutate("Bridge").row(row.uuid).put("ports", Datum::set([Atom::named(&port)])));
 }
@@ -193,13 +199,14 @@ fn symbol(kind: &str, name: &str) -> String {
     format!("{kind}_{clean}")
 }
 
-/// The operations that take the patch pair away again, as far as this helper made it.
+/// The operations that remove the patch pair, as far as this helper made it.
 pub(crate) fn remove_patch(snapshot: &Snapshot, bridge: &str) -> Vec<Operation> {
     let (near, far) = patch_names(bridge);
     let mut operations = Vec::new();
     for (bridge, name) in [(bridge, near.as_str()), (INTEGRATION_BRIDGE, far.as_str())] {
         let Some(row) = Bridge::named(snapshot, bridge) else { continue };
-        let ours = |port: &Port| port.external_ids.get(OWNER.0).map(String::as_str) == Some(OWNER.1);
+        let ours =
+            |port: &Port| port.external_ids.get(OWNER_MARK.0).map(String::as_str) == Some(OWNER_MARK.1);
         if let Some(port) = row.ports(snapshot).into_iter().find(|port| port.name == name && ours(port)) {
             operations.push(
                 Operation::mutate("Bridge").row(row.uuid).take("ports", Datum::set([Atom::Uuid(port.uuid)])),

@@ -1,18 +1,18 @@
 //! What outlives the process: the last policy that was in force and the gateway router it was made for, in the state
 //! folder.
 //!
-//! A helper that starts while the API server or the northbound database is away fills an empty bridge from the policy,
-//! and keeps by the router what the host has: node name, routes, ports.
+//! A helper that starts while the API server or the northbound database does not answer fills an empty bridge from the
+//! policy; from the router it keeps node name, routes and ports of the host.
 
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
-use demux::policy::Policy;
-use serde::Serialize;
+use demux::policy::{Policy, Split};
 use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
 
-use super::northbound::GatewayRouter;
+use crate::northbound::GatewayRouter;
 
 /// The files of the last policy and the last router.
 #[derive(Clone, Debug)]
@@ -30,9 +30,18 @@ impl PolicyCache {
         }
     }
 
-    /// The last policy, if there is one that can be read. A broken file is said and not used.
+    /// The last policy, if there is one that can be read. A broken file is logged and not used.
     pub(crate) fn load(&self) -> Option<Policy> {
         read(&self.path)
+    }
+
+    /// The split of the last policy, in the same way. Its Services are not read, which saves most of the time.
+    pub(crate) fn load_split(&self) -> Option<Split> {
+        #[derive(Deserialize)]
+        struct WithoutServices {
+            split: Split,
+        }
+        read::<WithoutServices>(&self.path).map(|policy| policy.split)
     }
 
     /// The last router, in the same way.
@@ -46,7 +55,20 @@ impl PolicyCache {
         write(&self.path, policy)
     }
 
-    /// Forgets both.
+    /// The same in the background; a failure is logged.
+    pub(crate) fn store_in_background(&self, policy: Policy, router: Option<GatewayRouter>) {
+        let cache = self.clone();
+        tokio::task::spawn_blocking(move || {
+            if let Err(error) = cache.store(&policy, router.as_ref()) {
+                tracing::warn!("the policy cannot be kept in the state folder: {error}");
+            }
+            drop(policy);
+            // After a change: the memory that comparing and storing took is not needed until the next one.
+            host::memory::give_back();
+        });
+    }
+
+    /// Removes both files.
     pub(crate) fn remove(&self) -> io::Result<()> {
         for path in [&self.path, &self.router] {
             match fs::remove_file(path) {
@@ -95,7 +117,7 @@ mod tests {
     fn what_was_stored_comes_back_and_a_broken_file_does_not() {
         let folder = tempfile::tempdir().unwrap();
         let cache = PolicyCache::new(folder.path(), "breth0");
-        assert_eq!((cache.load(), cache.load_router()), (None, None));
+        assert_eq!((cache.load(), cache.load_split(), cache.load_router()), (None, None, None));
         let router = GatewayRouter {
             name: "GR_node1".into(),
             node: Some("node1".into()),
@@ -106,6 +128,7 @@ mod tests {
         cache.store(&Policy::default(), Some(&router)).unwrap();
         cache.store(&Policy::default(), None).unwrap();
         assert_eq!((cache.load(), cache.load_router()), (Some(Policy::default()), Some(router)));
+        assert_eq!(cache.load_split(), Some(Split::default()));
         assert_eq!(PolicyCache::new(folder.path(), "breth1").load_router(), None);
         fs::write(folder.path().join("breth0.router.json"), "{").unwrap();
         assert_eq!(cache.load_router(), None);

@@ -1,7 +1,7 @@
-//! A listener that holds few connections, each for a short while.
+//! A listener that limits the number of connections and how long each lasts.
 //!
-//! Ports of health checks are open to everybody who reaches the node. Connections that nobody ends would take the
-//! process's file descriptors, and with them its way back to the switch.
+//! Ports of health checks are open to every host that reaches the node. Connections that never end would use up the
+//! process's file descriptors, and it could not connect to the switch any more.
 
 use std::future::Future;
 use std::io;
@@ -17,42 +17,42 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Sleep, sleep};
 
-/// Connections held by one port at once; further ones wait in the kernel's queue.
-const AT_ONCE: usize = 32;
-/// A connection is closed after so long, whatever it does. A scrape of all metrics takes milliseconds.
-const AT_MOST: Duration = Duration::from_secs(10);
+/// Connections of one port at a time; further ones wait in the kernel's queue.
+const MOST_CONNECTIONS: usize = 32;
+/// After this time a connection is closed, whatever it does. A scrape of all metrics takes milliseconds.
+const LONGEST_CONNECTION: Duration = Duration::from_secs(10);
 
-/// ConnectionLimit connections at once, each for a short while.
+/// A listener with few connections at a time, each for a limited time.
 #[derive(Debug)]
 pub(crate) struct ConnectionLimit {
     listener: TcpListener,
-    room: Arc<Semaphore>,
-    patience: Duration,
+    permits: Arc<Semaphore>,
+    longest: Duration,
 }
 
 /// A connection that ends when its time is up.
 #[derive(Debug)]
-pub(crate) struct Short {
+pub(crate) struct TimedConnection {
     stream: TcpStream,
     end: Pin<Box<Sleep>>,
-    _room: Option<OwnedSemaphorePermit>,
+    _permit: Option<OwnedSemaphorePermit>,
 }
 
 impl ConnectionLimit {
-    /// Holds no more than a few of this listener's connections.
+    /// Limits the connections of this listener.
     pub(crate) fn of(listener: TcpListener) -> Self {
-        Self { listener, room: Arc::new(Semaphore::new(AT_ONCE)), patience: AT_MOST }
+        Self { listener, permits: Arc::new(Semaphore::new(MOST_CONNECTIONS)), longest: LONGEST_CONNECTION }
     }
 }
 
 impl Listener for ConnectionLimit {
-    type Io = Short;
+    type Io = TimedConnection;
     type Addr = SocketAddr;
 
-    async fn accept(&mut self) -> (Short, SocketAddr) {
-        let room = Arc::clone(&self.room).acquire_owned().await.ok();
+    async fn accept(&mut self) -> (TimedConnection, SocketAddr) {
+        let permit = Arc::clone(&self.permits).acquire_owned().await.ok();
         let (stream, peer) = Listener::accept(&mut self.listener).await;
-        (Short { stream, end: Box::pin(sleep(self.patience)), _room: room }, peer)
+        (TimedConnection { stream, end: Box::pin(sleep(self.longest)), _permit: permit }, peer)
     }
 
     fn local_addr(&self) -> io::Result<SocketAddr> {
@@ -60,14 +60,14 @@ impl Listener for ConnectionLimit {
     }
 }
 
-impl Short {
-    /// What a read or write comes to that cannot go on now.
+impl TimedConnection {
+    /// The result of a read or write that cannot go on now.
     fn waiting<T>(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<T>> {
         self.end.as_mut().poll(cx).map(|()| Err(io::ErrorKind::TimedOut.into()))
     }
 }
 
-impl AsyncRead for Short {
+impl AsyncRead for TimedConnection {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -80,7 +80,7 @@ impl AsyncRead for Short {
     }
 }
 
-impl AsyncWrite for Short {
+impl AsyncWrite for TimedConnection {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         match Pin::new(&mut self.stream).poll_write(cx, buf) {
             Poll::Pending => self.waiting(cx),
@@ -105,14 +105,14 @@ mod tests {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
     #[tokio::test]
-    async fn idle_connections_keep_nobody_out_for_long() {
+    async fn idle_connections_keep_no_other_out_for_long() {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let few = ConnectionLimit { patience: Duration::from_millis(200), ..ConnectionLimit::of(listener) };
-        let room = Arc::clone(&few.room);
+        let few = ConnectionLimit { longest: Duration::from_millis(200), ..ConnectionLimit::of(listener) };
+        let permits = Arc::clone(&few.permits);
         tokio::spawn(async move { axum::serve(few, Router::new().route("/", get(|| async { "ok" }))).await });
         let mut idle = Vec::new();
-        for _ in 0..2 * AT_ONCE {
+        for _ in 0..2 * MOST_CONNECTIONS {
             idle.push(TcpStream::connect(address).await.unwrap());
         }
         let mut stream = TcpStream::connect(address).await.unwrap();
@@ -120,7 +120,7 @@ mod tests {
         let mut answer = String::new();
         stream.read_to_string(&mut answer).await.unwrap();
         assert!(answer.ends_with("ok"), "{answer}");
-        assert!(room.available_permits() <= AT_ONCE);
+        assert!(permits.available_permits() <= MOST_CONNECTIONS);
         drop(idle);
     }
 }

@@ -1,4 +1,4 @@
-//! The control socket's own commands: what `ovs-appctl -t ovn-k8s-gateway-helper` and `ovn-k8s status` ask.
+//! The control socket's own commands: what `ovs-appctl -t ovn-k8s-gateway-helper` and `ovn-k8s status` send.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,21 +7,21 @@ use ovs::unixctl::Server;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::timeout;
 
-use super::status::Status;
+use crate::status::Status;
 
 /// How long `status` waits for fresh counters.
-const PATIENCE: Duration = Duration::from_secs(3);
+const STATUS_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// A question or order to the helper's loop.
+/// A command for the helper's loop, with where to send the answer.
 #[derive(Debug)]
 pub(crate) enum Request {
     /// A status with fresh counters.
     Status(oneshot::Sender<Arc<Status>>),
     /// The policy in force, as JSON.
     Policy(oneshot::Sender<String>),
-    /// The flows wanted, as ovs-ofctl writes them.
+    /// The desired flows, as ovs-ofctl writes them.
     Flows(oneshot::Sender<String>),
-    /// Compare everything again, and say what was found.
+    /// Compare everything again, and report what was found.
     Reconcile(oneshot::Sender<String>),
 }
 
@@ -31,19 +31,19 @@ pub(crate) fn register(
     requests: &mpsc::Sender<Request>,
     latest: &watch::Receiver<Arc<Status>>,
 ) {
-    let (sender, seen) = (requests.clone(), latest.clone());
+    let (sender, latest) = (requests.clone(), latest.clone());
     server.register("status", "[table|json]", 0, 1, move |args| {
-        let (sender, seen) = (sender.clone(), seen.clone());
+        let (sender, latest) = (sender.clone(), latest.clone());
         async move {
-            let status = match timeout(PATIENCE, ask(&sender, Request::Status)).await {
+            let status = match timeout(STATUS_TIMEOUT, ask(&sender, Request::Status)).await {
                 Ok(Ok(status)) => status,
-                // A loop that waits for a switch that hangs still has its last word.
-                _ => seen.borrow().clone(),
+                // The loop waits for a switch that hangs: its last status is better than none.
+                _ => latest.borrow().clone(),
             };
             match args.first().map(String::as_str) {
                 None | Some("table") => Ok(status.to_string()),
                 Some("json") => serde_json::to_string(&*status).map_err(|error| error.to_string()),
-                Some(other) => Err(format!("\"{other}\" is no layout; write table or json")),
+                Some(other) => Err(format!("\"{other}\" is not a format; write table or json")),
             }
         }
     });

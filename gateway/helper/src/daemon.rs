@@ -1,244 +1,144 @@
-//! The helper's loop: look at the world, decide, compare, mend; again whenever something says "look again".
+//! The helper's loop: read all sources, decide, write what differs; again whenever something changed.
+//!
+//! [`Daemon`] holds values (what is known, what is desired, when what is due) and the parts that act. What a pass does
+//! is decided in [`crate::desired`], [`crate::pass`] and [`crate::schedule`], which are pure.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant as Clock};
 
-use demux::policy::Policy;
-use host::rtnl::asynchronous::AsyncSocket;
-use kubernetes::{Batch, Source};
-use ovs::ovsdb::{Remote, TlsFiles};
-use ovs::paths::Paths;
-use ovs::vlog::repeat::Repeat;
+use flows::Rendering;
+use kubernetes::Batch;
+use ovs::openflow::Error;
 use tokio::sync::{mpsc, watch};
-use tokio::time::{Instant as TokioInstant, sleep_until};
-
-use super::backoff::Backoff;
-use super::bridge::BridgeView;
-use super::cache::PolicyCache;
-use super::control::Request;
-use super::database::FollowedDatabase;
-use super::facts::{Facts, Wanted};
-use super::flags::HelperArgs;
-use super::flow_sync::Switch;
-use super::health::HealthServers;
-use super::host_task::HostTask;
-use super::metrics::Metrics;
-use super::restore_wait::{self, Phase};
-use super::settings::Settings;
-use super::status::Status;
-use super::{report, vswitchd};
-use services::{Catalogue, Changes};
+use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep_until};
 use uplink::failover::Failover;
 
-/// How often drift is looked for by count, and everything is looked at again.
-const TICK: Duration = Duration::from_secs(5);
-/// How often all flows are compared one by one.
-const FULL_COMPARISON: Duration = Duration::from_secs(120);
-/// Between news of devices, addresses and routes and the look at them.
-const NETLINK: Duration = Duration::from_millis(50);
-/// How old the counters by rule may be that are scraped.
-const COUNTERS: Duration = Duration::from_secs(30);
-/// Between somebody else's change of a flow and the comparison.
-const DRIFT: Duration = Duration::from_millis(200);
-/// After changed services the state is told so soon.
-const TELL: Duration = Duration::from_millis(100);
-/// While vswitchd waits for flows, and while something is not in force yet.
-pub(crate) const CLOSE_WATCH: Duration = Duration::from_millis(200);
+use crate::bridge::{BridgeView, patch_names};
+use crate::cache::PolicyCache;
+use crate::control::Request;
+use crate::desired::{Desired, desired};
+use crate::facts::{Facts, Reading};
+use crate::flow_sync::{FlowSync, WriteScope};
+use crate::health::HealthServers;
+use crate::host_paths::{HostInputs, sockets_in_range};
+use crate::host_task::HostTask;
+use crate::metrics::Metrics;
+use crate::pass::{self, HostStep, PassInput, ServicesOrigin};
+use crate::report;
+use crate::restore_wait;
+use crate::schedule::{Due, Schedule, TICK};
+use crate::service_state::ServiceState;
+use crate::settings::Settings;
+use crate::sources::{SourceEvent, Sources};
+use crate::status::Status;
+use crate::switch_upkeep::SwitchUpkeep;
 
-/// What the loop is given.
+/// From a change of devices, addresses or routes to the pass: they come in bursts.
+const DEVICES: Duration = Duration::from_millis(50);
+/// How soon a switch is read again whose ports are not all there.
+const PORTS: Duration = Duration::from_millis(50);
+/// How soon the next step follows while ovs-vswitchd waits for flows.
+const RESTART: Duration = Duration::from_millis(200);
+
+/// The running helper.
 #[derive(Debug)]
-pub(crate) struct HelperParts {
-    /// What was told.
-    pub(crate) settings: Settings,
-    /// The command line, for what depends on the database as well.
-    pub(crate) flags: HelperArgs,
-    /// Where sockets are.
-    pub(crate) paths: Paths,
-    /// The local database.
-    pub(crate) local: FollowedDatabase,
-    /// The northbound database, where told.
-    pub(crate) nb: Vec<Remote>,
-    /// Key and certificates for it.
-    pub(crate) tls: Option<TlsFiles>,
-    /// Kubernetes objects.
-    pub(crate) source: Source,
-    /// The host's devices.
-    pub(crate) netlink: AsyncSocket,
-    /// News of them.
-    pub(crate) netlink_news: watch::Receiver<u64>,
-    /// The host's part.
-    pub(crate) host: HostTask,
-    /// Who keeps management alive when the switch is not.
-    pub(crate) failover: Failover,
-    /// News of where management is.
-    pub(crate) failover_news: watch::Receiver<()>,
-    /// Orders from the control socket.
-    pub(crate) requests: mpsc::Receiver<Request>,
-    /// Where the state is told.
+pub(crate) struct Daemon {
+    settings: Settings,
+    sources: Sources,
+    requests: Requests,
+    facts: Facts,
+    desired: Option<Desired>,
+    services: ServiceState,
+    schedule: Schedule,
+    flows: FlowSync,
+    switch: SwitchUpkeep,
+    host: HostTask,
+    health: HealthServers,
+    failover: Failover,
+    outputs: Outputs,
+}
+
+/// What the loop is asked from other tasks.
+#[derive(Debug)]
+pub(crate) struct Requests {
+    /// Commands of the control socket.
+    pub(crate) commands: mpsc::Receiver<Request>,
+    /// Management moved, or its state changed.
+    pub(crate) failover: watch::Receiver<()>,
+}
+
+/// Where the loop says how it is doing, to others and to its successor.
+#[derive(Debug)]
+pub(crate) struct Outputs {
+    /// The status.
     pub(crate) status: watch::Sender<Arc<Status>>,
-    /// The numbers.
+    /// The metrics.
     pub(crate) metrics: Arc<Metrics>,
-}
-
-/// The helper at work.
-#[derive(Debug)]
-pub(crate) struct Helper {
-    pub(crate) parts: HelperParts,
-    pub(crate) northbound: Option<(String, FollowedDatabase)>,
-    pub(crate) northbound_error: Option<String>,
-    pub(crate) catalogue: Catalogue,
-    pub(crate) switch: Switch,
-    pub(crate) health: HealthServers,
-    pub(crate) facts: Facts,
-    pub(crate) wanted: Option<Wanted>,
-    pub(crate) conntrack: vswitchd::Conntrack,
-    pub(crate) conntrack_known: bool,
-    pub(crate) from_cache: bool,
-    pub(crate) catalogue_built: bool,
-    pub(crate) last_error: Option<String>,
+    /// The last policy, in the state folder.
     pub(crate) cache: PolicyCache,
-    pub(crate) cached: Option<Policy>,
-    pub(crate) cache_due: Option<TokioInstant>,
-    pub(crate) again: Option<TokioInstant>,
-    tell_due: Option<TokioInstant>,
-    drift_due: Option<TokioInstant>,
-    pub(crate) phase: Phase,
-    pub(crate) integration_before: Option<(u32, Instant)>,
-    pub(crate) started: Instant,
-    pub(crate) patch_tried: u64,
-    pub(crate) retry: Backoff,
-    pub(crate) last_full: Instant,
-    last_count: Instant,
-    pub(crate) last_conntrack: Option<Instant>,
-    pub(crate) pinned: bool,
-    pub(crate) trouble: Repeat,
-    pub(crate) restore_trouble: Repeat,
-    pub(crate) pin_trouble: Repeat,
-    pub(crate) host_due: bool,
-    pub(crate) warned_conntrack: bool,
-    pub(crate) api_settings: BTreeMap<String, String>,
 }
 
-/// Why the loop was woken.
+/// Why the loop woke up.
 enum Wake {
-    Services(Batch),
-    World,
-    Netlink,
+    Source(SourceEvent),
     SwitchLost,
     Drift,
-    DriftDue,
-    Request(Request),
+    Command(Request),
+    StatusChanged,
     Tick,
-    Backoff,
-    CacheDue,
-    TellDue,
+    Due,
     Stop,
 }
 
-impl Helper {
+impl Daemon {
     /// A helper that has done nothing yet.
-    pub(crate) fn new(parts: HelperParts) -> Self {
-        let address = format!("unix:{}", parts.paths.bridge_mgmt(&parts.settings.bridge).display());
-        let cache = PolicyCache::new(&parts.settings.state_dir, &parts.settings.bridge);
-        let cached = cache.load();
-        let last = cached.as_ref().map(|policy| policy.split.clone());
-        let facts = Facts {
-            draining: last.as_ref().is_some_and(|last| last.partition().is_some() && last.tracks()),
-            last,
-            router_before: cache.load_router(),
-            ..Facts::default()
-        };
-        Helper {
-            northbound: None,
-            northbound_error: None,
-            catalogue: Catalogue::default(),
-            switch: Switch::new(address),
-            health: HealthServers::on(parts.settings.health_check_address),
-            facts,
-            wanted: None,
-            conntrack: vswitchd::Conntrack::default(),
-            conntrack_known: false,
-            from_cache: false,
-            catalogue_built: false,
-            last_error: None,
-            cache,
-            cached,
-            cache_due: None,
-            again: None,
-            tell_due: None,
-            drift_due: None,
-            phase: Phase::Working,
-            integration_before: None,
-            started: Instant::now(),
-            patch_tried: 0,
-            retry: Backoff::default(),
-            last_full: Instant::now(),
-            last_count: Instant::now(),
-            last_conntrack: None,
-            pinned: false,
-            trouble: Repeat::new("flows"),
-            restore_trouble: Repeat::new("flow-restore-wait cannot be changed"),
-            pin_trouble: Repeat::new("further ports"),
-            host_due: false,
-            warned_conntrack: false,
-            api_settings: BTreeMap::new(),
-            parts,
+    pub(crate) fn new(
+        settings: Settings,
+        sources: Sources,
+        requests: Requests,
+        failover: Failover,
+        outputs: Outputs,
+    ) -> Self {
+        let address = format!("unix:{}", settings.paths.bridge_mgmt(&settings.bridge).display());
+        Self {
+            facts: Facts::at_start(outputs.cache.load_split(), outputs.cache.load_router()),
+            desired: None,
+            services: ServiceState::default(),
+            schedule: Schedule::new(Instant::now()),
+            flows: FlowSync::new(address),
+            switch: SwitchUpkeep::default(),
+            host: HostTask::spawn(settings.state_dir.clone(), outputs.metrics.clone()),
+            health: HealthServers::on(settings.health_check_address),
+            settings,
+            sources,
+            requests,
+            failover,
+            outputs,
         }
     }
 
-    /// Works until told to stop. What is on the bridge and in the kernel stays in force afterwards.
+    /// Runs until `stop` resolves. What is on the bridge and in the kernel stays in force afterwards.
     pub(crate) async fn run(mut self, stop: impl Future<Output = ()>) {
         tokio::pin!(stop);
-        let mut tick = tokio::time::interval(TICK);
-        tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        self.reconcile(false).await;
+        let mut tick = interval_at(Instant::now() + TICK, TICK);
+        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        self.pass(false).await;
         loop {
-            let wake = self.next(&mut tick, &mut stop).await;
-            match wake {
+            match self.next(&mut tick, &mut stop).await {
                 Wake::Stop => break,
-                Wake::Services(batch) => self.services(batch).await,
-                Wake::World | Wake::Backoff => self.reconcile(false).await,
-                // Devices and routes change in bursts: one look for all of them.
-                Wake::Netlink => self.look_again_in(NETLINK),
-                Wake::Tick => {
-                    let whole = self.last_full.elapsed() >= FULL_COMPARISON;
-                    self.look_for_drift().await;
-                    if self.last_count.elapsed() >= COUNTERS && self.switch.converged() {
-                        self.last_count = Instant::now();
-                        if let Err(error) = self.switch.count().await {
-                            self.failed(&error);
-                        }
-                    }
-                    self.reconcile(whole).await;
-                    if self.health.failures().next().is_some() {
-                        self.health.reconcile(&self.catalogue.health_checks()).await;
+                Wake::Source(SourceEvent::Objects(batch)) => self.services_changed(batch).await,
+                Wake::Source(SourceEvent::Database) => self.pass(false).await,
+                Wake::Source(SourceEvent::Devices) => self.schedule.pass_within(Instant::now(), DEVICES),
+                Wake::SwitchLost => self.switch_lost().await,
+                Wake::Drift => self.schedule.drift_seen(Instant::now()),
+                Wake::Command(request) => self.answer(request).await,
+                Wake::StatusChanged => self.publish(),
+                Wake::Tick => self.tick().await,
+                Wake::Due => {
+                    if let Some(due) = self.schedule.due(Instant::now()) {
+                        self.carry_out(due).await;
                     }
                 }
-                Wake::SwitchLost => {
-                    tracing::warn!(
-                        "the connection to the switch is lost: ovs-vswitchd ended or {} was deleted",
-                        self.parts.settings.bridge
-                    );
-                    self.parts.metrics.switch_restarts.inc();
-                    self.parts.failover.flows_in(false);
-                    self.switch.disconnect();
-                    self.pinned = false;
-                    self.reconcile(false).await;
-                }
-                Wake::Drift => {
-                    // Others change flows in bursts, too.
-                    let at = TokioInstant::now() + DRIFT;
-                    self.drift_due.get_or_insert(at);
-                }
-                Wake::DriftDue => {
-                    self.drift_due = None;
-                    self.mend_flows(true, Instant::now()).await;
-                    self.tell();
-                }
-                Wake::Request(request) => self.answer(request).await,
-                Wake::CacheDue => self.write_cache(),
-                Wake::TellDue => self.tell(),
             }
         }
         self.end().await;
@@ -249,153 +149,389 @@ impl Helper {
         tick: &mut tokio::time::Interval,
         stop: &mut (impl Future<Output = ()> + Unpin),
     ) -> Wake {
-        let lost = self.switch.closed();
-        let drift = self.switch.drifted();
-        let retry = self.retry.due().into_iter().chain(self.again).min();
-        let (cache_due, tell_due, drift_due) = (self.cache_due, self.tell_due, self.drift_due);
-        let parts = &mut self.parts;
-        let northbound = async {
-            match &mut self.northbound {
-                Some((_, followed)) => drop(followed.changes.changed().await),
-                None => std::future::pending().await,
-            }
-        };
+        let lost = self.flows.closed();
+        let drift = self.flows.drifted();
+        let due = until(self.schedule.next_wakeup());
         tokio::select! {
             () = stop => Wake::Stop,
             () = lost => Wake::SwitchLost,
             () = drift => Wake::Drift,
-            () = until(drift_due) => Wake::DriftDue,
-            batch = parts.source.next() => Wake::Services(batch),
-            _ = parts.local.changes.changed() => Wake::World,
-            () = northbound => Wake::World,
-            Ok(()) = parts.netlink_news.changed() => Wake::Netlink,
-            () = parts.host.changed() => Wake::TellDue,
-            Ok(()) = parts.failover_news.changed() => Wake::TellDue,
-            Some(request) = parts.requests.recv() => Wake::Request(request),
-            () = until(retry) => Wake::Backoff,
-            () = until(cache_due) => Wake::CacheDue,
-            () = until(tell_due) => Wake::TellDue,
+            event = self.sources.next() => Wake::Source(event),
+            () = self.host.changed() => Wake::StatusChanged,
+            Ok(()) = self.requests.failover.changed() => Wake::StatusChanged,
+            Some(request) = self.requests.commands.recv() => Wake::Command(request),
+            () = due => Wake::Due,
             _ = tick.tick() => Wake::Tick,
         }
     }
 
-    /// A batch of changed services: the quick way, whose cost is that of the services in it.
-    async fn services(&mut self, batch: Batch) {
-        let began = Instant::now();
-        if !self.parts.source.synced() || !self.catalogue_built {
-            self.reconcile(false).await;
+    async fn carry_out(&mut self, due: Due) {
+        match due {
+            Due::Pass => self.pass(false).await,
+            Due::Comparison => {
+                self.schedule.comparison_begun();
+                self.compare(self.write_scope(), true, Clock::now()).await;
+                self.publish();
+            }
+            Due::Publish => self.publish(),
+            Due::Cache => self.write_cache(),
+        }
+    }
+
+    async fn tick(&mut self) {
+        let compare_all = self.schedule.full_comparison_due(Instant::now());
+        if self.flows.converged() {
+            match self.flows.count_matches().await {
+                Ok(true) => {}
+                Ok(false) => self.compare(self.write_scope(), true, Clock::now()).await,
+                Err(error) => self.flows_failed(&error),
+            }
+        }
+        if self.flows.converged() && self.schedule.take_counters_due(Instant::now()) {
+            self.read_counters().await;
+        }
+        self.pass(compare_all).await;
+        if self.health.failures().next().is_some() {
+            self.health.reconcile(&self.services.health_checks()).await;
+        }
+    }
+
+    async fn switch_lost(&mut self) {
+        tracing::warn!(
+            "the connection to the switch is lost: ovs-vswitchd ended or {} was deleted",
+            self.settings.bridge
+        );
+        self.outputs.metrics.switch_restarts.inc();
+        self.failover.flows_in(false);
+        self.flows.disconnect();
+        self.switch.disconnected();
+        self.pass(false).await;
+    }
+
+    /// Changed Services: the short way, whose cost is that of the grants that change.
+    async fn services_changed(&mut self, batch: Batch) {
+        let began = Clock::now();
+        if !self.sources.objects.synced() || self.services.origin() != ServicesOrigin::Objects {
+            self.pass(false).await;
             return;
         }
-        let mut changes = Changes::default();
-        for key in &batch.changed {
-            changes.extend(self.catalogue.update(key, self.parts.source.view(key).as_ref()));
-        }
-        if changes != Changes::default() {
-            let mut rules = Vec::with_capacity(changes.granted.len());
-            let mut rows = Vec::with_capacity(changes.granted.len());
+        let changes = self.services.update(&batch.changed, &self.sources.objects);
+        if !changes.granted.is_empty() {
+            let (mut rules, mut rows) = (Vec::new(), Vec::new());
             for (key, granted) in changes.granted {
                 rules.push((key.clone(), granted.rules));
                 rows.push((key, granted.host));
             }
-            match self.switch.set_services(rules).await {
+            match self.flows.set_services(rules).await {
                 Ok(changed) => {
-                    self.parts.metrics.programmed(changed, began.elapsed());
+                    self.outputs.metrics.programmed(changed, began.elapsed());
                     tracing::debug!("{changed} flows changed in {} us", began.elapsed().as_micros());
                 }
-                Err(error) => self.failed(&error),
+                Err(error) => self.flows_failed(&error),
             }
-            self.parts.host.set_services(rows);
-            self.health.update(changes.health_checks).await;
-            self.cache_soon();
+            self.host.set_services(rows);
+            self.schedule.cache_soon(Instant::now());
         }
-        if batch.cidrs_changed || batch.node_changed || !self.switch.converged() {
-            self.reconcile(false).await;
+        self.health.update(changes.health_checks).await;
+        if batch.cidrs_changed || batch.node_changed || !self.flows.converged() {
+            self.pass(false).await;
         } else {
-            self.tell_soon();
+            self.schedule.publish_soon(Instant::now());
+        }
+    }
+
+    /// Reads all sources and writes what differs. `compare_all`: also flows that nothing seems to have changed.
+    async fn pass(&mut self, compare_all: bool) {
+        let began = Clock::now();
+        self.schedule.pass_begun(Instant::now());
+        self.observe().await;
+        self.switch.create_patch(&self.facts.bridge, &self.sources.local).await;
+        let desired = self.decide();
+        let flows_found = self.flows_found().await;
+        let plan = pass::plan(&PassInput {
+            before: self.desired.as_ref(),
+            desired: &desired,
+            rendered: self
+                .flows
+                .rendering()
+                .map(|rendering| (&rendering.policy().split, rendering.datapath())),
+            services: self.services.origin(),
+            known: self.sources.known(&self.facts.bridge),
+            uptime: self.uptime(),
+            flows_found,
+            host_due: self.schedule.host_due,
+        });
+        if plan.rebuild_services {
+            self.services.rebuild(desired.node.clone(), &self.sources.objects);
+        }
+        if plan.render {
+            let policy = self.services.policy(desired.split.clone(), &self.outputs.cache);
+            self.flows.set_desired(Rendering::new(policy, desired.datapath));
+            self.schedule.cache_soon(Instant::now());
+        }
+        self.desired = Some(desired);
+        match plan.scope {
+            Some(scope) => self.compare(scope, compare_all, began).await,
+            None => self.schedule.pass_within(Instant::now(), pass::START_GRACE),
+        }
+        self.schedule.host_due = plan.host == HostStep::Postpone;
+        match plan.host {
+            HostStep::Replace => self.hand_over_host().await,
+            HostStep::Postpone | HostStep::Recheck => self.host.recheck(),
+        }
+        self.follow_restart().await;
+        if self.flows.is_connected() {
+            self.switch.pin_mac(&self.facts.bridge, &self.settings, self.flows.address()).await;
+        }
+        self.publish();
+    }
+
+    /// What is desired now. A port range that replaces another rule makes connections drain.
+    fn decide(&mut self) -> Desired {
+        let now = desired(&self.facts, &self.settings);
+        if !self.facts.begins_to_drain(&now.split, self.flows.converged()) {
+            return now;
+        }
+        self.facts.draining = true;
+        self.schedule.postpone_conntrack(Instant::now());
+        desired(&self.facts, &self.settings)
+    }
+
+    async fn observe(&mut self) {
+        let snapshot = self.sources.local.db.snapshot();
+        let mut bridge = BridgeView::of(&snapshot, &self.settings.bridge, &self.settings.interface);
+        // Before anything is waited for: the failover's facts must not be as old as a switch is slow.
+        self.report_bridge(&bridge);
+        self.read_ports(&mut bridge).await;
+        self.sources.follow(&bridge, &self.settings);
+        self.facts.update(Reading {
+            router: self.sources.router(),
+            service_cidrs: self.sources.objects.service_cidrs(),
+            addresses: self.sources.addresses().await,
+            reaches: self.sources.servers(&bridge, &self.settings),
+            rendered: self.flows.rendering().map(|rendering| rendering.policy().split.clone()),
+            bridge,
+        });
+        self.facts.sockets_in_range = self.sockets_in_range();
+        if self.facts.bridge.present && self.schedule.take_conntrack_due(Instant::now()) {
+            let pods = self.facts.pods_range(&self.settings);
+            if let Some(conntrack) = self.switch.count_conntrack(&self.settings, pods).await {
+                self.facts.draining = conntrack.pods_outside > 0;
+            }
+        }
+    }
+
+    /// Port numbers in the database are those of before a restart until ovs-vswitchd has written new ones; the switch
+    /// itself knows them.
+    async fn read_ports(&mut self, bridge: &mut BridgeView) {
+        if !bridge.present || bridge.mac.is_none() {
+            return;
+        }
+        match self.flows.connect().await {
+            Ok(true) => self.switch.connected(bridge, self.uptime()),
+            Ok(false) => {}
+            Err(error) => self.flows_failed(&error),
+        }
+        match self.flows.ports().await {
+            Ok(Some(ports)) => {
+                let number = |name: &str| ports.iter().find(|port| port.name == name).map(|port| port.number);
+                let overlay = patch_names(&bridge.name).0;
+                let slots = [(&mut bridge.uplink, &self.settings.interface), (&mut bridge.overlay, &overlay)];
+                for (slot, name) in slots {
+                    match (*slot, number(name)) {
+                        (Some(_), Some(now)) => *slot = Some(now),
+                        // A switch that has just started creates its ports one by one.
+                        (Some(_), None) => self.schedule.pass_within(Instant::now(), PORTS),
+                        (None, _) => {}
+                    }
+                }
+            }
+            Ok(None) => {}
+            Err(error) => self.flows_failed(&error),
+        }
+    }
+
+    /// Sockets of the host that the partitioned rule would cut off.
+    fn sockets_in_range(&self) -> Vec<String> {
+        let Some(range) = self.facts.range_to_free(&self.settings) else { return Vec::new() };
+        match sockets_in_range(&self.facts.addresses_that_may_be_shared(&self.settings), range) {
+            Ok(sockets) => sockets.iter().map(ToString::to_string).collect(),
+            Err(error) => vec![format!("the host's sockets cannot be listed: {error}")],
+        }
+    }
+
+    /// Whether a bridge that was not compared yet has flows of ours.
+    async fn flows_found(&mut self) -> bool {
+        if self.flows.rendering().is_some() {
+            return false;
+        }
+        match self.flows.has_flows().await {
+            Ok(found) => found,
+            Err(error) => {
+                self.flows_failed(&error);
+                false
+            }
+        }
+    }
+
+    /// Compares and writes flows where that is due. `began`: when the change was seen that led here, for what is
+    /// reported of the time it took.
+    async fn compare(&mut self, scope: WriteScope, compare_all: bool, began: Clock) {
+        if !self.flows.is_connected() {
+            return;
+        }
+        let expected = !self.flows.converged();
+        if !expected && !compare_all {
+            self.schedule.flows_recovered();
+            return;
+        }
+        let (zone, adopt) = (self.settings.policy.zone, self.settings.adopt);
+        let found = match self.flows.compare(scope, zone, adopt).await {
+            Ok(found) => found,
+            Err(error) => return self.flows_failed(&error),
+        };
+        let took = began.elapsed();
+        self.schedule.compared(Instant::now());
+        if found.changed > 0 {
+            self.outputs.metrics.programmed(found.changed, took);
+        }
+        match (found.changed, expected) {
+            (0, true) if scope == WriteScope::Whole => {
+                tracing::info!("{} flows are as desired, adopted in {} ms", found.same, took.as_millis());
+            }
+            (0, _) => {}
+            (changed, true) => tracing::info!(
+                "{changed} flows changed, {} were right, in {} ms",
+                found.same,
+                took.as_millis()
+            ),
+            (changed, false) => {
+                self.outputs.metrics.drift_repaired.inc_by(changed as u64);
+                tracing::warn!("{changed} flows had drifted and are restored");
+            }
+        }
+        if scope == WriteScope::Whole {
+            self.schedule.flows_recovered();
+        } else {
+            self.schedule.pass_within(Instant::now(), pass::SOURCES_RETRY);
+        }
+    }
+
+    async fn hand_over_host(&mut self) {
+        if let Some(desired) = &self.desired {
+            let services = self.services.host_rows();
+            self.host.set(HostInputs { node: desired.host.clone(), services });
+        }
+        self.health.reconcile(&self.services.health_checks()).await;
+    }
+
+    async fn follow_restart(&mut self) {
+        let bridge = &self.facts.bridge;
+        if !bridge.present || bridge.userspace || !self.settings.restore_wait {
+            return;
+        }
+        let (in_force, uptime) = (self.flows.converged(), self.uptime());
+        let paths = &self.settings.paths;
+        if self.switch.follow_restart(bridge, &self.sources.local, paths, in_force, uptime).await {
+            self.schedule.pass_within(Instant::now(), RESTART);
         }
     }
 
     async fn answer(&mut self, request: Request) {
         match request {
             Request::Status(reply) => {
-                if let Err(error) = self.switch.count().await {
-                    self.failed(&error);
-                }
-                self.tell();
-                let _ = reply.send(self.parts.status.borrow().clone());
+                self.read_counters().await;
+                self.publish();
+                let _ = reply.send(self.outputs.status.borrow().clone());
             }
             Request::Policy(reply) => {
-                let json = self
-                    .switch
-                    .rendering()
-                    .and_then(|rendering| serde_json::to_string(rendering.policy()).ok());
+                let rendering = self.flows.rendering();
+                let json = rendering.and_then(|rendering| serde_json::to_string(rendering.policy()).ok());
                 let _ = reply.send(json.unwrap_or_default());
             }
             Request::Flows(reply) => {
-                let flows = self.switch.rendering().map(report::flow_text).unwrap_or_default();
-                let _ = reply.send(flows);
+                let _ = reply.send(self.flows.rendering().map(report::flow_text).unwrap_or_default());
             }
             Request::Reconcile(reply) => {
-                self.reconcile(true).await;
+                self.pass(true).await;
                 let text = format!(
-                    "{} flows wanted, in step: {}\n",
-                    self.parts.status.borrow().flows.wanted,
-                    self.switch.converged()
+                    "{} flows desired, in force: {}\n",
+                    self.flows.desired_len(),
+                    self.flows.converged()
                 );
                 let _ = reply.send(text);
             }
         }
     }
 
-    /// A status costs a look at every service: not at each of a thousand changes.
-    fn tell_soon(&mut self) {
-        if self.tell_due.is_none() {
-            self.tell_due = Some(TokioInstant::now() + TELL);
+    async fn read_counters(&mut self) {
+        if let Err(error) = self.flows.read_counters().await {
+            self.flows_failed(&error);
         }
     }
 
-    pub(crate) fn tell(&mut self) {
-        self.tell_due = None;
-        self.tell_failover(&self.facts.bridge);
-        self.parts.failover.flows_in(self.switch.converged());
-        let status = report::status(self);
-        self.parts.metrics.record(&status);
-        self.parts.status.send_replace(Arc::new(status));
+    fn publish(&mut self) {
+        self.schedule.published();
+        self.report_bridge(&self.facts.bridge);
+        self.failover.flows_in(self.flows.converged());
+        let status = report::status(&report::State {
+            settings: &self.settings,
+            sources: &self.sources,
+            facts: &self.facts,
+            desired: self.desired.as_ref(),
+            services: &self.services,
+            flows: &self.flows,
+            switch: &self.switch,
+            host: self.host.status(),
+            health: &self.health,
+            management: self.failover.management(),
+            metrics: &self.outputs.metrics,
+        });
+        self.outputs.metrics.record(&status);
+        self.outputs.status.send_replace(Arc::new(status));
     }
 
-    /// What the database says of the bridge.
-    pub(crate) fn tell_failover(&self, bridge: &BridgeView) {
-        self.parts.failover.marked(bridge.taken);
-        self.parts.failover.keep(bridge.present && bridge.userspace, bridge.uplink_listed);
+    /// Gives the failover what the database says of the bridge.
+    fn report_bridge(&self, bridge: &BridgeView) {
+        self.failover.marked(bridge.taken);
+        self.failover.keep(bridge.present && bridge.userspace, bridge.uplink_listed);
     }
 
-    pub(crate) fn failed(&mut self, error: &ovs::openflow::Error) {
-        self.trouble.failed(error);
-        self.last_error = Some(error.to_string());
-        if matches!(error, ovs::openflow::Error::Closed(_)) {
-            self.switch.disconnect();
+    fn flows_failed(&mut self, error: &Error) {
+        self.flows.failed(error);
+        self.schedule.flows_failed(Instant::now());
+    }
+
+    fn write_scope(&self) -> WriteScope {
+        pass::write_scope(self.sources.known(&self.facts.bridge), self.uptime())
+    }
+
+    fn uptime(&self) -> Duration {
+        self.schedule.uptime(Instant::now())
+    }
+
+    /// Only what is really known is kept: a policy from the cache would outlive its truth.
+    fn write_cache(&mut self) {
+        self.schedule.cache_written();
+        let known = self.write_scope() == WriteScope::Whole && self.facts.knows_addresses();
+        if let Some(rendering) = self.flows.rendering().filter(|_| known) {
+            let policy = rendering.policy().clone();
+            self.outputs.cache.store_in_background(policy, self.facts.router.clone());
         }
-        self.retry.failed(TokioInstant::now());
-    }
-
-    /// Looks at everything again in a while, for what tells nobody when it is done.
-    pub(crate) fn look_again_in(&mut self, pause: Duration) {
-        let at = TokioInstant::now() + pause;
-        self.again = Some(self.again.map_or(at, |before| before.min(at)));
     }
 
     async fn end(mut self) {
-        if self.cache_due.is_some() {
+        if self.schedule.cache_pending() {
             self.write_cache();
         }
         if restore_wait::is_ours(&self.facts.bridge) {
-            // Nobody would take the key away after a reboot.
-            self.set_restore_wait(false).await;
+            // No helper would remove the key after a reboot.
+            self.switch.set_restore_wait(&self.sources.local, false).await;
         }
     }
 }
 
-async fn until(at: Option<TokioInstant>) {
+async fn until(at: Option<Instant>) {
     match at {
         Some(at) => sleep_until(at).await,
         None => std::future::pending().await,

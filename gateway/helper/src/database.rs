@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use ovs::ovsdb::{Config, Db, Remote, Snapshot, Status, TlsFiles};
+use ovs::ovsdb::{Config, Db, OpResult, Operation, Remote, Snapshot, Status, TlsFiles};
 use ovs::paths::Paths;
 use ovs::rows::{nb, vswitch};
 use tokio::sync::watch;
@@ -14,6 +14,9 @@ use crate::northbound;
 
 /// How long the local database may take to answer before the program gives up: a start, detached or not, is waited for.
 pub(crate) const LOCAL_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How long a transaction may take.
+const TRANSACTION_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// A database, its changes, and where it is.
 #[derive(Debug)]
@@ -51,6 +54,15 @@ impl FollowedDatabase {
     /// Whether its whole content was read at least once.
     pub(crate) fn known(&self) -> bool {
         self.changes.borrow().generation() > 0
+    }
+
+    /// Carries out a transaction. The error is a line for a person; a database that is stopped keeps its socket open
+    /// and never answers, which is an error after a while.
+    pub(crate) async fn transact(&self, operations: Vec<Operation>) -> Result<Vec<OpResult>, String> {
+        match timeout(TRANSACTION_TIMEOUT, self.db.transact(operations)).await {
+            Ok(done) => done.map_err(|error| error.to_string()),
+            Err(_) => Err(format!("{} does not answer", self.origin)),
+        }
     }
 
     /// Why it is not connected, if it is not.

@@ -1,28 +1,17 @@
-//! From what is seen to what is wanted: the split, the datapath, the node's view of services, the host's part. Pure.
+//! What is known of the node: what a pass read, and what of earlier passes stays known while a source does not answer.
+//! Pure.
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
-use std::sync::Arc;
 
-use demux::policy::{PortRange, ReplyRule, Split};
+use demux::policy::{PortRange, Split};
 use ipnet::IpNet;
 
-use super::bridge::{BridgeView, PatchState};
-use super::northbound::GatewayRouter;
-use super::settings::{ReplySetting, Settings};
-use crate::host_paths::{HostNode, ManagementPath, ManagementPort, PodsPorts};
-use flows::{Datapath, SctpRule};
-use services::NodeView;
+use crate::bridge::BridgeView;
+use crate::northbound::GatewayRouter;
+use crate::settings::{ReplySetting, Settings};
 
-/// UDP ports of the tunnels a node may terminate itself: Geneve (RFC 8926) and VXLAN (RFC 7348).
-const TUNNELS: [u16; 2] = [6081, 4789];
-/// `IFNAMSIZ` allows 15 bytes; `k8s-` leaves eleven for the node's name.
-const NODE_IN_DEVICE: usize = 11;
-
-/// No range of services or join addresses is larger; a route to one would stand beside the default route.
-const SHORTEST_RANGE: u8 = 8;
-
-/// Everything that is seen, at one moment.
+/// Everything that is known, at one moment.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Facts {
     /// The bridge in the local database.
@@ -31,7 +20,7 @@ pub(crate) struct Facts {
     pub(crate) router: Option<GatewayRouter>,
     /// The one that was found last, by this process or the one before it.
     pub(crate) router_before: Option<GatewayRouter>,
-    /// Why it cannot, if it cannot.
+    /// Why it cannot be found, if it cannot.
     pub(crate) router_missing: Option<String>,
     /// Service ranges that the cluster's ServiceCIDR objects name.
     pub(crate) service_cidrs: Vec<IpNet>,
@@ -43,357 +32,188 @@ pub(crate) struct Facts {
     pub(crate) sockets_in_range: Vec<String>,
     /// The split in force before, by this process or the one before it.
     pub(crate) last: Option<Split>,
-    /// Connections under the tracked rule are still in the table.
+    /// Connections under the tracked rule are still in the conntrack table.
     pub(crate) draining: bool,
 }
 
-/// Everything that is wanted.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Wanted {
-    /// The policy without its services.
-    pub(crate) split: Split,
-    /// What the policy is rendered for.
-    pub(crate) datapath: Datapath,
-    /// What services are planned for.
-    pub(crate) node: NodeView,
-    /// The host's part without its services.
-    pub(crate) host: HostNode,
-    /// What keeps the split from being in force.
-    pub(crate) problems: Vec<String>,
-    /// What could not be found out, with the way to say it.
-    pub(crate) unknown: Vec<String>,
-    /// Sockets the partitioned rule waits for.
-    pub(crate) waiting_for: Vec<String>,
-    /// The node's name, where known.
-    pub(crate) node_name: Option<String>,
+/// What one pass read.
+#[derive(Clone, Debug)]
+pub(crate) struct Reading {
+    /// The bridge in the local database.
+    pub(crate) bridge: BridgeView,
+    /// The gateway router, or why it cannot be found.
+    pub(crate) router: Result<GatewayRouter, String>,
+    /// Service ranges that the cluster's ServiceCIDR objects name.
+    pub(crate) service_cidrs: Vec<IpNet>,
+    /// The host's devices with their addresses; `None`: they cannot be read now.
+    pub(crate) addresses: Option<Vec<(String, IpNet)>>,
+    /// Servers that the node itself has to reach.
+    pub(crate) reaches: BTreeSet<SocketAddr>,
+    /// The split that the flows are rendered from.
+    pub(crate) rendered: Option<Split>,
 }
 
 impl Facts {
+    /// What is known when a process starts: what the one before it left in the state folder.
+    pub(crate) fn at_start(last: Option<Split>, router_before: Option<GatewayRouter>) -> Self {
+        Self {
+            draining: last.as_ref().is_some_and(|last| last.partition().is_some() && last.tracks()),
+            last,
+            router_before,
+            ..Self::default()
+        }
+    }
+
+    /// Takes in what a pass read. What cannot be read now stays what it was.
+    pub(crate) fn update(&mut self, reading: Reading) {
+        let Reading { bridge, router, service_cidrs, addresses, reaches, rendered } = reading;
+        self.bridge = bridge;
+        (self.router, self.router_missing) = match router {
+            Ok(router) => (Some(router), None),
+            Err(missing) => (None, Some(missing)),
+        };
+        if self.router.is_some() {
+            self.router_before.clone_from(&self.router);
+        }
+        self.service_cidrs = service_cidrs;
+        self.reaches = reaches;
+        if let Some(addresses) = addresses {
+            self.addresses = addresses;
+        }
+        if rendered.is_some() {
+            self.last = rendered;
+        }
+    }
+
     /// The gateway router, or the last one known: an absent database takes nothing away.
     pub(crate) fn known_router(&self) -> Option<&GatewayRouter> {
         self.router.as_ref().or(self.router_before.as_ref())
     }
-}
 
-/// Decides.
-pub(crate) fn wanted(facts: &Facts, settings: &Settings) -> Wanted {
-    let mut notes = Notes::default();
-    let bridge = &facts.bridge;
-    bridge_problems(bridge, settings, &mut notes);
-    let node_name = node_name(facts, settings);
-    if node_name.is_none() {
-        notes.unknown("the node's name is unknown, so no endpoint counts as local: give --node-name");
-    }
-    let split = split(facts, settings, &mut notes);
-    let datapath = Datapath {
-        uplink: bridge.uplink,
-        overlay: bridge.overlay,
-        zone: settings.zone,
-        sctp: if bridge.userspace { SctpRule::Learned } else { SctpRule::Tracked },
-    };
-    let node = NodeView {
-        name: node_name.as_deref().map(Arc::from),
-        // Not those of the link: no endpoint has one, and every pod's device that comes or goes has one.
-        addresses: facts
-            .addresses
-            .iter()
-            .map(|(_, address)| address.addr())
-            .filter(|address| !is_link_local(*address))
-            .collect(),
-        shared: split.shared.clone(),
-        reaches: facts.reaches.clone(),
-    };
-    let host = host(facts, settings, &split, node_name.as_deref(), &mut notes);
-    let waiting_for = if notes.waiting { facts.sockets_in_range.clone() } else { Vec::new() };
-    Wanted {
-        split,
-        datapath,
-        node,
-        host,
-        problems: notes.problems,
-        unknown: notes.unknown,
-        waiting_for,
-        node_name,
-    }
-}
-
-#[derive(Default)]
-struct Notes {
-    problems: Vec<String>,
-    unknown: Vec<String>,
-    waiting: bool,
-}
-
-impl Notes {
-    fn problem(&mut self, text: impl Into<String>) {
-        self.problems.push(text.into());
+    /// The source ports of OVN's SNAT, as far as the router or a flag gives them.
+    pub(crate) fn pods_range(&self, settings: &Settings) -> Option<PortRange> {
+        self.known_router().and_then(|router| router.ports).or(settings.policy.snat_ports)
     }
 
-    fn unknown(&mut self, text: impl Into<String>) {
-        self.unknown.push(text.into());
+    /// The range whose sockets of the host keep the partitioned rule from coming into force. `None`: it is in force
+    /// already, or not asked for.
+    pub(crate) fn range_to_free(&self, settings: &Settings) -> Option<PortRange> {
+        let in_force = self.last.as_ref().and_then(Split::partition).is_some();
+        self.pods_range(settings).filter(|_| !in_force && settings.policy.reply != ReplySetting::Tracked)
     }
-}
 
-fn bridge_problems(bridge: &BridgeView, settings: &Settings, notes: &mut Notes) {
-    let (name, uplink) = (&settings.bridge, &settings.interface);
-    if !bridge.present {
-        notes.problem(format!(
-            "physical bridge {name} does not exist; make it and put {uplink} and its addresses on it"
-        ));
-        return;
+    /// Addresses that host and router share, or may share: before the router is known, all of the bridge and the NIC.
+    pub(crate) fn addresses_that_may_be_shared(&self, settings: &Settings) -> BTreeSet<IpAddr> {
+        let here = |device: &String| *device == settings.bridge || *device == settings.interface;
+        let own = self.addresses.iter().filter(|(device, _)| here(device)).map(|(_, net)| net.addr());
+        let router = self.router.iter().flat_map(|router| router.addresses.iter().copied());
+        let last = self.last.iter().flat_map(|last| last.shared.iter().copied());
+        own.chain(router).chain(last).collect()
     }
-    match (bridge.uplink, bridge.uplink_listed) {
-        (Some(_), _) => {}
-        (None, true) => {
-            let reason = bridge.uplink_error.as_deref().unwrap_or("vswitchd has not opened it");
-            notes.problem(format!("the uplink {uplink} is a port of {name} that does not work: {reason}"));
-        }
-        (None, false) => notes.problem(format!(
-            "the uplink {uplink} is no port of {name}; add it with ovs-vsctl add-port {name} {uplink}"
-        )),
-    }
-    if bridge.mac.is_none() {
-        notes.problem(format!("the MAC of {name} is not known yet: is ovs-vswitchd running?"));
-    }
-    match bridge.patch {
-        PatchState::Whole if bridge.overlay.is_none() => {
-            notes.problem("the patch port to br-int has no ofport yet: is ovs-vswitchd running?");
-        }
-        PatchState::Whole => {}
-        PatchState::Broken if !bridge.integration => {
-            notes.problem("br-int does not exist yet; ovn-controller makes it");
-        }
-        PatchState::Broken => notes.problem("the patch pair between the bridge and br-int is being made"),
-        PatchState::NameInUse => notes.problem(format!(
-            "a port with the name of the patch to br-int exists and is no patch port; rename it (ovs-vsctl list interface k8s-patch-{name}-br-int)"
-        )),
-    }
-}
 
-fn node_name(facts: &Facts, settings: &Settings) -> Option<String> {
-    settings
-        .node_name
-        .clone()
-        .or_else(|| facts.known_router().and_then(|router| router.node.clone()))
-        .or_else(|| facts.bridge.external_ids.get("hostname").cloned())
-}
+    /// Whether the shared addresses are known from the router, now or before.
+    pub(crate) fn knows_addresses(&self) -> bool {
+        self.router.is_some() || self.last.is_some()
+    }
 
-fn split(facts: &Facts, settings: &Settings, notes: &mut Notes) -> Split {
-    let bridge = &facts.bridge;
-    let last = facts.last.as_ref();
-    let mac = bridge.mac.or(last.map(|last| last.mac)).unwrap_or_default();
-    let (shared, snat) = shared(facts, settings, notes);
-    if let Some(router) =
-        facts.router.as_ref().filter(|router| bridge.mac.is_some_and(|mac| mac != router.mac))
-    {
-        notes.problem(format!(
-            "the gateway router {} has the MAC {} and the bridge {mac}: they must be one; run gateway-init again or set other-config:hwaddr",
-            router.name, router.mac
-        ));
-    }
-    let mut ranges: BTreeSet<IpNet> = settings.service_ranges.iter().copied().collect();
-    if ranges.is_empty() {
-        ranges.extend(facts.service_cidrs.iter().copied());
-    }
-    if ranges.is_empty() {
-        ranges = last.map(|last| last.service_ranges.clone()).unwrap_or_default();
-    }
-    ranges.retain(|range| may_be_routed(*range, facts, settings, notes));
-    if ranges.is_empty() {
-        notes.unknown(
-            "the service range is unknown, so cluster addresses are neither routed nor kept in: give --service-cluster-ip-range",
-        );
-    }
-    let reply = reply_rule(facts, settings, notes);
-    Split {
-        mac,
-        shared,
-        snat,
-        service_ranges: ranges,
-        tunnels: TUNNELS.into(),
-        reply,
-        other_ports: !bridge.other_ports.is_empty(),
-    }
-}
-
-/// The addresses host and router share, and those the router alone translates to.
-fn shared(facts: &Facts, settings: &Settings, notes: &mut Notes) -> (BTreeSet<IpAddr>, BTreeSet<IpAddr>) {
-    if let Some(router) = &facts.router {
-        let snat = router.snat.difference(&router.addresses).copied().collect();
-        return (router.addresses.clone(), snat);
-    }
-    let why = facts.router_missing.as_deref().unwrap_or("the northbound database has not answered yet");
-    if let Some(last) = facts.last.as_ref().filter(|last| !last.shared.is_empty()) {
-        notes.unknown(format!("the gateway router is unknown ({why}); its last known addresses are kept"));
-        return (last.shared.clone(), last.snat.clone());
-    }
-    let own: BTreeSet<IpAddr> = facts
-        .addresses
-        .iter()
-        // On the NIC while the bridge carries nothing.
-        .filter(|(device, _)| *device == settings.bridge || *device == settings.interface)
-        .map(|(_, address)| address.addr())
-        .filter(|address| !is_link_local(*address))
-        .collect();
-    notes.unknown(format!(
-        "the gateway router is unknown ({why}); the bridge's own addresses are taken for its"
-    ));
-    (own, BTreeSet::new())
-}
-
-fn reply_rule(facts: &Facts, settings: &Settings, notes: &mut Notes) -> ReplyRule {
-    let Some(range) = pods_range(facts, settings, notes) else {
-        if settings.reply == ReplySetting::Partitioned {
-            notes.problem(
-                "the partitioned rule needs a source port range of OVN's SNAT: set external_port_range in the \
-                 gateway router's NAT rows, or give --snat-ports; tracked until then",
-            );
-        }
-        return ReplyRule::Tracked;
-    };
-    if settings.reply == ReplySetting::Tracked {
-        return ReplyRule::Tracked;
-    }
-    let in_force = facts.last.as_ref().and_then(Split::partition) == Some(range);
-    if !in_force && !facts.sockets_in_range.is_empty() {
-        notes.waiting = true;
-        return ReplyRule::Tracked;
-    }
-    ReplyRule::Partitioned { ports: range, drain: facts.draining }
-}
-
-/// The range of source ports that is the pods', if it can be relied on.
-fn pods_range(facts: &Facts, settings: &Settings, notes: &mut Notes) -> Option<PortRange> {
-    let known = facts.known_router().map(|router| router.ports);
-    let last = facts.last.as_ref().and_then(Split::partition);
-    let range = match (settings.snat_ports, known) {
-        (Some(asked), Some(Some(written))) if asked != written => {
-            notes.problem(format!(
-                "--snat-ports says {asked} and the gateway router's NAT rows say {written}: make them one"
-            ));
-            return None;
-        }
-        (Some(asked), Some(None)) => {
-            notes.problem(format!(
-                "--snat-ports says {asked}, but the gateway router's NAT rows have no common external_port_range, so pods can use any port; set it with ovn-nbctl set nat ... external_port_range={asked}"
-            ));
-            return None;
-        }
-        (Some(asked), _) => asked,
-        (None, Some(written)) => written?,
-        (None, None) => last?,
-    };
-    if range.low() <= settings.node_port_range.high() && settings.node_port_range.low() <= range.high() {
-        notes.problem(format!(
-            "the pods' source ports {range} meet the NodePort range {}: choose another range",
-            settings.node_port_range
-        ));
-        return None;
-    }
-    Some(range)
-}
-
-fn host(
-    facts: &Facts,
-    settings: &Settings,
-    split: &Split,
-    node: Option<&str>,
-    notes: &mut Notes,
-) -> HostNode {
-    let pods = pods_range(facts, settings, &mut Notes::default());
-    let mut join: BTreeSet<IpNet> = settings.join_ranges.iter().copied().collect();
-    if join.is_empty() {
-        join = facts.known_router().map(|router| router.join.clone()).unwrap_or_default();
-    }
-    join.retain(|range| may_be_routed(*range, facts, settings, notes));
-    if join.is_empty() {
-        notes.unknown(
-            "the join range is unknown, so answers to gateway routers are not routed: give --join-subnet",
-        );
-    }
-    HostNode {
-        bridge: settings.bridge.clone(),
-        uplink: Some(settings.interface.clone()),
-        shared: split.shared.clone(),
-        management: management(facts, node, notes),
-        service_ranges: split.service_ranges.clone(),
-        join_ranges: join,
-        pods: pods.map_or(PodsPorts::Any, PodsPorts::Range),
-        node_port_range: settings.node_port_range,
-    }
-}
-
-/// Whether a range of services or of the join network can go over the management port. A mistyped one would take the
-/// node's own way to its network.
-fn may_be_routed(range: IpNet, facts: &Facts, settings: &Settings, notes: &mut Notes) -> bool {
-    let own = |(device, address): &&(String, IpNet)| {
-        (*device == settings.bridge || *device == settings.interface) && range.contains(&address.addr())
-    };
-    if range.prefix_len() < SHORTEST_RANGE {
-        notes.problem(format!(
-            "the range {range} is refused: a service or join range has at least {SHORTEST_RANGE} bits; correct \
-             --service-cluster-ip-range, --join-subnet, the ServiceCIDR object or the gateway router's port"
-        ));
-        false
-    } else if let Some((_, address)) = facts.addresses.iter().find(own) {
-        notes.problem(format!(
-            "the range {range} is refused: it holds the node's own address {}; correct --service-cluster-ip-range, \
-             --join-subnet, the ServiceCIDR object or the gateway router's port",
-            address.addr()
-        ));
-        false
-    } else {
-        true
-    }
-}
-
-/// The management port: the device that br-int binds to `k8s-<node>`, else the one the original's naming gives.
-fn management(facts: &Facts, node: Option<&str>, notes: &mut Notes) -> Option<ManagementPort> {
-    // Kubernetes lower-cases node names, and so did the original for this port alone.
-    let node = node?.to_lowercase();
-    let device = facts
-        .bridge
-        .internal_ports
-        .get(&format!("k8s-{node}"))
-        .cloned()
-        .unwrap_or_else(|| format!("k8s-{}", node.chars().take(NODE_IN_DEVICE).collect::<String>()));
-    let paths: Vec<ManagementPath> = facts
-        .addresses
-        .iter()
-        .filter(|(name, address)| *name == device && !is_link_local(address.addr()))
-        .filter_map(|(_, address)| {
-            Some(ManagementPath { address: address.addr(), gateway: first_of(address)? })
-        })
-        .collect();
-    if paths.is_empty() {
-        notes.unknown(format!(
-            "the management port {device} has no address, so the node's own accesses to services have no way; minion-init makes it"
-        ));
-        return None;
-    }
-    let mut one_per_family: Vec<ManagementPath> = Vec::new();
-    for path in paths {
-        if one_per_family.iter().all(|other| other.address.is_ipv4() != path.address.is_ipv4()) {
-            one_per_family.push(path);
-        }
-    }
-    Some(ManagementPort { device, paths: one_per_family })
-}
-
-/// The router is the first address of a node's subnet.
-fn first_of(network: &IpNet) -> Option<IpAddr> {
-    match network.trunc() {
-        IpNet::V4(net) => u32::from(net.network()).checked_add(1).map(|ip| IpAddr::V4(ip.into())),
-        IpNet::V6(net) => u128::from(net.network()).checked_add(1).map(|ip| IpAddr::V6(ip.into())),
-    }
-}
-
-fn is_link_local(ip: IpAddr) -> bool {
-    match ip {
-        IpAddr::V4(ip) => ip.is_link_local(),
-        IpAddr::V6(ip) => ip.is_unicast_link_local(),
+    /// Whether a port range takes the place of another rule that is in force: connections that began before keep their
+    /// ports, so the mark look-up stays until the conntrack table has been counted again.
+    pub(crate) fn begins_to_drain(&self, next: &Split, flows_in_force: bool) -> bool {
+        let before = self.last.as_ref().and_then(Split::partition);
+        flows_in_force && next.partition().is_some() && next.partition() != before
     }
 }
 
 #[cfg(test)]
-mod tests;
+mod tests {
+    use super::*;
+    use crate::flags::HelperArgs;
+    use demux::policy::ReplyRule;
+
+    fn router(ports: Option<&str>) -> GatewayRouter {
+        let ports = ports.and_then(|text| text.parse().ok());
+        GatewayRouter { name: "GR_node1".into(), ports, ..GatewayRouter::default() }
+    }
+
+    fn reading() -> Reading {
+        Reading {
+            bridge: BridgeView::default(),
+            router: Err("not asked".into()),
+            service_cidrs: Vec::new(),
+            addresses: None,
+            reaches: BTreeSet::new(),
+            rendered: None,
+        }
+    }
+
+    fn partitioned(range: &str) -> Split {
+        let reply = ReplyRule::Partitioned { ports: range.parse().unwrap(), drain: false };
+        Split { reply, ..Split::default() }
+    }
+
+    #[test]
+    fn what_a_silent_source_said_last_stays_known() {
+        let mut facts = Facts::at_start(None, None);
+        let addresses = vec![("breth0".to_owned(), "192.0.2.1/24".parse().unwrap())];
+        let all = Reading {
+            router: Ok(router(None)),
+            addresses: Some(addresses.clone()),
+            rendered: Some(partitioned("40000-59999")),
+            ..reading()
+        };
+        facts.update(all);
+        facts.update(Reading { router: Err("no answer yet".into()), ..reading() });
+        assert_eq!((facts.router.clone(), facts.router_missing.as_deref()), (None, Some("no answer yet")));
+        assert_eq!(facts.known_router(), Some(&router(None)));
+        assert_eq!(facts.addresses, addresses);
+        assert_eq!(facts.last, Some(partitioned("40000-59999")));
+        facts.update(Reading { router: Ok(router(Some("40000-59999"))), ..reading() });
+        assert_eq!(
+            (facts.known_router(), facts.router_missing.clone()),
+            (Some(&router(Some("40000-59999"))), None)
+        );
+    }
+
+    #[test]
+    fn sockets_are_in_the_way_only_before_the_range_is_in_force() {
+        let range: PortRange = "40000-59999".parse().unwrap();
+        for (flags, ports, last, expected) in [
+            ("", Some("40000-59999"), None, Some(range)),
+            ("", None, None, None),
+            ("--snat-ports=40000-59999", None, None, Some(range)),
+            ("--reply-rule=tracked", Some("40000-59999"), None, None),
+            ("", Some("40000-59999"), Some(partitioned("40000-59999")), None),
+            ("", Some("40000-59999"), Some(Split::default()), Some(range)),
+        ] {
+            let facts = Facts { router: Some(router(ports)), last, ..Facts::default() };
+            assert_eq!(facts.range_to_free(&HelperArgs::for_tests(flags)), expected, "{flags} {ports:?}");
+        }
+    }
+
+    #[test]
+    fn a_range_that_replaces_a_rule_in_force_begins_to_drain() {
+        let facts = Facts { last: Some(Split::default()), ..Facts::default() };
+        let next = partitioned("40000-59999");
+        assert!(facts.begins_to_drain(&next, true));
+        assert!(
+            !facts.begins_to_drain(&next, false),
+            "no flows are in force: no connection began under them"
+        );
+        assert!(!facts.begins_to_drain(&Split::default(), true));
+        let same = Facts { last: Some(next.clone()), ..Facts::default() };
+        assert!(!same.begins_to_drain(&next, true));
+        let moved = Facts { last: Some(partitioned("10000-19999")), ..Facts::default() };
+        assert!(moved.begins_to_drain(&next, true));
+    }
+
+    #[test]
+    fn a_successor_goes_on_draining() {
+        let draining = Split {
+            reply: ReplyRule::Partitioned { ports: "40000-59999".parse().unwrap(), drain: true },
+            ..Split::default()
+        };
+        assert!(Facts::at_start(Some(draining), None).draining);
+        assert!(!Facts::at_start(Some(partitioned("40000-59999")), None).draining);
+        assert!(!Facts::at_start(Some(Split::default()), None).draining);
+    }
+}

@@ -1,26 +1,27 @@
 //! The flags of `ovn-k8s-gateway-helper`, and what the settings file adds to them.
 //!
 //! Precedence: command line, then `ovn_k8s.conf`, then `external_ids` of the `Open_vSwitch` table, then the default. The
-//! first two meet here ([`HelperArgs::load`]); what is still `None` afterwards is for the database to say. Every value is
-//! checked where it is read, so that a wrong one ends in one clear line before anything is changed.
+//! first two are merged here ([`HelperArgs::load`]); what is still `None` afterwards comes from the database. Every value
+//! is checked where it is read, so that a wrong one ends in one clear line before anything is changed.
 
 use std::ffi::OsString;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
-use clap::{Parser, ValueEnum};
+use clap::{Args, Parser, ValueEnum};
 use cli::{EarlyExit, OutputArgs};
 use demux::policy::PortRange;
 use ipnet::IpNet;
 use ovs::daemon::DaemonArgs;
+use ovs::ovsdb::{Remote, TlsFiles};
 use ovs::paths::Paths;
 use ovs::vlog::VlogArgs;
 
-use super::bridge::INTEGRATION_BRIDGE;
-use super::config::{ConfigError, ConfigFile};
-use super::settings::{ReplySetting, Settings};
+use crate::bridge::INTEGRATION_BRIDGE;
+use crate::config::{ConfigError, ConfigFile};
+use crate::settings::{Connections, ObjectSettings, PolicySettings, ReplySetting, Settings};
 
-/// The program's name: of its log, pidfile and control socket.
+/// The program's name, also of its log, pidfile and control socket.
 pub const PROGRAM: &str = "ovn-k8s-gateway-helper";
 
 const EXAMPLES: &str = "\
@@ -28,14 +29,14 @@ Examples:
   One NIC for management and pods, as gateway-init left it:
     ovn-k8s-gateway-helper --physical-bridge=breth0 --physical-interface=eth0 --pidfile --detach
 
-  The same, Services from a folder instead of an API server, with metrics:
+  The same, with Services from a folder instead of an API server, and metrics:
     ovn-k8s-gateway-helper --physical-bridge=breth0 --physical-interface=eth0 \\
         --manifests /etc/ovn-k8s/services --metrics-address 127.0.0.1:9100
 
-  What would be changed, without changing it:
+  Print what would be changed, without changing it:
     ovn-k8s-gateway-helper --physical-bridge=breth0 --physical-interface=eth0 --dry-run
 
-  Take all of it away again:
+  Remove everything that the helper made:
     ovn-k8s-gateway-helper --physical-bridge=breth0 --physical-interface=eth0 --cleanup
 
 A running helper answers: ovs-appctl -t ovn-k8s-gateway-helper list-commands; ovn-k8s status; ovn-k8s explain";
@@ -54,43 +55,12 @@ pub(crate) struct HelperArgs {
     #[arg(long, value_name = "INTERFACE", value_parser = cli::interface_name)]
     pub(crate) physical_interface: Option<String>,
 
-    /// This node's name in Kubernetes (default: the gateway router's, then external_ids:hostname)
-    #[arg(long, value_name = "NAME", value_parser = not_empty)]
-    pub(crate) node_name: Option<String>,
-    /// Take Services from a folder of YAML manifests instead of an API server
-    #[arg(long, value_name = "DIR")]
-    pub(crate) manifests: Option<PathBuf>,
-    /// API server, HOST:PORT or URL (default: external_ids:k8s-api-server)
-    #[arg(long, value_name = "URL", value_parser = not_empty)]
-    pub(crate) k8s_api_server: Option<String>,
-    /// File with the bearer token (default: the text in external_ids:k8s-api-token)
-    #[arg(long, value_name = "FILE")]
-    pub(crate) k8s_token_file: Option<PathBuf>,
-    /// File with the API server's CA certificate (default: the text in external_ids:k8s-ca-certificate)
-    #[arg(long, value_name = "FILE")]
-    pub(crate) k8s_ca_file: Option<PathBuf>,
-    /// Send the token over plain http to any host
-    #[arg(long)]
-    pub(crate) allow_insecure_token: bool,
-    /// Cluster addresses of Services, one range per family (default: the ServiceCIDR objects)
-    #[arg(long, value_name = "CIDR", value_delimiter = ',', value_parser = network)]
-    pub(crate) service_cluster_ip_range: Vec<IpNet>,
-    /// The range NodePorts are taken from [default: 30000-32767]
-    #[arg(long, value_name = "LOW-HIGH", value_parser = port_range)]
-    pub(crate) service_node_port_range: Option<PortRange>,
-    /// Subnet between the gateway routers and the cluster router (default: from the northbound database)
-    #[arg(long, value_name = "CIDR", value_delimiter = ',', value_parser = network)]
-    pub(crate) join_subnet: Vec<IpNet>,
-
-    /// How replies to pods' connections are told from the host's [default: auto]
-    #[arg(long, value_name = "RULE")]
-    pub(crate) reply_rule: Option<ReplyRuleFlag>,
-    /// Source ports of OVN's SNAT, which the host keeps out of (default: external_port_range of the router's NAT row)
-    #[arg(long, value_name = "LOW-HIGH", value_parser = port_range)]
-    pub(crate) snat_ports: Option<PortRange>,
-    /// Connection tracking zone that holds the owner mark [default: 64000]
-    #[arg(long, value_name = "ZONE", value_parser = zone)]
-    pub(crate) conntrack_zone: Option<u16>,
+    /// Where Kubernetes objects come from.
+    #[command(flatten)]
+    pub(crate) kubernetes: KubernetesArgs,
+    /// What decides whose a frame is.
+    #[command(flatten)]
+    pub(crate) policy: PolicyArgs,
 
     /// Serve Prometheus metrics, /healthz and /readyz on ADDRESS:PORT or :PORT
     #[arg(long, value_name = "ADDRESS", value_parser = listen_address)]
@@ -99,21 +69,9 @@ pub(crate) struct HelperArgs {
     #[arg(long, value_name = "ADDRESS")]
     pub(crate) health_check_address: Option<IpAddr>,
 
-    /// The local Open_vSwitch database (default: unix:RUNDIR/db.sock)
-    #[arg(long, value_name = "DATABASE", value_parser = not_empty)]
-    pub(crate) db: Option<String>,
-    /// The northbound database (default: external_ids:ovn-nb, then the local socket)
-    #[arg(long, alias = "nb", value_name = "DATABASE", value_parser = not_empty)]
-    pub(crate) nb_db: Option<String>,
-    /// Private key for a northbound database over SSL
-    #[arg(long, value_name = "FILE")]
-    pub(crate) nb_privkey: Option<PathBuf>,
-    /// Certificate for a northbound database over SSL
-    #[arg(long, value_name = "FILE")]
-    pub(crate) nb_cert: Option<PathBuf>,
-    /// CA certificate of a northbound database over SSL
-    #[arg(long, value_name = "FILE")]
-    pub(crate) nb_cacert: Option<PathBuf>,
+    /// The databases.
+    #[command(flatten)]
+    pub(crate) databases: DatabaseArgs,
 
     /// Settings file (default: /etc/openvswitch/ovn_k8s.conf, if it is there)
     #[arg(long, value_name = "FILE")]
@@ -121,13 +79,13 @@ pub(crate) struct HelperArgs {
     /// Folder for what outlives the process [default: /var/lib/ovn-k8s]
     #[arg(long, value_name = "DIR")]
     pub(crate) state_dir: Option<PathBuf>,
-    /// Take over the flows that an older helper left (cookie 0)
+    /// Remove the flows that an older helper left (they have no cookie)
     #[arg(long)]
     pub(crate) adopt: bool,
-    /// Do not keep flow-restore-wait armed on the kernel datapath (then a restart of vswitchd loses packets)
+    /// Do not set flow-restore-wait on the kernel datapath (then a restart of ovs-vswitchd loses packets)
     #[arg(long)]
     pub(crate) no_restore_wait: bool,
-    /// Leave management on the bridge when ovs-vswitchd dies or stands still (then the node is cut off meanwhile)
+    /// Leave management on the bridge while ovs-vswitchd is dead or hung (the node is then unreachable)
     #[arg(long)]
     pub(crate) no_failover: bool,
     /// Remove the helper's flows, host settings and patch ports, and exit
@@ -146,6 +104,73 @@ pub(crate) struct HelperArgs {
     /// Levels and log file.
     #[command(flatten)]
     pub(crate) vlog: VlogArgs,
+}
+
+/// Where Kubernetes objects come from.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct KubernetesArgs {
+    /// This node's name in Kubernetes (default: the gateway router's, then external_ids:hostname)
+    #[arg(long, value_name = "NAME", value_parser = not_empty)]
+    pub(crate) node_name: Option<String>,
+    /// Take Services from a folder of YAML manifests instead of an API server
+    #[arg(long, value_name = "DIR")]
+    pub(crate) manifests: Option<PathBuf>,
+    /// API server, HOST:PORT or URL (default: external_ids:k8s-api-server)
+    #[arg(long, value_name = "URL", value_parser = not_empty)]
+    pub(crate) k8s_api_server: Option<String>,
+    /// File with the bearer token (default: the text in external_ids:k8s-api-token)
+    #[arg(long, value_name = "FILE")]
+    pub(crate) k8s_token_file: Option<PathBuf>,
+    /// File with the API server's CA certificate (default: the text in external_ids:k8s-ca-certificate)
+    #[arg(long, value_name = "FILE")]
+    pub(crate) k8s_ca_file: Option<PathBuf>,
+    /// Send the token over plain http to any host
+    #[arg(long)]
+    pub(crate) allow_insecure_token: bool,
+}
+
+/// What decides whose a frame is.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct PolicyArgs {
+    /// Cluster addresses of Services, one range per family (default: the ServiceCIDR objects)
+    #[arg(long, value_name = "CIDR", value_delimiter = ',', value_parser = network)]
+    pub(crate) service_cluster_ip_range: Vec<IpNet>,
+    /// The range NodePorts are taken from [default: 30000-32767]
+    #[arg(long, value_name = "LOW-HIGH", value_parser = port_range)]
+    pub(crate) service_node_port_range: Option<PortRange>,
+    /// Subnet between the gateway routers and the cluster router (default: from the northbound database)
+    #[arg(long, value_name = "CIDR", value_delimiter = ',', value_parser = network)]
+    pub(crate) join_subnet: Vec<IpNet>,
+
+    /// How replies to pods' connections are told from the host's [default: auto]
+    #[arg(long, value_name = "RULE")]
+    pub(crate) reply_rule: Option<ReplyRuleFlag>,
+    /// Source ports of OVN's SNAT, which the host does not use (default: external_port_range of the router's NAT rows)
+    #[arg(long, value_name = "LOW-HIGH", value_parser = port_range)]
+    pub(crate) snat_ports: Option<PortRange>,
+    /// Connection tracking zone that holds the owner mark [default: 64000]
+    #[arg(long, value_name = "ZONE", value_parser = zone)]
+    pub(crate) conntrack_zone: Option<u16>,
+}
+
+/// The databases.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct DatabaseArgs {
+    /// The local Open_vSwitch database (default: unix:RUNDIR/db.sock)
+    #[arg(long, value_name = "DATABASE", value_parser = not_empty)]
+    pub(crate) db: Option<String>,
+    /// The northbound database (default: external_ids:ovn-nb, then the local socket)
+    #[arg(long, alias = "nb", value_name = "DATABASE", value_parser = not_empty)]
+    pub(crate) nb_db: Option<String>,
+    /// Private key for a northbound database over SSL
+    #[arg(long, value_name = "FILE")]
+    pub(crate) nb_privkey: Option<PathBuf>,
+    /// Certificate for a northbound database over SSL
+    #[arg(long, value_name = "FILE")]
+    pub(crate) nb_cert: Option<PathBuf>,
+    /// CA certificate of a northbound database over SSL
+    #[arg(long, value_name = "FILE")]
+    pub(crate) nb_cacert: Option<PathBuf>,
 }
 
 /// `--reply-rule`.
@@ -199,35 +224,35 @@ impl HelperArgs {
         }
         fill(&mut self.physical_bridge, file, "physical_bridge", cli::interface_name)?;
         fill(&mut self.physical_interface, file, "physical_interface", cli::interface_name)?;
-        fill(&mut self.node_name, file, "node_name", not_empty)?;
-        fill(&mut self.manifests, file, "manifests", path)?;
-        fill(&mut self.k8s_api_server, file, "k8s_api_server", not_empty)?;
-        fill(&mut self.k8s_token_file, file, "k8s_token_file", path)?;
-        fill(&mut self.k8s_ca_file, file, "k8s_ca_file", path)?;
-        // The file may name the place where a CA would be; one that is not there leaves the word to the database.
+        fill(&mut self.kubernetes.node_name, file, "node_name", not_empty)?;
+        fill(&mut self.kubernetes.manifests, file, "manifests", path)?;
+        fill(&mut self.kubernetes.k8s_api_server, file, "k8s_api_server", not_empty)?;
+        fill(&mut self.kubernetes.k8s_token_file, file, "k8s_token_file", path)?;
+        fill(&mut self.kubernetes.k8s_ca_file, file, "k8s_ca_file", path)?;
+        // The file may name a CA certificate that does not exist: then the text in the database counts.
         let ca = file.read_as("k8s_ca_certificate", path)?.filter(|ca| ca.exists());
-        self.k8s_ca_file = self.k8s_ca_file.take().or(ca);
-        raise(&mut self.allow_insecure_token, file, "allow_insecure_token")?;
-        extend(&mut self.service_cluster_ip_range, file, "service_cluster_ip_range")?;
-        fill(&mut self.service_node_port_range, file, "service_node_port_range", port_range)?;
-        extend(&mut self.join_subnet, file, "join_subnet")?;
-        fill(&mut self.reply_rule, file, "reply_rule", |text| ReplyRuleFlag::from_str(text, true))?;
-        fill(&mut self.snat_ports, file, "snat_ports", port_range)?;
-        fill(&mut self.conntrack_zone, file, "conntrack_zone", zone)?;
+        self.kubernetes.k8s_ca_file = self.kubernetes.k8s_ca_file.take().or(ca);
+        raise(&mut self.kubernetes.allow_insecure_token, file, "allow_insecure_token")?;
+        extend(&mut self.policy.service_cluster_ip_range, file, "service_cluster_ip_range")?;
+        fill(&mut self.policy.service_node_port_range, file, "service_node_port_range", port_range)?;
+        extend(&mut self.policy.join_subnet, file, "join_subnet")?;
+        fill(&mut self.policy.reply_rule, file, "reply_rule", |text| ReplyRuleFlag::from_str(text, true))?;
+        fill(&mut self.policy.snat_ports, file, "snat_ports", port_range)?;
+        fill(&mut self.policy.conntrack_zone, file, "conntrack_zone", zone)?;
         fill(&mut self.metrics_address, file, "metrics_address", listen_address)?;
         fill(&mut self.health_check_address, file, "health_check_address", str::parse::<IpAddr>)?;
-        fill(&mut self.db, file, "db", not_empty)?;
-        fill(&mut self.nb_db, file, "nb_db", not_empty)?;
-        fill(&mut self.nb_privkey, file, "private_key", path)?;
-        fill(&mut self.nb_cert, file, "certificate", path)?;
-        fill(&mut self.nb_cacert, file, "ca_cert", path)?;
+        fill(&mut self.databases.db, file, "db", not_empty)?;
+        fill(&mut self.databases.nb_db, file, "nb_db", not_empty)?;
+        fill(&mut self.databases.nb_privkey, file, "private_key", path)?;
+        fill(&mut self.databases.nb_cert, file, "certificate", path)?;
+        fill(&mut self.databases.nb_cacert, file, "ca_cert", path)?;
         fill(&mut self.state_dir, file, "state_dir", path)?;
         raise(&mut self.no_restore_wait, file, "no_restore_wait")?;
         raise(&mut self.no_failover, file, "no_failover")?;
         raise(&mut self.adopt, file, "adopt")
     }
 
-    /// What can be known to be wrong without looking at the node.
+    /// What can be known to be wrong without reading anything from the node.
     fn check(&self, file: &ConfigFile) -> Result<(), EarlyExit> {
         for (flag, key, example, slot) in [
             ("--physical-bridge", "physical_bridge", "breth0", &self.physical_bridge),
@@ -250,10 +275,10 @@ impl HelperArgs {
         if self.physical_bridge.as_deref() == Some(INTEGRATION_BRIDGE) {
             return Err(EarlyExit::Error(format!(
                 "--physical-bridge={INTEGRATION_BRIDGE} is OVN's own bridge: name the bridge that holds the NIC (breth0); a NIC that \
-                 is a port of {INTEGRATION_BRIDGE} is OVN's alone and needs no helper"
+                 is a port of {INTEGRATION_BRIDGE} belongs to OVN alone and needs no helper"
             )));
         }
-        if let (Some(snat), node_ports) = (self.snat_ports, self.node_port_range())
+        if let (Some(snat), node_ports) = (self.policy.snat_ports, self.policy.node_port_range())
             && snat.overlaps(node_ports)
         {
             return Err(EarlyExit::Error(format!(
@@ -264,34 +289,85 @@ impl HelperArgs {
         Ok(())
     }
 
-    /// The range NodePorts are taken from.
-    pub(crate) fn node_port_range(&self) -> PortRange {
-        self.service_node_port_range.unwrap_or_else(default_node_ports)
-    }
-
-    /// What the loop works with.
-    pub(crate) fn settings(&self) -> Settings {
-        Settings {
+    /// The settings, as the rest of the crate needs them. The error is a line for a person.
+    pub(crate) fn settings(&self, paths: &Paths) -> Result<Settings, String> {
+        Ok(Settings {
             bridge: self.physical_bridge.clone().unwrap_or_default(),
             interface: self.physical_interface.clone().unwrap_or_default(),
+            node_name: self.kubernetes.node_name.clone(),
+            policy: self.policy.settings(),
+            connections: Connections {
+                local: match &self.databases.db {
+                    Some(text) => Remote::parse_list(text).map_err(|error| format!("--db: {error}"))?,
+                    None => vec![Remote::unix(paths.db_sock())],
+                },
+                northbound: match &self.databases.nb_db {
+                    Some(text) => Remote::parse_list(text).map_err(|error| format!("--nb-db: {error}"))?,
+                    None => Vec::new(),
+                },
+                northbound_tls: self.databases.tls(),
+                objects: self.kubernetes.settings(),
+            },
+            paths: paths.clone(),
+            state_dir: self.state_dir.clone().unwrap_or_else(|| cli::STATE_DIR.into()),
+            metrics_address: self.metrics_address,
+            health_check_address: self.health_check_address,
+            adopt: self.adopt,
+            restore_wait: !self.no_restore_wait,
+            failover: !self.no_failover,
+        })
+    }
+
+    /// The settings of a command line in which bridge and NIC need not be given.
+    #[cfg(test)]
+    pub(crate) fn for_tests(line: &str) -> Settings {
+        let names = [PROGRAM, "--physical-bridge=breth0", "--physical-interface=eth0"];
+        let flags = Self::try_parse_from(names.into_iter().chain(line.split_whitespace())).unwrap();
+        flags.settings(&Paths::from_env()).unwrap()
+    }
+}
+
+impl KubernetesArgs {
+    fn settings(&self) -> ObjectSettings {
+        ObjectSettings {
+            manifests: self.manifests.clone(),
+            api_server: self.k8s_api_server.clone(),
+            ca_file: self.k8s_ca_file.clone(),
+            token_file: self.k8s_token_file.clone(),
+            allow_insecure_token: self.allow_insecure_token,
+        }
+    }
+}
+
+impl PolicyArgs {
+    fn settings(&self) -> PolicySettings {
+        PolicySettings {
             reply: match self.reply_rule {
                 None | Some(ReplyRuleFlag::Auto) => ReplySetting::Auto,
                 Some(ReplyRuleFlag::Tracked) => ReplySetting::Tracked,
                 Some(ReplyRuleFlag::Partitioned) => ReplySetting::Partitioned,
             },
             snat_ports: self.snat_ports,
-            node_name: self.node_name.clone(),
             service_ranges: self.service_cluster_ip_range.clone(),
             join_ranges: self.join_subnet.clone(),
             node_port_range: self.node_port_range(),
             zone: self.conntrack_zone.unwrap_or(64000),
-            state_dir: self.state_dir.clone().unwrap_or_else(|| cli::STATE_DIR.into()),
-            adopt: self.adopt,
-            metrics_address: self.metrics_address,
-            health_check_address: self.health_check_address,
-            manifests: self.manifests.clone(),
-            restore_wait: !self.no_restore_wait,
-            failover: !self.no_failover,
+        }
+    }
+
+    /// The range NodePorts are taken from.
+    fn node_port_range(&self) -> PortRange {
+        self.service_node_port_range.unwrap_or_else(default_node_ports)
+    }
+}
+
+impl DatabaseArgs {
+    fn tls(&self) -> TlsFiles {
+        let file = |given: &Option<PathBuf>, default: &str| given.clone().unwrap_or_else(|| default.into());
+        TlsFiles {
+            private_key: file(&self.nb_privkey, "/etc/openvswitch/ovncontroller-privkey.pem"),
+            certificate: file(&self.nb_cert, "/etc/openvswitch/ovncontroller-cert.pem"),
+            ca: file(&self.nb_cacert, "/etc/openvswitch/ovnnb-ca.cert"),
         }
     }
 }
@@ -333,7 +409,7 @@ fn listen_address(text: &str) -> Result<SocketAddr, String> {
     full.parse().map_err(|_| "write ADDRESS:PORT, like 127.0.0.1:9100 or [::]:9100".to_owned())
 }
 
-/// The words Python's ConfigParser takes.
+/// The words that Python's ConfigParser accepts.
 fn truth(text: &str) -> Result<bool, &'static str> {
     match text.to_ascii_lowercase().as_str() {
         "1" | "yes" | "true" | "on" => Ok(true),

@@ -1,5 +1,5 @@
 //! `healthCheckNodePort`: tells an outside load balancer whether this node has endpoints of a service
-//! (Kubernetes, "Preserving the client source IP"). One small HTTP server per port, kept by comparison.
+//! (Kubernetes, "Preserving the client source IP"). One small HTTP server per port.
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
@@ -16,7 +16,7 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-use super::connection_limit::ConnectionLimit;
+use crate::connection_limit::ConnectionLimit;
 use services::{HealthCheck, HealthChecks};
 
 /// What one port answers.
@@ -48,16 +48,16 @@ impl HealthServers {
         Self { address, ..Self::default() }
     }
 
-    /// Makes the servers those that are wanted. A port that cannot be bound is tried again at the next call.
-    pub(crate) async fn reconcile(&mut self, wanted: &HealthChecks) {
-        self.servers.retain(|port, server| wanted.contains_key(port) && !server.task.is_finished());
-        self.failures.retain(|port, _| wanted.contains_key(port));
-        for (port, (service, check)) in wanted {
+    /// Makes the servers those of these checks. A port that cannot be opened is tried again at the next call.
+    pub(crate) async fn reconcile(&mut self, checks: &HealthChecks) {
+        self.servers.retain(|port, server| checks.contains_key(port) && !server.task.is_finished());
+        self.failures.retain(|port, _| checks.contains_key(port));
+        for (port, (service, check)) in checks {
             self.serve(*port, service.clone(), *check).await;
         }
     }
 
-    /// Makes the servers of these ports those that are wanted (`None`: no server); the others stay as they are.
+    /// Makes the servers of these ports those of the checks (`None`: no server); the others stay as they are.
     pub(crate) async fn update(&mut self, changes: BTreeMap<u16, Option<(ServiceKey, HealthCheck)>>) {
         for (port, check) in changes {
             if self.servers.get(&port).is_some_and(|server| server.task.is_finished()) {
@@ -127,7 +127,7 @@ fn serve(listener: TcpListener, answer: Answer) -> Server {
     Server { answer: sender, task }
 }
 
-/// The layout is kube-proxy's, which load balancers know.
+/// The layout is that of kube-proxy, which load balancers know.
 async fn reply(State(answer): State<watch::Receiver<Answer>>) -> impl IntoResponse {
     let answer = answer.borrow().clone();
     let (service, check) = answer.as_ref();
@@ -154,7 +154,7 @@ mod tests {
         answer
     }
 
-    fn wanted(port: u16, local_endpoints: usize) -> BTreeMap<u16, (ServiceKey, HealthCheck)> {
+    fn checks(port: u16, local_endpoints: usize) -> BTreeMap<u16, (ServiceKey, HealthCheck)> {
         BTreeMap::from([(port, (ServiceKey("default/web".into()), HealthCheck { port, local_endpoints }))])
     }
 
@@ -162,10 +162,10 @@ mod tests {
     async fn a_port_says_how_many_endpoints_there_are_until_it_is_taken_away() {
         let port = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap().port();
         let mut servers = HealthServers::default();
-        opened(&mut servers, &wanted(port, 2)).await;
+        opened(&mut servers, &checks(port, 2)).await;
         let answer = ask(port).await;
         assert!(answer.starts_with("HTTP/1.1 200") && answer.contains(r#""localEndpoints":2"#), "{answer}");
-        servers.reconcile(&wanted(port, 0)).await;
+        servers.reconcile(&checks(port, 0)).await;
         assert!(ask(port).await.starts_with("HTTP/1.1 503"));
         servers.reconcile(&BTreeMap::new()).await;
         assert_eq!(servers.ports().count(), 0);
@@ -175,7 +175,7 @@ mod tests {
     async fn an_address_that_was_asked_for_is_the_only_one() {
         let port = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap().port();
         let mut servers = HealthServers::on(Some(IpAddr::V4(std::net::Ipv4Addr::LOCALHOST)));
-        opened(&mut servers, &wanted(port, 1)).await;
+        opened(&mut servers, &checks(port, 1)).await;
         assert!(ask(port).await.starts_with("HTTP/1.1 200"));
         assert!(tokio::net::TcpStream::connect(("127.0.0.2", port)).await.is_err());
     }
@@ -185,17 +185,17 @@ mod tests {
         let taken = TcpListener::bind("[::]:0").await.unwrap();
         let port = taken.local_addr().unwrap().port();
         let mut servers = HealthServers::default();
-        servers.reconcile(&wanted(port, 1)).await;
+        servers.reconcile(&checks(port, 1)).await;
         assert_eq!(servers.failures().count(), 1);
         drop(taken);
-        opened(&mut servers, &wanted(port, 1)).await;
+        opened(&mut servers, &checks(port, 1)).await;
         assert_eq!((servers.failures().count(), servers.ports().count()), (0, 1));
     }
 
     /// A program that another test starts has a copy of a listener that was closed here, until its exec.
-    async fn opened(servers: &mut HealthServers, wanted: &BTreeMap<u16, (ServiceKey, HealthCheck)>) {
+    async fn opened(servers: &mut HealthServers, checks: &BTreeMap<u16, (ServiceKey, HealthCheck)>) {
         for _ in 0..3_000 {
-            servers.reconcile(wanted).await;
+            servers.reconcile(checks).await;
             if servers.failures().count() == 0 {
                 return;
             }

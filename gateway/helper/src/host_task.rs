@@ -1,5 +1,6 @@
-//! The host's part as a task of its own: an nft change costs some ten milliseconds, for which no flow should wait.
+//! The host's part as a task of its own: an nft change takes some ten milliseconds, and no flow should wait for it.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,91 +11,90 @@ use services::ServiceHostRows;
 use tokio::sync::{mpsc, watch};
 use tokio::time::timeout;
 
-use super::metrics::Metrics;
 use crate::host_paths::{ConvergeReport, HostInputs, HostPaths, NftChange};
+use crate::metrics::Metrics;
 
-/// After a failure everything is looked at again so often.
+/// How often everything is tried again after a failure.
 const RETRY: Duration = Duration::from_secs(5);
-/// However quiet it is, the nft table is compared element by element so often.
-const FULL_LOOK: Duration = Duration::from_secs(300);
+/// How often the nft table is compared element by element though nothing changed.
+const FULL_COMPARISON: Duration = Duration::from_secs(300);
 
 /// How the host's part is doing.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct HostStatus {
-    /// Everything wanted is in force.
+    /// Everything desired is in force.
     pub(crate) in_force: bool,
     /// Changes made so far.
     pub(crate) changes: u64,
     /// What went wrong last, while it does.
     pub(crate) error: Option<String>,
-    /// What is left out for want of a setting, a device or a feature, or is in somebody else's hands.
+    /// What is left out for lack of a setting, a device or a feature, or because a foreign route has its place.
     pub(crate) left_out: Vec<String>,
 }
 
 /// An order to the task.
 #[derive(Debug)]
 pub(crate) enum HostOrder {
-    /// Want something else as a whole.
-    Set(HostInputs),
-    /// Want something else of these services.
+    /// Something else is desired, as a whole.
+    Replace(HostInputs),
+    /// Something else is desired of these Services.
     Services(Vec<(ServiceKey, Option<Arc<ServiceHostRows>>)>),
-    /// Look whether all is still as wanted.
-    LookAgain,
+    /// Check whether the kernel still holds what is desired.
+    Recheck,
 }
 
 /// The handle of the task.
 #[derive(Debug)]
 pub(crate) struct HostTask {
     orders: mpsc::UnboundedSender<HostOrder>,
-    state: watch::Receiver<HostStatus>,
+    status: watch::Receiver<HostStatus>,
 }
 
 impl HostTask {
     /// Starts the task on the current runtime.
     pub(crate) fn spawn(state_dir: PathBuf, metrics: Arc<Metrics>) -> Self {
         let (orders, inbox) = mpsc::unbounded_channel();
-        let (tell, state) = watch::channel(HostStatus::default());
+        let (publish, status) = watch::channel(HostStatus::default());
         tokio::spawn(
             Worker {
                 state_dir,
                 metrics,
-                tell,
+                publish,
                 inputs: None,
+                changed: None,
                 paths: None,
-                trouble: Repeat::new("host paths"),
+                errors: Repeat::new("host paths"),
             }
             .run(inbox),
         );
-        Self { orders, state }
+        Self { orders, status }
     }
 
     /// How it is doing.
-    pub(crate) fn state(&self) -> HostStatus {
-        self.state.borrow().clone()
+    pub(crate) fn status(&self) -> HostStatus {
+        self.status.borrow().clone()
     }
 
-    /// Resolves when its state changed.
+    /// Resolves when its status changed.
     pub(crate) async fn changed(&mut self) {
-        if self.state.changed().await.is_err() {
+        if self.status.changed().await.is_err() {
             std::future::pending::<()>().await;
         }
     }
 
-    /// Wants something else as a whole.
-    pub(crate) fn set(&self, inputs: Option<HostInputs>) {
-        if let Some(inputs) = inputs {
-            self.order(HostOrder::Set(inputs));
-        }
+    /// Something else is desired, as a whole.
+    pub(crate) fn set(&self, inputs: HostInputs) {
+        self.order(HostOrder::Replace(inputs));
     }
 
-    /// Wants something else of these services.
+    /// Something else is desired of these Services.
     pub(crate) fn set_services(&self, rows: Vec<(ServiceKey, Option<Arc<ServiceHostRows>>)>) {
         self.order(HostOrder::Services(rows));
     }
 
-    /// Looks whether all is still as wanted.
-    pub(crate) fn look_again(&self) {
-        self.order(HostOrder::LookAgain);
+    /// Checks whether the kernel still holds what is desired.
+    pub(crate) fn recheck(&self) {
+        self.order(HostOrder::Recheck);
     }
 
     fn order(&self, order: HostOrder) {
@@ -107,26 +107,28 @@ impl HostTask {
 struct Worker {
     state_dir: PathBuf,
     metrics: Arc<Metrics>,
-    tell: watch::Sender<HostStatus>,
+    publish: watch::Sender<HostStatus>,
     inputs: Option<HostInputs>,
+    /// The Services that changed since the last pass; `None`: as a whole.
+    changed: Option<BTreeSet<ServiceKey>>,
     paths: Option<HostPaths>,
-    trouble: Repeat,
+    errors: Repeat,
 }
 
 impl Worker {
     async fn run(mut self, mut inbox: mpsc::UnboundedReceiver<HostOrder>) {
         loop {
-            let pause = if self.tell.borrow().error.is_some() { RETRY } else { FULL_LOOK };
+            let pause = if self.publish.borrow().error.is_some() { RETRY } else { FULL_COMPARISON };
             let order = match timeout(pause, inbox.recv()).await {
                 Ok(Some(order)) => order,
                 Ok(None) => return,
                 Err(_) => {
-                    self.look_at_all();
-                    HostOrder::LookAgain
+                    self.forget_table();
+                    HostOrder::Recheck
                 }
             };
             self.take(order);
-            // What came meanwhile is done in one pass.
+            // Orders that came meanwhile are carried out in one pass.
             while let Ok(order) = inbox.try_recv() {
                 self.take(order);
             }
@@ -136,21 +138,27 @@ impl Worker {
 
     fn take(&mut self, order: HostOrder) {
         match order {
-            HostOrder::Set(inputs) => self.inputs = Some(inputs),
+            HostOrder::Replace(inputs) => {
+                self.inputs = Some(inputs);
+                self.changed = None;
+            }
             HostOrder::Services(rows) => {
                 let Some(inputs) = &mut self.inputs else { return };
                 for (key, rows) in rows {
+                    if let Some(changed) = &mut self.changed {
+                        changed.insert(key.clone());
+                    }
                     match rows {
                         Some(rows) => inputs.services.insert(key, rows),
                         None => inputs.services.remove(&key),
                     };
                 }
             }
-            HostOrder::LookAgain => {}
+            HostOrder::Recheck => {}
         }
     }
 
-    fn look_at_all(&mut self) {
+    fn forget_table(&mut self) {
         if let Some(paths) = &mut self.paths {
             paths.forget_table();
         }
@@ -161,33 +169,34 @@ impl Worker {
         if self.paths.is_none() {
             match HostPaths::open(&self.state_dir) {
                 Ok(paths) => self.paths = Some(paths),
-                Err(error) => return self.said(Some(error.to_string()), 0, Vec::new()),
+                Err(error) => return self.report(Some(error.to_string()), 0, Vec::new()),
             }
         }
         let Some(paths) = &mut self.paths else { return };
-        let report = paths.converge(inputs).await;
+        let changed = self.changed.replace(BTreeSet::new());
+        let report = paths.converge(inputs, changed.as_ref()).await;
         let error = report.failed.first().map(ToString::to_string);
         let changes = changes(&report);
         let mut left_out = report.left_out;
         left_out.extend(report.plan.notes);
-        self.said(error, changes, left_out);
+        self.report(error, changes, left_out);
     }
 
-    fn said(&mut self, error: Option<String>, changes: u64, left_out: Vec<String>) {
+    fn report(&mut self, error: Option<String>, changes: u64, left_out: Vec<String>) {
         match &error {
-            Some(error) => drop(self.trouble.failed(error)),
-            None => self.trouble.recovered(),
+            Some(error) => drop(self.errors.failed(error)),
+            None => self.errors.recovered(),
         }
         if changes > 0 {
-            tracing::info!("host paths: {changes} changes of routes, nft rows and sysctls");
+            tracing::info!("host paths: {changes} changes of routes, nft elements and sysctls");
             self.metrics.host_changes.inc_by(changes);
         }
-        let before = self.tell.borrow().clone();
-        let state =
+        let before = self.publish.borrow().clone();
+        let status =
             HostStatus { in_force: error.is_none(), changes: before.changes + changes, error, left_out };
-        self.tell.send_if_modified(|now| {
-            let differs = *now != state;
-            *now = state;
+        self.publish.send_if_modified(|now| {
+            let differs = *now != status;
+            *now = status;
             differs
         });
     }

@@ -11,16 +11,16 @@ use axum::routing::get;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
-use super::connection_limit::ConnectionLimit;
-use super::metrics::Metrics;
-use super::status::Status;
+use crate::connection_limit::ConnectionLimit;
+use crate::metrics::Metrics;
+use crate::status::Status;
 
-/// What the pages show.
+/// What the pages are made from.
 #[derive(Clone, Debug)]
 pub(crate) struct Pages {
-    /// The numbers.
+    /// The metrics.
     pub(crate) metrics: Arc<Metrics>,
-    /// The state.
+    /// The status.
     pub(crate) status: watch::Receiver<Arc<Status>>,
 }
 

@@ -1,7 +1,7 @@
-//! Flows of an older helper: it left no cookie on its flows, so they are known by their shape alone.
+//! Flows of an older helper. They have no cookie, so they are recognised by their shape.
 //!
-//! They lie below ours, but its table 1 answers established fragments with "to the pods", the host's too. They are
-//! explained in `status`, and taken away only when `--adopt` says so.
+//! Their priority is lower than that of ours, but their table 1 sends established fragments to the pods, the host's too.
+//! `status` explains them, and only `--adopt` removes them.
 
 use ovs::openflow::flow::{Action, Field, Flow, FlowKey, OfPort};
 use ovs::openflow::{Cookies, Dumped, FlowMod};
@@ -20,7 +20,7 @@ const UDP: u128 = 17;
 pub(crate) struct ForeignFlows {
     /// Flows of an older helper.
     pub(crate) older_helper: Vec<FlowKey>,
-    /// Flows of somebody else, the bridge's own priority-0 `NORMAL` not counted.
+    /// Other foreign flows, without the bridge's own priority-0 `NORMAL`.
     pub(crate) others: usize,
 }
 
@@ -40,7 +40,7 @@ impl ForeignFlows {
         foreign
     }
 
-    /// The changes that take the older helper's flows away.
+    /// The changes that remove the older helper's flows.
     pub(crate) fn adoption(&self) -> Vec<FlowMod> {
         let without_cookie = Cookies::exactly(0);
         self.older_helper
@@ -54,14 +54,14 @@ impl ForeignFlows {
         let count = self.older_helper.len();
         (count > 0).then(|| {
             format!(
-                "{count} flows of an older helper (no cookie) are on the bridge; its table 1 gives established \
+                "{count} flows of an older helper (no cookie) are on the bridge; table 1 sends established \
                  fragments of the host to the pods: stop that helper and start this one with --adopt to remove them"
             )
         })
     }
 }
 
-/// The flow that a bridge has of its own accord.
+/// Whether it is the flow that every new bridge has.
 pub fn is_bridge_default(flow: &Flow) -> bool {
     flow.key.table == 0
         && flow.key.priority == 0
@@ -69,7 +69,7 @@ pub fn is_bridge_default(flow: &Flow) -> bool {
         && flow.value.actions == [Action::Output(OfPort::NORMAL)]
 }
 
-/// The flows of the first gateway helper, in both of its generations (`docs/architecture.md`, "older flows").
+/// Whether the first gateway helper made it, in either of its versions (`docs/architecture.md`, "older flows").
 pub fn is_legacy(flow: &Flow, zone: u16) -> bool {
     let matches: Vec<_> = flow.key.matches.iter().collect();
     let exact = |field: Field| flow.key.matches.get(field).map(|masked| masked.value);
@@ -140,7 +140,7 @@ mod tests {
     }
 
     #[test]
-    fn what_only_resembles_them_is_somebody_elses() {
+    fn what_only_resembles_them_is_foreign() {
         let mut dump = older();
         for flow in &mut dump {
             flow.cookie = 7;

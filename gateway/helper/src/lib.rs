@@ -16,6 +16,7 @@
 //! This page is the crate's whole public face: the program ([`main()`]), and what other commands need to describe a
 //! node that it runs on.
 
+mod assemble;
 mod backoff;
 mod bridge;
 mod cache;
@@ -25,6 +26,7 @@ mod connection_limit;
 mod control;
 mod daemon;
 mod database;
+mod desired;
 mod dry_run;
 mod facts;
 mod flags;
@@ -36,14 +38,19 @@ mod http;
 pub mod legacy_flows;
 mod metrics;
 mod northbound;
-mod observe;
-mod reconcile;
+mod object_source;
+mod pass;
+mod preflight;
 mod report;
 pub mod restore_wait;
+mod schedule;
+mod servers;
+mod service_state;
 mod settings;
+mod sources;
 mod start;
 pub mod status;
-mod upkeep;
+mod switch_upkeep;
 mod vswitchd;
 
 pub use bridge::INTEGRATION_BRIDGE;

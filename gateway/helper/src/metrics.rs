@@ -1,4 +1,7 @@
-//! Numbers for Prometheus. Names are part of the product: they do not change.
+//! Metrics for Prometheus. Names, labels and help texts are part of the product: they do not change.
+//!
+//! To add one: a field here with its line in [`Metrics::new`], and what sets it, in [`Metrics::record`] or where the
+//! event happens.
 
 use std::sync::Mutex;
 use std::sync::atomic::AtomicU64;
@@ -10,124 +13,160 @@ use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
-use prometheus_client::registry::{Registry, Unit};
-
-use super::status::Status;
+use prometheus_client::registry::{Metric, Registry, Unit};
 use uplink::failover::{At, Management};
 
-/// One label: which rule.
+use crate::status::{BridgeStatus, FlowsStatus, RuleStatus, ServicesStatus, SourceStatus, Status};
+
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub(crate) struct Rule {
+struct RuleLabel {
     rule: String,
 }
 
-/// One label: which source of facts.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub(crate) struct Source {
+struct SourceLabel {
     source: String,
 }
 
-/// One label: why.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub(crate) struct Why {
+struct ReasonLabel {
     reason: String,
 }
 
-/// The helper's numbers.
+/// All metrics of the helper.
 #[derive(Debug)]
 pub(crate) struct Metrics {
     registry: Mutex<Registry>,
     ready: Gauge,
-    flows_wanted: Gauge,
-    flows_installed: Gauge,
-    flows_foreign: Gauge,
-    conntrack_entries: Gauge,
-    conntrack_limit: Gauge,
-    services: Gauge,
-    services_refused: Gauge,
-    source_connected: Family<Source, Gauge>,
-    rule_flows: Family<Rule, Gauge>,
-    rule_packets: Family<Rule, Gauge<u64, AtomicU64>>,
-    rule_bytes: Family<Rule, Gauge<u64, AtomicU64>>,
-    failovers: Family<Why, Counter>,
-    management_on_nic: Gauge,
-    failover_gap: Gauge<f64, AtomicU64>,
+    flows: FlowGauges,
+    services: ServiceGauges,
+    conntrack: ConntrackGauges,
+    source_connected: Family<SourceLabel, Gauge>,
+    management: ManagementMetrics,
     /// Flow changes that the switch has confirmed.
     pub(crate) flow_changes: Counter,
-    /// Flows that somebody else changed or removed and that were put back.
+    /// Flows that another program changed or removed and that were restored.
     pub(crate) drift_repaired: Counter,
-    /// How often the switch's connection was lost and made again.
+    /// How often the connection to the switch was lost.
     pub(crate) switch_restarts: Counter,
-    /// Changes of routes, nft rows and sysctls.
+    /// Changes of routes, nft elements and sysctls.
     pub(crate) host_changes: Counter,
-    /// From a change of the world to the switch's confirmation.
+    /// From a change of a source to the switch's confirmation.
     pub(crate) programming: Histogram,
 }
 
+#[derive(Debug)]
+struct FlowGauges {
+    desired: Gauge,
+    installed: Gauge,
+    foreign: Gauge,
+    by_rule: Family<RuleLabel, Gauge>,
+    packets: Family<RuleLabel, Gauge<u64, AtomicU64>>,
+    bytes: Family<RuleLabel, Gauge<u64, AtomicU64>>,
+}
+
+#[derive(Debug)]
+struct ServiceGauges {
+    known: Gauge,
+    refused: Gauge,
+}
+
+#[derive(Debug)]
+struct ConntrackGauges {
+    entries: Gauge,
+    limit: Gauge,
+}
+
+#[derive(Debug)]
+struct ManagementMetrics {
+    failovers: Family<ReasonLabel, Counter>,
+    on_nic: Gauge,
+    last_gap: Gauge<f64, AtomicU64>,
+}
+
 impl Metrics {
-    /// All numbers at zero.
+    /// All at zero.
     pub(crate) fn new() -> Self {
+        let mut registry = Registry::with_prefix("ovn_k8s_gateway_helper");
+        let all = &mut registry;
         let programming = Histogram::new(exponential_buckets(0.000_25, 2.0, 16));
-        let metrics = Self {
-            registry: Mutex::new(Registry::with_prefix("ovn_k8s_gateway_helper")),
-            ready: Gauge::default(),
-            flows_wanted: Gauge::default(),
-            flows_installed: Gauge::default(),
-            flows_foreign: Gauge::default(),
-            conntrack_entries: Gauge::default(),
-            conntrack_limit: Gauge::default(),
-            services: Gauge::default(),
-            services_refused: Gauge::default(),
-            source_connected: Family::default(),
-            rule_flows: Family::default(),
-            rule_packets: Family::default(),
-            rule_bytes: Family::default(),
-            failovers: Family::default(),
-            management_on_nic: Gauge::default(),
-            failover_gap: Gauge::default(),
-            flow_changes: Counter::default(),
-            drift_repaired: Counter::default(),
-            switch_restarts: Counter::default(),
-            host_changes: Counter::default(),
-            programming,
-        };
-        metrics.register();
-        metrics
+        Self {
+            ready: add(all, "ready", "1 when everything wanted is in force"),
+            flows: FlowGauges {
+                desired: add(all, "flows_wanted", "Flows that the policy asks for"),
+                installed: add(all, "flows_installed", "Flows of ours on the bridge"),
+                foreign: add(all, "flows_foreign", "Flows of others on the bridge"),
+                by_rule: add(all, "rule_flows", "Flows by rule"),
+                packets: add(all, "rule_packets", "Packets of the flows of a rule"),
+                bytes: add(all, "rule_bytes", "Bytes of the flows of a rule"),
+            },
+            conntrack: ConntrackGauges {
+                entries: add(all, "conntrack_entries", "Connections in the owner zone, -1 if unknown"),
+                limit: add(all, "conntrack_limit", "Connections that can be tracked, -1 if unknown"),
+            },
+            services: ServiceGauges {
+                known: add(all, "services", "Services known"),
+                refused: add(all, "services_refused", "Service ports refused"),
+            },
+            source_connected: add(all, "source_connected", "1 while a source answers"),
+            flow_changes: add(all, "flow_changes", "Flow changes confirmed by the switch"),
+            drift_repaired: add(all, "drift_repaired", "Flows put back after others changed them"),
+            management: ManagementMetrics {
+                failovers: add(
+                    all,
+                    "failovers",
+                    "How often management went to the NIC because the bridge carried nothing",
+                ),
+                on_nic: add(
+                    all,
+                    "management_on_nic",
+                    "1 while the node's addresses are on the NIC instead of the bridge",
+                ),
+                last_gap: add_seconds(
+                    all,
+                    "failover_last_gap",
+                    "The last failover: from the first sign of trouble until management was on the NIC",
+                    Gauge::default(),
+                ),
+            },
+            switch_restarts: add(all, "switch_restarts", "Connections to the switch made again"),
+            host_changes: add(all, "host_changes", "Changes of routes, nft rows, sysctls"),
+            programming: add_seconds(
+                all,
+                "programming_duration",
+                "From a change of the world to the switch's confirmation",
+                programming,
+            ),
+            registry: Mutex::new(registry),
+        }
     }
 
     /// Takes over the numbers of a status.
     pub(crate) fn record(&self, status: &Status) {
         self.ready.set(i64::from(status.ready));
-        self.flows_wanted.set(count(status.flows.wanted));
-        self.flows_installed.set(count(status.flows.installed));
-        self.flows_foreign.set(count(status.flows.foreign));
-        self.conntrack_entries.set(status.bridge.conntrack_entries.map_or(-1, count_u64));
-        self.conntrack_limit.set(status.bridge.conntrack_limit.map_or(-1, count_u64));
-        self.services.set(count(status.services.known));
-        self.services_refused.set(count(status.services.refused.len()));
-        for source in &status.sources {
-            let label = Source { source: source.name.clone() };
-            self.source_connected.get_or_create(&label).set(i64::from(source.connected));
-        }
-        for rule in &status.flows.rules {
-            let label = Rule { rule: rule.rule.clone() };
-            self.rule_flows.get_or_create(&label).set(count(rule.flows));
-            self.rule_packets.get_or_create(&label).set(rule.packets);
-            self.rule_bytes.get_or_create(&label).set(rule.bytes);
+        self.flows.record(&status.flows);
+        self.services.record(&status.services);
+        self.conntrack.record(&status.bridge);
+        for SourceStatus { name, connected, .. } in &status.sources {
+            let label = SourceLabel { source: name.clone() };
+            self.source_connected.get_or_create(&label).set(i64::from(*connected));
         }
     }
 
-    /// Takes over where management is. Called by the failover itself: a helper that stands still still says it.
-    pub(crate) fn keep(&self, management: &Management) {
-        self.management_on_nic.set(i64::from(management.kept && management.at == At::Nic));
-        self.failover_gap.set(management.last_gap_ms.unwrap_or_default() / 1000.0);
+    /// Takes over where management is. The failover's own thread calls it, also while the daemon waits for a switch that
+    /// is hung.
+    pub(crate) fn record_management(&self, management: &Management) {
+        let on_nic = management.kept && management.at == At::Nic;
+        self.management.on_nic.set(i64::from(on_nic));
+        self.management.last_gap.set(management.last_gap_ms.unwrap_or_default() / 1000.0);
         for (reason, count) in &management.failovers {
-            let counter = self.failovers.get_or_create(&Why { reason: reason.name().to_owned() });
+            let label = ReasonLabel { reason: reason.name().to_owned() };
+            let counter = self.management.failovers.get_or_create(&label);
             counter.inc_by(count.saturating_sub(counter.get()));
         }
     }
 
-    /// Notes how long a change took from its cause to the switch's confirmation.
+    /// Records changes that the switch has confirmed, and how long they took from their cause.
     pub(crate) fn programmed(&self, changes: usize, took: Duration) {
         self.flow_changes.inc_by(changes as u64);
         self.programming.observe(took.as_secs_f64());
@@ -141,78 +180,49 @@ impl Metrics {
         let _ = encode(&mut text, &registry);
         text
     }
+}
 
-    fn register(&self) {
-        let mut registry = self.registry.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        registry.register("ready", "1 when everything wanted is in force", self.ready.clone());
-        registry.register("flows_wanted", "Flows that the policy asks for", self.flows_wanted.clone());
-        registry.register("flows_installed", "Flows of ours on the bridge", self.flows_installed.clone());
-        registry.register("flows_foreign", "Flows of others on the bridge", self.flows_foreign.clone());
-        registry.register(
-            "conntrack_entries",
-            "Connections in the owner zone, -1 if unknown",
-            self.conntrack_entries.clone(),
-        );
-        registry.register(
-            "conntrack_limit",
-            "Connections that can be tracked, -1 if unknown",
-            self.conntrack_limit.clone(),
-        );
-        registry.register("services", "Services known", self.services.clone());
-        registry.register("services_refused", "Service ports refused", self.services_refused.clone());
-        registry.register("source_connected", "1 while a source answers", self.source_connected.clone());
-        registry.register("rule_flows", "Flows by rule", self.rule_flows.clone());
-        registry.register("rule_packets", "Packets of the flows of a rule", self.rule_packets.clone());
-        registry.register("rule_bytes", "Bytes of the flows of a rule", self.rule_bytes.clone());
-        registry.register("flow_changes", "Flow changes confirmed by the switch", self.flow_changes.clone());
-        registry.register(
-            "drift_repaired",
-            "Flows put back after others changed them",
-            self.drift_repaired.clone(),
-        );
-        registry.register(
-            "failovers",
-            "How often management went to the NIC because the bridge carried nothing",
-            self.failovers.clone(),
-        );
-        registry.register(
-            "management_on_nic",
-            "1 while the node's addresses are on the NIC instead of the bridge",
-            self.management_on_nic.clone(),
-        );
-        registry.register_with_unit(
-            "failover_last_gap",
-            "The last failover: from the first sign of trouble until management was on the NIC",
-            Unit::Seconds,
-            self.failover_gap.clone(),
-        );
-        registry.register(
-            "switch_restarts",
-            "Connections to the switch made again",
-            self.switch_restarts.clone(),
-        );
-        registry.register("host_changes", "Changes of routes, nft rows, sysctls", self.host_changes.clone());
-        registry.register_with_unit(
-            "programming_duration",
-            "From a change of the world to the switch's confirmation",
-            Unit::Seconds,
-            self.programming.clone(),
-        );
+impl FlowGauges {
+    fn record(&self, flows: &FlowsStatus) {
+        self.desired.set(count(flows.wanted));
+        self.installed.set(count(flows.installed));
+        self.foreign.set(count(flows.foreign));
+        for RuleStatus { rule, flows, packets, bytes } in &flows.rules {
+            let label = RuleLabel { rule: rule.clone() };
+            self.by_rule.get_or_create(&label).set(count(*flows));
+            self.packets.get_or_create(&label).set(*packets);
+            self.bytes.get_or_create(&label).set(*bytes);
+        }
     }
 }
 
-impl Default for Metrics {
-    fn default() -> Self {
-        Self::new()
+impl ServiceGauges {
+    fn record(&self, services: &ServicesStatus) {
+        self.known.set(count(services.known));
+        self.refused.set(count(services.refused.len()));
     }
 }
 
-fn count(number: usize) -> i64 {
-    i64::try_from(number).unwrap_or(i64::MAX)
+impl ConntrackGauges {
+    fn record(&self, bridge: &BridgeStatus) {
+        self.entries.set(bridge.conntrack_entries.map_or(-1, count));
+        self.limit.set(bridge.conntrack_limit.map_or(-1, count));
+    }
 }
 
-fn count_u64(number: u64) -> i64 {
-    i64::try_from(number).unwrap_or(i64::MAX)
+fn add<M: Metric + Clone + Default>(registry: &mut Registry, name: &str, help: &str) -> M {
+    let metric = M::default();
+    registry.register(name, help, metric.clone());
+    metric
+}
+
+fn add_seconds<M: Metric + Clone>(registry: &mut Registry, name: &str, help: &str, metric: M) -> M {
+    registry.register_with_unit(name, help, Unit::Seconds, metric.clone());
+    metric
+}
+
+fn count(number: impl TryInto<i64>) -> i64 {
+    number.try_into().unwrap_or(i64::MAX)
 }
 
 #[cfg(test)]

@@ -1,12 +1,12 @@
 //! `flow-restore-wait` on the kernel datapath: a vswitchd that starts with this key in the database leaves the
 //! kernel's flows alone until the key goes, so that its restart loses nothing. Pure.
 //!
-//! The key stands armed while all is well. After a restart it is taken away when our flows and those of the
-//! integration bridge are back, or when time is up: a forgotten key means that no new flow is ever handled. Then it
-//! is armed again. On the userspace datapath it does not help and is left alone.
+//! The key is set (armed) in normal operation. After a restart it is removed when our flows and those of the
+//! integration bridge are back, or after a limit of time: a key that stays means that no new flow is ever handled. Then
+//! it is set again. On the userspace datapath it does not help and is left as it is.
 //!
-//! Whether vswitchd waits cannot be asked. A key that stands in the database when we connect may be one that it waits
-//! on (after a power failure, say), so it is taken away once even if it harmed nothing.
+//! Nothing tells whether vswitchd waits. A key that is set when the helper connects may be one that vswitchd waits on
+//! (after a power failure, for example), so it is removed once in any case.
 
 use std::time::Duration;
 
@@ -16,15 +16,15 @@ use super::bridge::BridgeView;
 
 /// The key in `other_config` of the table `Open_vSwitch` (ovs-vswitchd.conf.db(5)).
 pub const KEY: &str = "flow-restore-wait";
-/// vswitchd goes to work after so long when the integration bridge has got no flows: ovn-controller is not coming.
-const ALONE: Duration = Duration::from_secs(15);
-/// However little has come back by then, vswitchd goes to work: kernel flows carry no ARP probes, and neighbours that
-/// nobody asks for fail after about a minute.
-const AT_MOST: Duration = Duration::from_secs(30);
-/// How long the integration bridge's number of flows must stand still when it is about what it was before.
-const SETTLED: Duration = Duration::from_millis(800);
-/// The same when it is not, or nobody knows what it was.
-const SETTLED_ANEW: Duration = Duration::from_secs(3);
+/// The limit while the integration bridge gets no flows: ovn-controller does not run.
+const WITHOUT_OVN: Duration = Duration::from_secs(15);
+/// The limit in any case: kernel flows carry no ARP probes, and neighbour entries that are not confirmed fail after about
+/// a minute.
+const LONGEST: Duration = Duration::from_secs(30);
+/// How long the integration bridge's number of flows must not change when it is about what it was before.
+const STABLE: Duration = Duration::from_millis(800);
+/// The same when it is not, or when it is unknown what it was.
+const STABLE_UNKNOWN: Duration = Duration::from_secs(3);
 
 /// The mark in `external_ids` beside a key that a helper set.
 pub const MARK: &str = "ovn-k8s-restore-wait";
@@ -34,12 +34,12 @@ pub(crate) fn is_armed(bridge: &BridgeView) -> bool {
     bridge.other_config.get(KEY).map(String::as_str) == Some("true")
 }
 
-/// Whether it was a helper that set the key, so that it may be taken away when nobody waits on it.
+/// Whether a helper set the key, so that this one may remove it.
 pub(crate) fn is_ours(bridge: &BridgeView) -> bool {
     is_armed(bridge) && bridge.external_ids.contains_key(MARK)
 }
 
-/// The operations that set the key, or take it away, with its mark.
+/// The operations that set the key, or remove it, with its mark.
 pub(crate) fn operations(arm: bool) -> Vec<Operation> {
     let row = Operation::mutate("Open_vSwitch");
     let change = if arm {
@@ -50,48 +50,48 @@ pub(crate) fn operations(arm: bool) -> Vec<Operation> {
     vec![change, Operation::mutate("Open_vSwitch").add("next_cfg", 1)]
 }
 
-/// Where the restart of vswitchd stands.
+/// The phase of a restart of vswitchd.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Phase {
-    /// vswitchd is at work.
+    /// vswitchd forwards.
     Working,
     /// vswitchd was started and waits for flows.
     Waiting {
-        /// When it was seen.
+        /// Since when.
         since: Duration,
-        /// Flows of the integration bridge, and since when they are so many.
+        /// Flows of the integration bridge, and since when their number is this one.
         integration: Option<(u32, Duration)>,
     },
 }
 
-/// What is seen. Times are those of one monotonic clock.
+/// What decides about the key. Times are those of one monotonic clock.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Seen {
+pub(crate) struct RestartState {
     /// Now.
     pub(crate) now: Duration,
     /// The bridge runs on the kernel datapath.
     pub(crate) kernel: bool,
     /// The key is set.
     pub(crate) armed: bool,
-    /// vswitchd has carried out all that the database says: it looks at the key only until it is first gone, and may
-    /// only then be armed for the next time.
+    /// vswitchd has carried out all that the database says: it reads the key only until the key is first gone, and only
+    /// then may it be set for the next restart.
     pub(crate) carried_out: bool,
-    /// Our flows are all in.
+    /// All our flows are installed.
     pub(crate) ours_in: bool,
     /// How many flows the integration bridge has, if it answers.
     pub(crate) integration: Option<u32>,
-    /// How many it had when vswitchd was last seen at work.
+    /// How many it had in normal operation.
     pub(crate) integration_before: Option<u32>,
 }
 
 /// What to do with the key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Order {
+pub(crate) enum KeyAction {
     /// Nothing.
     Leave,
     /// Set it.
     Arm,
-    /// Remove it: vswitchd goes to work.
+    /// Remove it: vswitchd starts to forward.
     Release,
 }
 
@@ -102,36 +102,37 @@ impl Phase {
     }
 
     /// The next phase and what to do.
-    pub(crate) fn next(self, seen: Seen) -> (Self, Order) {
-        if !seen.kernel {
-            return (Phase::Working, Order::Leave);
+    pub(crate) fn next(self, state: RestartState) -> (Self, KeyAction) {
+        if !state.kernel {
+            return (Phase::Working, KeyAction::Leave);
         }
         match self {
-            Phase::Working if seen.ours_in && !seen.armed && seen.carried_out => (self, Order::Arm),
-            Phase::Working => (self, Order::Leave),
-            Phase::Waiting { .. } if !seen.armed => (Phase::Working, Order::Leave),
+            Phase::Working if state.ours_in && !state.armed && state.carried_out => (self, KeyAction::Arm),
+            Phase::Working => (self, KeyAction::Leave),
+            Phase::Waiting { .. } if !state.armed => (Phase::Working, KeyAction::Leave),
             Phase::Waiting { since, integration } => {
-                let integration = match (integration, seen.integration) {
+                let integration = match (integration, state.integration) {
                     (Some((before, at)), Some(now)) if before == now => Some((before, at)),
-                    (_, Some(now)) => Some((now, seen.now)),
+                    (_, Some(now)) => Some((now, state.now)),
                     (before, None) => before,
                 };
-                let still = |(flows, at): (u32, Duration)| {
-                    let all = seen.integration_before.is_some_and(|before| flows >= before - before / 10);
-                    let long_enough = if all { SETTLED } else { SETTLED_ANEW };
-                    flows > 1 && seen.now.saturating_sub(at) >= long_enough
+                let stable = |(flows, at): (u32, Duration)| {
+                    let all = state.integration_before.is_some_and(|before| flows >= before - before / 10);
+                    let long_enough = if all { STABLE } else { STABLE_UNKNOWN };
+                    flows > 1 && state.now.saturating_sub(at) >= long_enough
                 };
-                let waited = seen.now.saturating_sub(since);
-                let limit = if integration.is_some_and(|(flows, _)| flows > 1) { AT_MOST } else { ALONE };
-                if (seen.ours_in && integration.is_some_and(still)) || waited >= limit {
-                    return (Phase::Working, Order::Release);
+                let waited = state.now.saturating_sub(since);
+                let limit =
+                    if integration.is_some_and(|(flows, _)| flows > 1) { LONGEST } else { WITHOUT_OVN };
+                if (state.ours_in && integration.is_some_and(stable)) || waited >= limit {
+                    return (Phase::Working, KeyAction::Release);
                 }
-                (Phase::Waiting { since, integration }, Order::Leave)
+                (Phase::Waiting { since, integration }, KeyAction::Leave)
             }
         }
     }
 
-    /// Whether a next step is due soon, so that time has to be watched closely.
+    /// Whether the next step is due soon.
     pub(crate) fn is_waiting(self) -> bool {
         matches!(self, Phase::Waiting { .. })
     }
@@ -145,9 +146,9 @@ mod tests {
         Duration::from_millis(milliseconds)
     }
 
-    fn seen(now: u64, armed: bool, ours_in: bool, integration: Option<u32>) -> Seen {
+    fn state(now: u64, armed: bool, ours_in: bool, integration: Option<u32>) -> RestartState {
         let integration_before = Some(950);
-        Seen {
+        RestartState {
             now: ms(now),
             kernel: true,
             armed,
@@ -162,8 +163,8 @@ mod tests {
     fn released_at(steps: &[(u64, bool, u32)]) -> Option<u64> {
         let mut phase = Phase::connected(ms(0), true);
         for &(now, ours, integration) in steps {
-            let (next, order) = phase.next(seen(now, true, ours, Some(integration)));
-            if order == Order::Release {
+            let (next, action) = phase.next(state(now, true, ours, Some(integration)));
+            if action == KeyAction::Release {
                 return Some(now);
             }
             phase = next;
@@ -174,11 +175,11 @@ mod tests {
     #[test]
     fn a_working_switch_is_armed_once_our_flows_are_in_and_the_last_change_is_seen() {
         let phase = Phase::connected(ms(0), false);
-        assert_eq!(phase.next(seen(1000, false, false, None)).1, Order::Leave);
-        let behind = Seen { carried_out: false, ..seen(1000, false, true, None) };
-        assert_eq!(phase.next(behind).1, Order::Leave);
-        assert_eq!(phase.next(seen(1000, false, true, None)).1, Order::Arm);
-        assert_eq!(phase.next(seen(1000, true, true, None)).1, Order::Leave);
+        assert_eq!(phase.next(state(1000, false, false, None)).1, KeyAction::Leave);
+        let behind = RestartState { carried_out: false, ..state(1000, false, true, None) };
+        assert_eq!(phase.next(behind).1, KeyAction::Leave);
+        assert_eq!(phase.next(state(1000, false, true, None)).1, KeyAction::Arm);
+        assert_eq!(phase.next(state(1000, true, true, None)).1, KeyAction::Leave);
     }
 
     #[test]
@@ -193,12 +194,12 @@ mod tests {
             (3400, true, 931),
         ];
         assert_eq!(released_at(&steps), Some(3400));
-        let (phase, order) = Phase::Working.next(seen(3500, false, true, Some(931)));
-        assert_eq!((phase, order), (Phase::Working, Order::Arm));
+        let (phase, action) = Phase::Working.next(state(3500, false, true, Some(931)));
+        assert_eq!((phase, action), (Phase::Working, KeyAction::Arm));
     }
 
     #[test]
-    fn fewer_flows_than_before_must_stand_still_for_longer() {
+    fn fewer_flows_than_before_must_be_stable_for_longer() {
         assert_eq!(released_at(&[(100, true, 300), (1500, true, 300), (3100, true, 300)]), Some(3100));
     }
 
@@ -216,7 +217,7 @@ mod tests {
 
     #[test]
     fn the_userspace_datapath_is_left_alone() {
-        let userspace = Seen { kernel: false, ..seen(5000, false, true, None) };
-        assert_eq!(Phase::connected(ms(0), true).next(userspace), (Phase::Working, Order::Leave));
+        let userspace = RestartState { kernel: false, ..state(5000, false, true, None) };
+        assert_eq!(Phase::connected(ms(0), true).next(userspace), (Phase::Working, KeyAction::Leave));
     }
 }

@@ -1,4 +1,4 @@
-//! What only ovs-vswitchd's control socket tells: the conntrack table, and pinned MACs.
+//! What only ovs-vswitchd's control socket can do: count the conntrack table, and pin MACs.
 
 use std::time::Duration;
 
@@ -7,39 +7,53 @@ use demux::policy::PortRange;
 use ovs::paths::Paths;
 use ovs::unixctl::{Client, UnixctlError};
 
-/// vswitchd's main thread answers; while it is busy with a bundle it may take a second.
-const PATIENCE: Duration = Duration::from_secs(5);
+/// The main thread of ovs-vswitchd answers; while it is busy with a bundle it may take a second.
+const CONTROL_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The conntrack zone, and the table it shares with all others.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Conntrack {
-    /// Entries of our zone that a pod opened over TCP from a port outside of the pods' range: connections that only
-    /// their mark tells from the host's.
+    /// Entries of our zone that a pod opened over TCP from a port outside of the pods' range: only their mark tells
+    /// them from the host's.
     pub(crate) pods_outside: u64,
     /// Entries of our zone.
     pub(crate) entries: u64,
     /// Entries of all zones.
     pub(crate) total: u64,
-    /// How many entries our zone may hold, where somebody has set that.
+    /// How many entries our zone may hold, where a limit is set.
     pub(crate) zone_limit: Option<u64>,
     /// How many entries the whole table may hold.
     pub(crate) table_limit: Option<u64>,
 }
 
 impl Conntrack {
-    /// The limit that is met first.
+    /// The lower of the two limits.
     pub(crate) fn limit(&self) -> Option<u64> {
         self.zone_limit.into_iter().chain(self.table_limit).min()
     }
 
-    /// Whether more than nine tenths of a limit are used: beyond it new connections of pods are lost.
+    /// Whether more than nine tenths of a limit are used: above the limit new connections of pods are lost.
     pub(crate) fn is_nearly_full(&self) -> bool {
         let near = |used: u64, limit: Option<u64>| limit.is_some_and(|limit| used >= limit - limit / 10);
         near(self.entries, self.zone_limit) || near(self.total, self.table_limit)
     }
+
+    /// If so, what a person should know and can do; `zone` is our zone.
+    pub(crate) fn nearly_full(&self, zone: u16) -> Option<String> {
+        self.is_nearly_full().then(|| {
+            format!(
+                "{} connections are tracked in zone {zone}, {} in all, and the table holds {}: above that new connections \
+                 of pods are lost; raise the limit (ovs-appctl dpctl/ct-set-maxconns, net.netfilter.nf_conntrack_max) or \
+                 use the partitioned rule",
+                self.entries,
+                self.total,
+                self.limit().unwrap_or_default()
+            )
+        })
+    }
 }
 
-/// Asks for the zone. Costs a dump of the zone: not to be asked often.
+/// Counts the zone. Costs a dump of the zone: not to be called often.
 pub(crate) async fn conntrack(
     paths: &Paths,
     zone: u16,
@@ -83,7 +97,7 @@ pub(crate) async fn pin_mac(paths: &Paths, bridge: &str, mac: Mac) -> Result<(),
 
 async fn connect(paths: &Paths) -> Result<Client, UnixctlError> {
     let socket = Client::find("ovs-vswitchd", paths)?;
-    Ok(Client::connect(&socket).await?.with_patience(PATIENCE))
+    Ok(Client::connect(&socket).await?.with_patience(CONTROL_TIMEOUT))
 }
 
 fn count(dump: &str, range: Option<PortRange>) -> Conntrack {

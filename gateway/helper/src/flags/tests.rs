@@ -31,12 +31,12 @@ fn the_command_line_of_the_runbooks() {
     let flags = load("--physical-bridge=breth0 --physical-interface=eth0 --pidfile --detach");
     assert_eq!(flags.daemon.pidfile.as_deref(), Some(""));
     assert!(flags.daemon.detach);
-    let settings = flags.settings();
+    let settings = flags.settings(&Paths::from_env()).unwrap();
     assert_eq!((settings.bridge.as_str(), settings.interface.as_str()), ("breth0", "eth0"));
-    assert_eq!(settings.zone, 64000);
+    assert_eq!(settings.policy.zone, 64000);
     assert_eq!(settings.state_dir, Path::new("/var/lib/ovn-k8s"));
-    assert_eq!(settings.node_port_range.to_string(), "30000-32767");
-    assert_eq!(settings.reply, ReplySetting::Auto);
+    assert_eq!(settings.policy.node_port_range.to_string(), "30000-32767");
+    assert_eq!(settings.policy.reply, ReplySetting::Auto);
 }
 
 #[test]
@@ -50,17 +50,17 @@ fn both_spellings_of_every_flag() {
          -vfile:info -v console:emer --log-file=/l --unixctl /u --no-chdir --overwrite-pidfile",
     );
     let text = |nets: &[IpNet]| nets.iter().map(ToString::to_string).collect::<Vec<_>>();
-    assert_eq!(text(&flags.service_cluster_ip_range), ["10.96.0.0/12", "fd00:96::/112"]);
-    assert_eq!(text(&flags.join_subnet), ["100.64.1.0/24", "fd98::/64"]);
+    assert_eq!(text(&flags.policy.service_cluster_ip_range), ["10.96.0.0/12", "fd00:96::/112"]);
+    assert_eq!(text(&flags.policy.join_subnet), ["100.64.1.0/24", "fd98::/64"]);
     assert_eq!(flags.metrics_address, Some(([0, 0, 0, 0], 9100).into()));
-    assert_eq!(flags.nb_db.as_deref(), Some("tcp:10.0.0.1:6641"));
+    assert_eq!(flags.databases.nb_db.as_deref(), Some("tcp:10.0.0.1:6641"));
     assert_eq!(flags.vlog.verbose, ["file:info", "console:emer"]);
     assert_eq!(flags.output.format, cli::OutputFormat::Json);
-    assert!(flags.dry_run && flags.adopt && flags.allow_insecure_token);
-    let settings = flags.settings();
-    assert_eq!(settings.zone, 7);
-    assert_eq!(settings.reply, ReplySetting::Partitioned);
-    assert_eq!(settings.snat_ports.map(|ports| ports.to_string()).as_deref(), Some("40000-59999"));
+    assert!(flags.dry_run && flags.adopt && flags.kubernetes.allow_insecure_token);
+    let settings = flags.settings(&Paths::from_env()).unwrap();
+    assert_eq!(settings.policy.zone, 7);
+    assert_eq!(settings.policy.reply, ReplySetting::Partitioned);
+    assert_eq!(settings.policy.snat_ports.map(|ports| ports.to_string()).as_deref(), Some("40000-59999"));
 }
 
 #[test]
@@ -69,14 +69,17 @@ fn the_command_line_comes_before_the_file() {
                 reply_rule = Tracked\nservice_cluster_ip_range = 10.1.0.0/16, fd01::/112\nadopt = yes\n\
                 k8s_ca_certificate = /etc/hostname\nunix_socket = /not/for/us\n";
     let flags = load_with("--physical-bridge=breth0 --conntrack-zone=5", file).unwrap();
-    let settings = flags.settings();
+    let settings = flags.settings(&Paths::from_env()).unwrap();
     assert_eq!((settings.bridge.as_str(), settings.interface.as_str()), ("breth0", "ethx"));
-    assert_eq!((settings.zone, settings.reply, settings.adopt), (5, ReplySetting::Tracked, true));
-    assert_eq!(settings.service_ranges.len(), 2);
-    assert_eq!(flags.k8s_ca_file.as_deref(), Some(Path::new("/etc/hostname")));
+    assert_eq!(
+        (settings.policy.zone, settings.policy.reply, settings.adopt),
+        (5, ReplySetting::Tracked, true)
+    );
+    assert_eq!(settings.policy.service_ranges.len(), 2);
+    assert_eq!(flags.kubernetes.k8s_ca_file.as_deref(), Some(Path::new("/etc/hostname")));
     let absent = load_with(NEEDED, "k8s_ca_certificate = /nonexistent/ca.crt\n").unwrap();
-    assert_eq!(absent.k8s_ca_file, None, "then the text in the database counts");
-    assert_eq!(flags.nb_db, None);
+    assert_eq!(absent.kubernetes.k8s_ca_file, None, "then the text in the database counts");
+    assert_eq!(flags.databases.nb_db, None);
 }
 
 #[test]
@@ -110,9 +113,9 @@ fn what_is_wrong_is_one_line_with_a_remedy() {
             "NEEDED" => (format!("{NEEDED} {line}"), ""),
             file => (line.to_owned(), file),
         };
-        let said = wrong(&line, file);
-        assert!(said.contains(expected), "{line}: {said}");
-        assert!(!said.contains('\n') && !said.contains("Usage"), "{line}: {said}");
+        let refusal = wrong(&line, file);
+        assert!(refusal.contains(expected), "{line}: {refusal}");
+        assert!(!refusal.contains('\n') && !refusal.contains("Usage"), "{line}: {refusal}");
     }
 }
 

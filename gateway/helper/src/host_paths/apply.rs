@@ -1,8 +1,9 @@
-//! The thin rim: observe, apply, take back.
+//! Reads what the kernel holds, applies a plan, and removes everything again.
 
 use std::collections::BTreeSet;
 use std::path::Path;
 
+use demux::policy::ServiceKey;
 use host::nft::Nft;
 use host::rtnl::asynchronous::AsyncSocket;
 use host::rtnl::link::Link;
@@ -18,28 +19,28 @@ use super::rules::Features;
 use super::state::{ARP_ANNOUNCE, DesiredHost, desired};
 use super::table::TABLE;
 
-/// A table with the one expression that not every kernel has. Only checked, never made.
+/// A table with the one expression that not every kernel has. nft only checks it.
 const PROBE: &str = "table inet ovn_k8s_gateway_probe {\n chain c {\n type filter hook input priority 0;\n meta l4proto 6 socket wildcard 0 accept\n }\n}\n";
 
-/// The host's part of the paths, kept right.
+/// The host's part of the paths, kept as desired.
 #[derive(Debug)]
 pub(crate) struct HostPaths {
     nft: Nft,
     netlink: AsyncSocket,
     sysctls: Sysctls,
     features: Option<Features>,
-    /// What the nft table holds, as far as we know: what was applied last. `None`: look.
+    /// What the nft table holds: what was applied last. `None`: unknown, it has to be listed.
     applied: Option<DesiredHost>,
 }
 
 /// What one pass did.
 #[derive(Debug, Default)]
 pub(crate) struct ConvergeReport {
-    /// What had to be done.
+    /// What had to change.
     pub(crate) plan: HostPlan,
-    /// What of it failed; the rest is done, and the next pass tries again.
+    /// What of it failed; the rest is done, and the next call tries again.
     pub(crate) failed: Vec<host::Error>,
-    /// What is left out for want of a setting, a device or a feature.
+    /// What is left out for lack of a setting, a device or a feature.
     pub(crate) left_out: Vec<String>,
 }
 
@@ -56,12 +57,12 @@ impl HostPaths {
         })
     }
 
-    /// What the kernel can do, asked once.
+    /// What the kernel can do, checked once.
     pub(crate) async fn features(&mut self) -> host::Result<Features> {
         if let Some(features) = self.features {
             return Ok(features);
         }
-        let features = match self.nft.check("ask the kernel for the nft socket expression", PROBE).await {
+        let features = match self.nft.check("check the kernel for the nft socket expression", PROBE).await {
             Ok(()) => Features { socket: true },
             Err(host::Error::NftRefused { message, .. }) if !message.contains("not permitted") => {
                 warn!(
@@ -75,18 +76,24 @@ impl HostPaths {
         Ok(features)
     }
 
-    /// What would have to be done, without doing it (`--dry-run`).
+    /// What would change, without changing it (`--dry-run`).
     pub(crate) async fn plan(&mut self, inputs: &HostInputs) -> host::Result<HostPlan> {
         let wanted = desired(inputs, self.features().await?);
         let table = TableSnapshot::read(self.nft.table(TABLE).await?.as_ref());
         Ok(diff(&wanted, &self.observe(&wanted, table).await?))
     }
 
-    /// Makes it so. Routes and sysctls are looked at each time; the nft table only when it is not known what it holds
-    /// (at the start, after a failure, after [`HostPaths::forget_table`]). When only Services changed, only their
-    /// elements are compared and written.
-    pub(crate) async fn converge(&mut self, inputs: &HostInputs) -> ConvergeReport {
-        match self.try_converge(inputs).await {
+    /// Makes the kernel hold what is desired. Routes and sysctls are read each time; the nft table only when its content
+    /// is unknown (at the start, after a failure, after [`HostPaths::forget_table`]). When only Services changed, only
+    /// their elements are compared and written.
+    ///
+    /// `changed`: the Services that may differ from those of the last call; `None`: all.
+    pub(crate) async fn converge(
+        &mut self,
+        inputs: &HostInputs,
+        changed: Option<&BTreeSet<ServiceKey>>,
+    ) -> ConvergeReport {
+        match self.try_converge(inputs, changed).await {
             Ok(report) => report,
             Err(e) => {
                 self.applied = None;
@@ -95,13 +102,13 @@ impl HostPaths {
         }
     }
 
-    /// Forgets what the nft table holds: the next pass lists it. For a periodic look for drift.
+    /// Forgets what the nft table holds: the next call lists it. For a periodic search for drift.
     pub(crate) fn forget_table(&mut self) {
         self.applied = None;
     }
 
-    /// Takes all of ours away: our nft table, the routes with our protocol number, what the record says we added to
-    /// sysctls. What somebody else made stays. Can be called again.
+    /// Removes all of ours: our nft table, the routes with our protocol number, what the record says we added to
+    /// sysctls. What other programs made stays. Can be called again.
     pub(crate) async fn cleanup(&mut self) -> Vec<host::Error> {
         self.applied = None;
         let mut failed = Vec::new();
@@ -110,7 +117,7 @@ impl HostPaths {
         match self.nft.table(TABLE).await {
             Ok(None) => {}
             Ok(Some(_)) => failed.extend(self.nft.apply(&attempted, &script).await.err()),
-            // There was never an nft, so there is no table of ours.
+            // Without nft there is no table of ours.
             Err(host::Error::NftMissing { .. }) => {}
             Err(e) => failed.push(e),
         }
@@ -126,18 +133,25 @@ impl HostPaths {
         failed
     }
 
-    async fn try_converge(&mut self, inputs: &HostInputs) -> host::Result<ConvergeReport> {
+    async fn try_converge(
+        &mut self,
+        inputs: &HostInputs,
+        changed: Option<&BTreeSet<ServiceKey>>,
+    ) -> host::Result<ConvergeReport> {
         let features = self.features().await?;
         let (wanted, changes) = match self.applied.take() {
             Some(mut state) if *state.node() == inputs.node => {
-                let changes = state.follow(&inputs.services);
+                let changes = match changed {
+                    Some(keys) => state.follow_some(&inputs.services, keys),
+                    None => state.follow(&inputs.services),
+                };
                 (state, Some(changes))
             }
             _ => (desired(inputs, features), None),
         };
         let plan = match changes {
             Some(changes) => {
-                // The table is as we left it: only the elements of changed Services differ.
+                // The table is as it was left: only the elements of changed Services differ.
                 let observed = self.observe(&wanted, TableSnapshot::default()).await?;
                 let nft = if changes.is_empty() { NftChange::None } else { NftChange::Elements(changes) };
                 HostPlan { nft, ..diff_without_table(&wanted, &observed) }
@@ -167,7 +181,7 @@ impl HostPaths {
         Ok(HostSnapshot { devices, routes, table, ports: self.sysctls.ports()?, arp_announce })
     }
 
-    /// Everything that can be done is done, whatever else fails. The second value: the nft table is as planned.
+    /// Applies everything that can be applied, whatever else fails. The second value: the nft table is as planned.
     async fn apply(&self, plan: &HostPlan) -> (Vec<host::Error>, bool) {
         let mut failed = Vec::new();
         for change in &plan.sysctls {

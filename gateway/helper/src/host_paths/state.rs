@@ -1,4 +1,4 @@
-//! What the node's kernel should hold.
+//! What the node's kernel should hold, as a value that follows single Services.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
@@ -13,7 +13,7 @@ use super::rules::{Features, NftRule, rules};
 use super::table::{ElementChange, ElementData, ElementKey, Elements, SetName};
 use services::{Reach, ServiceHostRows, Translation};
 
-/// A route that should be there; the device by name, since its index changes when it is made again.
+/// A route that should exist; the device by name, because its index changes when it is created again.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct DesiredRoute {
     /// Where to.
@@ -31,6 +31,8 @@ pub(crate) struct DesiredRoute {
 pub(crate) struct DesiredHost {
     node: HostNode,
     services: BTreeMap<ServiceKey, Arc<ServiceHostRows>>,
+    /// The NodePorts in use outside of the NodePort range.
+    outside: BTreeSet<(u16, Transport)>,
     /// Routes over the management port.
     pub(crate) routes: BTreeSet<DesiredRoute>,
     /// The nft table's rules.
@@ -42,8 +44,8 @@ pub(crate) struct DesiredHost {
 }
 
 /// What `arp_announce` of the management port's device must be. A host that answers a pod from its physical address
-/// would otherwise ask for the overlay's router in the name of that address, and OVN's router does not answer askers
-/// outside of its subnet: answers are lost for as long as the neighbour entry is cold.
+/// would otherwise send ARP requests for the overlay's router with that address, and OVN's router does not answer a
+/// sender outside of its subnet: replies are lost while the router has no neighbour entry.
 pub(crate) const ARP_ANNOUNCE: &str = "2";
 
 impl DesiredHost {
@@ -64,7 +66,10 @@ pub(crate) fn desired(inputs: &HostInputs, features: Features) -> DesiredHost {
     for rows in inputs.services.values() {
         for_each_element(&node, rows, |key, data| elements.add(key, data));
     }
-    DesiredHost { node, services: inputs.services.clone(), routes, rules, elements, left_out }
+    let range = node.node_port_range;
+    let node_ports = elements.of(SetName::NodePorts).map(|(key, _)| (key.port, key.protocol));
+    let outside = node_ports.filter(|(port, _)| !range.contains(*port)).collect();
+    DesiredHost { node, services: inputs.services.clone(), outside, routes, rules, elements, left_out }
 }
 
 impl DesiredHost {
@@ -99,7 +104,19 @@ impl DesiredHost {
             });
         }
         let change = |(key, before)| ElementChange { key, before, after: elements.get(&key) };
-        touched.into_iter().map(change).filter(|change| change.before != change.after).collect()
+        let changes: Vec<_> =
+            touched.into_iter().map(change).filter(|change| change.before != change.after).collect();
+        let range = self.node.node_port_range;
+        for ElementChange { key, after, .. } in &changes {
+            if key.set != SetName::NodePorts || range.contains(key.port) {
+                continue;
+            }
+            match after {
+                Some(_) => self.outside.insert((key.port, key.protocol)),
+                None => self.outside.remove(&(key.port, key.protocol)),
+            };
+        }
+        changes
     }
 
     /// All Services as they are now; those whose rows are the same value cost a comparison of pointers.
@@ -116,8 +133,24 @@ impl DesiredHost {
                 changed.push((key.clone(), Some(Arc::clone(rows))));
             }
         }
+        self.set_services(changed)
+    }
+
+    /// The Services with these keys as they are now; the others are what they were.
+    pub(crate) fn follow_some(
+        &mut self,
+        services: &BTreeMap<ServiceKey, Arc<ServiceHostRows>>,
+        keys: &BTreeSet<ServiceKey>,
+    ) -> Vec<ElementChange> {
+        self.set_services(keys.iter().map(|key| (key.clone(), services.get(key).cloned())).collect())
+    }
+
+    fn set_services(
+        &mut self,
+        services: Vec<(ServiceKey, Option<Arc<ServiceHostRows>>)>,
+    ) -> Vec<ElementChange> {
         let mut first: BTreeMap<ElementKey, ElementChange> = BTreeMap::new();
-        for (key, rows) in changed {
+        for (key, rows) in services {
             for change in self.set_service(&key, rows) {
                 first.entry(change.key).or_insert(change).after = change.after;
             }
@@ -125,11 +158,11 @@ impl DesiredHost {
         first.into_values().filter(|change| change.before != change.after).collect()
     }
 
-    /// The ports nobody on this node may pick by chance: the NodePort range, NodePorts outside of it, OVN's range.
+    /// The ports that the host must not choose as source ports: the NodePort range, NodePorts outside of it, OVN's range.
     #[must_use]
     pub(crate) fn reserved_ports(&self) -> PortSet {
-        let outside = self.node_ports().filter(|(_, port)| !self.node.node_port_range.contains(*port));
-        let mut spans: Vec<PortSpan> = outside.filter_map(|(_, port)| PortSpan::new(port, port)).collect();
+        let outside = self.outside.iter().filter_map(|(port, _)| PortSpan::new(*port, *port));
+        let mut spans: Vec<PortSpan> = outside.collect();
         spans.extend(span(self.node.node_port_range));
         if let PodsPorts::Range(range) = self.node.pods {
             spans.extend(span(range));
@@ -138,6 +171,7 @@ impl DesiredHost {
     }
 
     /// NodePorts in use that are not the host's, by protocol.
+    #[cfg(test)]
     pub(crate) fn node_ports(&self) -> impl Iterator<Item = (Transport, u16)> + '_ {
         self.elements.of(SetName::NodePorts).map(|(key, _)| (key.protocol, key.port))
     }
@@ -178,7 +212,7 @@ fn routes(node: &HostNode, left_out: &mut Vec<String>) -> BTreeSet<DesiredRoute>
     routes
 }
 
-/// Calls for every element that a service wants, the same ones in the same number each time.
+/// Calls `each` for every element that a Service needs, the same ones in the same number each time.
 fn for_each_element(node: &HostNode, rows: &ServiceHostRows, mut each: impl FnMut(ElementKey, ElementData)) {
     let of_family = |row: &Translation| match row.target {
         SocketAddr::V4(_) => (SetName::Svc4, SetName::Direct4),

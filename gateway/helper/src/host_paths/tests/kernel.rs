@@ -31,11 +31,11 @@ fn every_setting_is_taken_by_the_kernel_and_found_again() {
         all.node.pods = pods;
         World::new().at_node(async |paths| {
             assert!(!paths.plan(&all).await.unwrap().is_empty());
-            right(&paths.converge(&all).await);
+            right(&paths.converge(&all, None).await);
             expect_nothing_to_do(paths, &all).await;
-            assert!(paths.converge(&all).await.plan.is_empty());
+            assert!(paths.converge(&all, None).await.plan.is_empty());
             paths.forget_table();
-            assert!(paths.converge(&all).await.plan.is_empty());
+            assert!(paths.converge(&all, None).await.plan.is_empty());
         });
     }
 }
@@ -76,10 +76,10 @@ fn where_the_kernel_cannot_ask_for_sockets_the_rest_still_loads() {
 fn a_changed_service_changes_its_elements_only() {
     World::new().at_node(async |paths| {
         let mut all = everything();
-        right(&paths.converge(&all).await);
+        right(&paths.converge(&all, None).await);
         all.services.insert(ServiceKey::new("default/new"), Arc::new(cluster(30081)));
         all.services.remove(&ServiceKey::new("default/local"));
-        let report = paths.converge(&all).await;
+        let report = paths.converge(&all, None).await;
         right(&report);
         let NftChange::Elements(changes) = &report.plan.nft else { panic!("{}", report.plan) };
         // In: two addresses, two protocols. Out: two addresses and the endpoint of both families.
@@ -93,9 +93,9 @@ fn a_changed_service_changes_its_elements_only() {
 fn changes_of_the_node_rewrite_rules_and_keep_elements() {
     World::new().at_node(async |paths| {
         let mut all = everything();
-        right(&paths.converge(&all).await);
+        right(&paths.converge(&all, None).await);
         all.node.uplink = None;
-        let report = paths.converge(&all).await;
+        let report = paths.converge(&all, None).await;
         right(&report);
         assert!(
             matches!(&report.plan.nft, NftChange::Rules(_, changes) if changes.is_empty()),
@@ -103,7 +103,7 @@ fn changes_of_the_node_rewrite_rules_and_keep_elements() {
             report.plan
         );
         all.node.shared = ["192.0.2.10".parse().unwrap()].into();
-        let report = paths.converge(&all).await;
+        let report = paths.converge(&all, None).await;
         right(&report);
         assert!(
             matches!(&report.plan.nft, NftChange::Rules(_, changes) if changes.len() == 2),
@@ -118,7 +118,7 @@ fn changes_of_the_node_rewrite_rules_and_keep_elements() {
 fn drift_is_found_and_mended() {
     World::new().at_node(async |paths| {
         let all = everything();
-        right(&paths.converge(&all).await);
+        right(&paths.converge(&all, None).await);
         for damage in [
             "flush chain inet ovn_k8s_gateway guard",
             "add rule inet ovn_k8s_gateway out counter",
@@ -130,14 +130,14 @@ fn drift_is_found_and_mended() {
         ] {
             host::nft::Nft::default().apply("damage", damage).await.unwrap();
             paths.forget_table();
-            let report = paths.converge(&all).await;
+            let report = paths.converge(&all, None).await;
             assert!(report.plan.nft != NftChange::None, "{damage} was not seen");
             right(&report);
             expect_nothing_to_do(paths, &all).await;
         }
         run("ip", "route del 10.96.0.0/16");
         sysctl::write(&sysctl::RESERVED_PORTS, "9999").unwrap();
-        let report = paths.converge(&all).await;
+        let report = paths.converge(&all, None).await;
         right(&report);
         assert_eq!((report.plan.routes.len(), report.plan.sysctls.len()), (1, 1), "{}", report.plan);
         assert_eq!(sysctl::read(&sysctl::RESERVED_PORTS).unwrap(), "9999,30000-32767,40000-59999");
@@ -148,12 +148,12 @@ fn drift_is_found_and_mended() {
 fn a_delta_that_the_kernel_refuses_is_followed_by_a_full_look() {
     World::new().at_node(async |paths| {
         let mut all = everything();
-        right(&paths.converge(&all).await);
+        right(&paths.converge(&all, None).await);
         host::nft::Nft::default().apply("damage", "flush set inet ovn_k8s_gateway node_ports").await.unwrap();
         all.services.clear();
-        let report = paths.converge(&all).await;
+        let report = paths.converge(&all, None).await;
         assert!(!report.failed.is_empty(), "elements to delete are gone: {}", report.plan);
-        right(&paths.converge(&all).await);
+        right(&paths.converge(&all, None).await);
         expect_nothing_to_do(paths, &all).await;
     });
 }
@@ -174,7 +174,7 @@ fn cleanup_leaves_nothing_of_ours_and_all_of_others() {
         };
         let before = look();
         let all = everything();
-        right(&paths.converge(&all).await);
+        right(&paths.converge(&all, None).await);
         assert_eq!(run("nft", "list table inet theirs"), before.0, "theirs is untouched while ours is there");
         assert_ne!(look(), before);
         assert_eq!(look().4, "2", "the management port asks in its own name");
@@ -182,7 +182,7 @@ fn cleanup_leaves_nothing_of_ours_and_all_of_others() {
         assert_eq!(look(), before);
         assert!(paths.cleanup().await.is_empty());
         // And from there it all comes back.
-        right(&paths.converge(&all).await);
+        right(&paths.converge(&all, None).await);
         expect_nothing_to_do(paths, &all).await;
         assert!(paths.cleanup().await.is_empty());
         assert_eq!(look(), before);
@@ -196,7 +196,7 @@ fn another_process_takes_over_without_writing() {
     let all = everything();
     world.converge(&all);
     world.at_node(async |paths| {
-        let report = paths.converge(&all).await;
+        let report = paths.converge(&all, None).await;
         assert!(report.plan.is_empty(), "{}", report.plan);
         assert!(paths.cleanup().await.is_empty());
     });
@@ -209,10 +209,10 @@ fn thousands_of_services_are_one_transaction_and_a_change_is_small() {
         all.services = (0..2500_u16)
             .map(|i| (ServiceKey::new(format!("a/{i:05}")), Arc::new(cluster(30000 + i))))
             .collect::<BTreeMap<_, _>>();
-        right(&paths.converge(&all).await);
+        right(&paths.converge(&all, None).await);
         expect_nothing_to_do(paths, &all).await;
         all.services.insert(ServiceKey::new("a/00007"), Arc::new(cluster(32700)));
-        let report = paths.converge(&all).await;
+        let report = paths.converge(&all, None).await;
         right(&report);
         let NftChange::Elements(changes) = &report.plan.nft else { panic!("{}", report.plan) };
         assert_eq!(changes.len(), 8);

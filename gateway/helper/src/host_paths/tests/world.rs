@@ -60,7 +60,7 @@ impl World {
     /// Makes the node as these inputs want it, and expects that nothing fails.
     pub(super) fn converge(&self, inputs: &HostInputs) {
         self.at_node(async |paths| {
-            right(&paths.converge(inputs).await);
+            right(&paths.converge(inputs, None).await);
         });
     }
 

@@ -1,28 +1,10 @@
-//! What is read from the host and from settings' texts: addresses of devices, servers that the node must reach.
+//! Servers that the node itself has to reach, as settings name them. Pure.
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
 
-use host::rtnl::address::Address;
-use host::rtnl::asynchronous::AsyncSocket;
-use host::rtnl::link::Link;
-use ipnet::IpNet;
-
-/// Addresses of every device, by the device's name.
-pub(crate) async fn addresses(netlink: &AsyncSocket) -> host::Result<Vec<(String, IpNet)>> {
-    let devices: Vec<_> = netlink.links().await?.iter().map(Link::device).collect();
-    let net = |address: &Address| IpNet::new(address.local()?, address.prefix()).ok();
-    let named = |address: &Address| {
-        let device = devices.iter().find(|device| device.index == address.device())?;
-        Some((device.name.clone(), net(address)?))
-    };
-    let mut named: Vec<(String, IpNet)> = netlink.addresses().await?.iter().filter_map(named).collect();
-    named.sort();
-    Ok(named)
-}
-
-/// Servers that the node itself has to reach, as far as they are named by address: `https://10.0.0.1:6443`,
-/// `10.0.0.1:8080`, `tcp:10.0.0.2:6642`. What cannot be read is left out: a name cannot be taken by a Service.
+/// The servers in these texts, as far as they are named by address: `https://10.0.0.1:6443`, `10.0.0.1:8080`,
+/// `tcp:10.0.0.2:6642`. Others are left out: no Service can claim a name.
 pub(crate) fn servers<'a>(texts: impl IntoIterator<Item = &'a str>) -> BTreeSet<SocketAddr> {
     texts.into_iter().flat_map(|text| text.split(',')).filter_map(server).collect()
 }

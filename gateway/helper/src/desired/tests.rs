@@ -2,28 +2,13 @@ use demux::mac::Mac;
 use ovs::openflow::flow::OfPort;
 
 use super::*;
+use crate::flags::HelperArgs;
+use crate::northbound::GatewayRouter;
 
 const MAC: Mac = Mac([2, 0, 0, 0, 0, 1]);
 
 fn settings() -> Settings {
-    Settings {
-        bridge: "breth0".into(),
-        interface: "eth0".into(),
-        reply: ReplySetting::Auto,
-        snat_ports: None,
-        node_name: None,
-        service_ranges: vec!["10.96.0.0/16".parse().unwrap()],
-        join_ranges: Vec::new(),
-        node_port_range: range("30000-32767"),
-        zone: 64000,
-        state_dir: "/nowhere".into(),
-        adopt: false,
-        metrics_address: None,
-        health_check_address: None,
-        manifests: None,
-        restore_wait: true,
-        failover: true,
-    }
+    HelperArgs::for_tests("--service-cluster-ip-range=10.96.0.0/16")
 }
 
 fn range(text: &str) -> PortRange {
@@ -68,13 +53,13 @@ fn facts(router: Option<GatewayRouter>) -> Facts {
 
 #[test]
 fn everything_known_leaves_no_note() {
-    let wanted = wanted(&facts(Some(router(None))), &settings());
-    assert_eq!((wanted.problems, wanted.unknown), (vec![], vec![]));
-    assert_eq!(wanted.split.shared, ["172.18.0.11".parse().unwrap()].into());
-    assert_eq!(wanted.split.snat, ["192.0.2.9".parse().unwrap()].into());
-    assert_eq!(wanted.split.reply, ReplyRule::Tracked);
-    assert_eq!(wanted.node_name.as_deref(), Some("node1"));
-    let management = wanted.host.management.unwrap();
+    let desired = desired(&facts(Some(router(None))), &settings());
+    assert_eq!((desired.problems, desired.unknown), (vec![], vec![]));
+    assert_eq!(desired.split.shared, ["172.18.0.11".parse().unwrap()].into());
+    assert_eq!(desired.split.snat, ["192.0.2.9".parse().unwrap()].into());
+    assert_eq!(desired.split.reply, ReplyRule::Tracked);
+    assert_eq!(desired.node_name.as_deref(), Some("node1"));
+    let management = desired.host.management.unwrap();
     assert_eq!((management.device.as_str(), management.paths.len()), ("k8s-node1", 1));
     assert_eq!(management.paths[0].gateway, "10.244.1.1".parse::<IpAddr>().unwrap());
 }
@@ -83,14 +68,14 @@ fn everything_known_leaves_no_note() {
 fn auto_follows_the_range_of_the_nat_rows_and_waits_for_sockets() {
     let mut facts = facts(Some(router(Some("40000-59999"))));
     let partitioned = ReplyRule::Partitioned { ports: range("40000-59999"), drain: false };
-    assert_eq!(wanted(&facts, &settings()).split.reply, partitioned);
+    assert_eq!(desired(&facts, &settings()).split.reply, partitioned);
     facts.sockets_in_range = vec!["tcp 172.18.0.11:40001 of ovn-controller".into()];
-    let waiting = wanted(&facts, &settings());
+    let waiting = desired(&facts, &settings());
     assert_eq!(waiting.split.reply, ReplyRule::Tracked);
     assert_eq!(waiting.waiting_for.len(), 1);
     assert_eq!(waiting.host.pods, PodsPorts::Range(range("40000-59999")), "the host keeps out at once");
     facts.last = Some(Split { reply: partitioned, ..Split::default() });
-    assert_eq!(wanted(&facts, &settings()).split.reply, partitioned, "a rule in force stays in force");
+    assert_eq!(desired(&facts, &settings()).split.reply, partitioned, "a rule in force stays in force");
 }
 
 #[test]
@@ -99,36 +84,46 @@ fn the_last_range_is_kept_while_the_database_is_away() {
     let reply = ReplyRule::Partitioned { ports: range("40000-59999"), drain: false };
     let shared = ["172.18.0.11".parse().unwrap()].into();
     facts.last = Some(Split { reply, shared, ..Split::default() });
-    let wanted = wanted(&facts, &settings());
-    assert_eq!(wanted.split.reply, reply);
-    assert!(wanted.unknown.iter().any(|note| note.contains("last known addresses")), "{:?}", wanted.unknown);
+    let desired = desired(&facts, &settings());
+    assert_eq!(desired.split.reply, reply);
+    assert!(
+        desired.unknown.iter().any(|note| note.contains("last known addresses")),
+        "{:?}",
+        desired.unknown
+    );
 }
 
 #[test]
 fn conflicting_ranges_are_refused_with_a_remedy() {
-    let told = |ports: &str| Settings { snat_ports: Some(range(ports)), ..settings() };
-    for (router_has, told, expected) in [
-        (Some("40000-59999"), told("20000-29999"), "make them one"),
-        (None, told("40000-59999"), "external_port_range=40000-59999"),
+    let given = |ports| {
+        HelperArgs::for_tests(&format!("--service-cluster-ip-range=10.96.0.0/16 --snat-ports={ports}"))
+    };
+    for (router_has, given, expected) in [
+        (Some("40000-59999"), given("20000-29999"), "make them equal"),
+        (None, given("40000-59999"), "external_port_range=40000-59999"),
         (Some("32000-40000"), settings(), "choose another range"),
     ] {
-        let wanted = wanted(&facts(Some(router(router_has))), &told);
-        assert_eq!(wanted.split.reply, ReplyRule::Tracked);
-        assert!(wanted.problems.iter().any(|problem| problem.contains(expected)), "{:?}", wanted.problems);
+        let desired = desired(&facts(Some(router(router_has))), &given);
+        assert_eq!(desired.split.reply, ReplyRule::Tracked);
+        assert!(desired.problems.iter().any(|problem| problem.contains(expected)), "{:?}", desired.problems);
     }
-    let asked = Settings { reply: ReplySetting::Partitioned, ..settings() };
-    let wanted = wanted(&facts(Some(router(None))), &asked);
-    assert!(wanted.problems.iter().any(|problem| problem.contains("--snat-ports")), "{:?}", wanted.problems);
+    let asked = HelperArgs::for_tests("--reply-rule=partitioned");
+    let desired = desired(&facts(Some(router(None))), &asked);
+    assert!(
+        desired.problems.iter().any(|problem| problem.contains("--snat-ports")),
+        "{:?}",
+        desired.problems
+    );
 }
 
 #[test]
 fn without_a_router_the_bridges_own_addresses_are_shared() {
     let mut facts = facts(None);
     facts.router_missing = Some("external_ids:ovn-nb is not set".into());
-    let wanted = wanted(&facts, &settings());
-    assert_eq!(wanted.split.shared, ["172.18.0.11".parse().unwrap()].into());
-    let says = |text: &str| wanted.unknown.iter().any(|note| note.contains(text));
-    assert!(says("external_ids:ovn-nb is not set") && says("--node-name"), "{:?}", wanted.unknown);
+    let desired = desired(&facts, &settings());
+    assert_eq!(desired.split.shared, ["172.18.0.11".parse().unwrap()].into());
+    let says = |text: &str| desired.unknown.iter().any(|note| note.contains(text));
+    assert!(says("external_ids:ovn-nb is not set") && says("--node-name"), "{:?}", desired.unknown);
 }
 
 #[test]
@@ -136,33 +131,33 @@ fn what_is_missing_on_the_bridge_is_said_with_its_remedy() {
     let says = |change: &dyn Fn(&mut BridgeView), expected: &str| {
         let mut facts = facts(Some(router(None)));
         change(&mut facts.bridge);
-        let problems = wanted(&facts, &settings()).problems;
+        let problems = desired(&facts, &settings()).problems;
         assert!(problems.iter().any(|problem| problem.contains(expected)), "{expected}: {problems:?}");
     };
     says(&|bridge| bridge.present = false, "put eth0 and its addresses on it");
     says(&|bridge| (bridge.uplink, bridge.uplink_listed) = (None, false), "add-port breth0 eth0");
     says(&|bridge| bridge.uplink = None, "does not work");
     says(&|bridge| bridge.patch = PatchState::NameInUse, "no patch port");
-    says(&|bridge| bridge.mac = Some(Mac([2, 0, 0, 0, 0, 9])), "must be one");
+    says(&|bridge| bridge.mac = Some(Mac([2, 0, 0, 0, 0, 9])), "must be the same");
 }
 
 #[test]
 fn the_kernel_datapath_tracks_sctp() {
     let mut facts = facts(Some(router(None)));
-    assert_eq!(wanted(&facts, &settings()).datapath.sctp, SctpRule::Learned);
+    assert_eq!(desired(&facts, &settings()).datapath.sctp, SctpRule::Learned);
     facts.bridge.userspace = false;
-    assert_eq!(wanted(&facts, &settings()).datapath.sctp, SctpRule::Tracked);
+    assert_eq!(desired(&facts, &settings()).datapath.sctp, SctpRule::Tracked);
 }
 
 #[test]
 fn an_absent_northbound_database_takes_nothing_from_the_host() {
     let mut facts = facts(None);
     facts.router_before = Some(router(Some("40000-59999")));
-    let told = Settings { reply: ReplySetting::Tracked, ..settings() };
-    let wanted = wanted(&facts, &told);
-    assert_eq!(wanted.node_name.as_deref(), Some("node1"));
-    assert_eq!(wanted.host.join_ranges, ["100.64.1.0/24".parse().unwrap()].into());
-    assert_eq!(wanted.host.pods, PodsPorts::Range(range("40000-59999")));
+    let given = HelperArgs::for_tests("--reply-rule=tracked");
+    let desired = desired(&facts, &given);
+    assert_eq!(desired.node_name.as_deref(), Some("node1"));
+    assert_eq!(desired.host.join_ranges, ["100.64.1.0/24".parse().unwrap()].into());
+    assert_eq!(desired.host.pods, PodsPorts::Range(range("40000-59999")));
 }
 
 #[test]
@@ -172,14 +167,14 @@ fn a_range_that_would_take_the_nodes_own_way_is_refused() {
         let mut facts = facts(Some(router(None)));
         facts.router.as_mut().unwrap().join.insert(hostile);
         facts.service_cidrs = vec![hostile];
-        let told = Settings { service_ranges: Vec::new(), ..settings() };
-        let wanted = wanted(&facts, &told);
-        assert_eq!(wanted.host.join_ranges, ["100.64.1.0/24".parse().unwrap()].into());
-        assert_eq!((wanted.split.service_ranges.len(), wanted.host.service_ranges.len()), (0, 0));
+        let given = HelperArgs::for_tests("");
+        let desired = desired(&facts, &given);
+        assert_eq!(desired.host.join_ranges, ["100.64.1.0/24".parse().unwrap()].into());
+        assert_eq!((desired.split.service_ranges.len(), desired.host.service_ranges.len()), (0, 0));
         assert!(
-            wanted.problems.iter().any(|problem| problem.contains("is refused")),
+            desired.problems.iter().any(|problem| problem.contains("is refused")),
             "{:?}",
-            wanted.problems
+            desired.problems
         );
     }
 }
@@ -187,7 +182,7 @@ fn a_range_that_would_take_the_nodes_own_way_is_refused() {
 #[test]
 fn devices_of_pods_do_not_change_how_services_are_planned() {
     let mut facts = facts(Some(router(None)));
-    let before = wanted(&facts, &settings()).node;
+    let before = desired(&facts, &settings()).node;
     facts.addresses.push(("veth1".into(), "fe80::42/64".parse().unwrap()));
-    assert_eq!(wanted(&facts, &settings()).node, before);
+    assert_eq!(desired(&facts, &settings()).node, before);
 }
