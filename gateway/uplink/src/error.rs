@@ -59,15 +59,17 @@ pub enum Error {
     },
     /// A journal of another version of the product.
     #[error(
-        "the journal {} is of format {version}, not {} (let the ovn-k8s that wrote it finish: `ovn-k8s-util recover`; or \
-         put the file away)",
-        .path.display(), super::journal::VERSION
+        "the journal {} has format {version}, not {known} (finish with the ovn-k8s that wrote it: `ovn-k8s-util recover`; \
+         or move the file away)",
+        .path.display()
     )]
     JournalVersion {
         /// The file.
         path: std::path::PathBuf,
         /// The version it names.
         version: u32,
+        /// The version that this program reads.
+        known: u32,
     },
     /// Somebody else is at work.
     #[error("another takeover is at work{} (wait for its end; it bounds itself)", by(*.pid))]

@@ -28,6 +28,7 @@ use serde::{Deserialize, Serialize};
 use super::device_config::DeviceRows;
 use super::error::{Error, Result};
 use super::migration;
+use super::observe::LinkSnapshot;
 use super::options::{Datapath, Direction};
 use super::switch_db::PriorOvsConfig;
 
@@ -118,6 +119,14 @@ pub struct TakeoverRecord {
     pub boot_id: String,
     /// NIC and bridge, as they were before the takeover.
     pub uplink: Uplink,
+}
+
+impl NicIdentity {
+    /// Of a link.
+    #[must_use]
+    pub fn of(link: &LinkSnapshot) -> Self {
+        Self { index: link.index, name: link.name.clone(), mac: link.mac.clone(), driver: None }
+    }
 }
 
 impl Journal {

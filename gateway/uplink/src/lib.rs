@@ -54,6 +54,7 @@ pub mod fault;
 pub mod journal;
 pub mod managers;
 pub mod migration;
+pub mod names;
 pub mod observe;
 pub mod options;
 pub mod plan;

@@ -18,7 +18,6 @@ use std::path::PathBuf;
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
-use super::observe::NicSnapshot;
 use super::options::Options;
 
 mod apply;
@@ -239,21 +238,28 @@ impl Invocation {
     }
 }
 
-/// The handovers of what was found on a NIC, and what cannot be handed over.
+/// Addresses of a NIC that expire unless they are renewed.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ExpiringAddresses {
+    /// IPv4.
+    pub v4: Vec<IpNet>,
+    /// IPv6, without those that routers announced.
+    pub v6: Vec<IpNet>,
+    /// There is one of IPv6, announced ones included.
+    pub announced: bool,
+}
+
+/// The handovers of the managers that were detected on a NIC, and those that cannot be handed over.
 #[must_use]
 pub fn handovers(
     found: &[DetectedManager],
     nic: &str,
     bridge: &str,
-    device: &NicSnapshot,
-    place: &Invocation,
+    expiring: &ExpiringAddresses,
+    invocation: &Invocation,
 ) -> (Vec<Handover>, Vec<NotHandedOver>) {
-    let ending = device.addresses.iter().filter(|it| it.left.is_some() && !it.temporary && !it.link_local);
-    let leased = ending.clone().filter(|it| it.net.addr().is_ipv4()).map(|it| it.net).collect();
-    let of_ipv6 = ending.filter(|it| it.net.addr().is_ipv6());
-    let announced = of_ipv6.clone().next().is_some();
-    let leased6 = of_ipv6.filter(|it| !it.by_router).map(|it| it.net).collect();
-    let asked = Asked { nic, bridge, leased, leased6, announced, place };
+    let ExpiringAddresses { v4, v6, announced } = expiring.clone();
+    let asked = Asked { nic, bridge, leased: v4, leased6: v6, announced, invocation };
     let (mut handovers, mut not) = (Vec::new(), Vec::new());
     for found in found.iter().filter(|found| found.nic == nic) {
         match asked.handover(found) {
@@ -288,7 +294,7 @@ struct Asked<'a> {
     leased6: Vec<IpNet>,
     /// It has an IPv6 address that ends by itself.
     announced: bool,
-    place: &'a Invocation,
+    invocation: &'a Invocation,
 }
 
 /// Why not, and what to do.
@@ -362,7 +368,7 @@ impl Asked<'_> {
 
     /// A file of ours that outlives a reboot.
     fn state_file(&self, name: &str) -> PathBuf {
-        self.place.state_dir.join("uplink").join(name)
+        self.invocation.state_dir.join("uplink").join(name)
     }
 
     fn keep(&self, device: &str) -> Vec<Act> {

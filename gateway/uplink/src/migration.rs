@@ -1,4 +1,4 @@
-//! What has to be said to the kernel so that what one device carries is carried by another: pure.
+//! The kernel requests that carry what is on one device over to another: pure.
 //!
 //! From the rows of device A ([`DeviceRows`]) come the requests that put them on B and those that take them off A. One
 //! set of functions serves the takeover, its undo, the way back and the failover:
@@ -6,7 +6,7 @@
 //! ```text
 //! addresses, neighbours, rules   on B, while A still carries the traffic
 //! connected                      A's networks, explicitly: an address that is already on B does not bring its route
-//! mouth                          all routes and objects, and A's connected routes away: one sendmsg
+//! routes                         all routes and objects, and A's connected routes away: one sendmsg
 //! strip                          A's addresses away
 //! missing                        what B lacks after that
 //! ```
@@ -21,7 +21,7 @@ use host::rtnl::neighbour::Neighbour;
 use host::rtnl::nexthop::Nexthop;
 use host::rtnl::route::{Key, Route};
 use host::rtnl::rule::Rule;
-use host::rtnl::{DeviceMapping, Family, Request, Row};
+use host::rtnl::{Device, DeviceMapping, Family, Request, Row};
 
 use super::device_config::{DeviceRows, Network};
 
@@ -29,10 +29,85 @@ use super::device_config::{DeviceRows, Network};
 const IFA_FLAGS: u16 = 8;
 const NODAD: u32 = 0x02;
 
+/// What goes from one device onto another. The requests of each part follow from it and from the kernel's tables as they
+/// are then; a plan and the run that executes it use the same functions.
+#[derive(Clone, Debug)]
+pub struct Transfer {
+    /// From which device, onto which.
+    pub ends: DeviceMapping,
+    /// What the target carries in the end besides, as its own rows.
+    pub wanted: DeviceRows,
+    /// What of the source's is its own and stays.
+    pub own: DeviceRows,
+}
+
+impl Transfer {
+    /// Everything that `from` carries goes onto `to`.
+    #[must_use]
+    pub fn new(from: &Device, to: &Device) -> Self {
+        let ends = DeviceMapping { from: from.clone(), to: to.clone() };
+        Self { ends, wanted: DeviceRows::none(to), own: DeviceRows::none(from) }
+    }
+
+    /// What goes.
+    #[must_use]
+    pub fn source(&self, network: &Network) -> DeviceRows {
+        beyond(&network.of(&self.ends.from), &self.own)
+    }
+
+    /// What the target carries in the end.
+    #[must_use]
+    pub fn target(&self, network: &Network) -> DeviceRows {
+        union(&moved(&self.source(network), &self.ends), &self.wanted)
+    }
+
+    /// The addresses that the target lacks.
+    #[must_use]
+    pub fn addresses(&self, network: &Network) -> Vec<Request> {
+        addresses(&self.target(network), &network.of(&self.ends.to), &self.on_target())
+    }
+
+    /// The connected routes that the target still lacks, once it has its addresses.
+    #[must_use]
+    pub fn connected(&self, target: &DeviceRows, on: &DeviceRows) -> Vec<Request> {
+        connected(target, on, &self.on_target())
+    }
+
+    /// The neighbours and the twins of policy rules that the target lacks.
+    #[must_use]
+    pub fn neighbours(&self, network: &Network) -> Vec<Request> {
+        let (target, on) = (self.target(network), network.of(&self.ends.to));
+        let mut requests = neighbours(&target, &on, &self.on_target());
+        requests.extend(rules(&target, &on, &self.on_target()));
+        requests
+    }
+
+    /// All routes and nexthop objects onto the target: sent as one message.
+    #[must_use]
+    pub fn routes(&self, network: &Network) -> Vec<Request> {
+        routes(&self.source(network), network, &self.ends)
+    }
+
+    /// The source's addresses away.
+    #[must_use]
+    pub fn removal(&self, network: &Network) -> Vec<Request> {
+        strip(&self.source(network))
+    }
+
+    /// The twins of policy rules away that were made on the source.
+    #[must_use]
+    pub fn rule_twins(&self, network: &Network) -> Vec<Request> {
+        untwin(&self.source(network), &network.of(&self.ends.to), &self.ends)
+    }
+
+    fn on_target(&self) -> DeviceMapping {
+        DeviceMapping { from: self.ends.to.clone(), to: self.ends.to.clone() }
+    }
+}
+
 /// Addresses that B lacks, in A's order: who comes first in a network is its primary (inet_insert_ifa()). Those that the
 /// kernel made up for privacy are not carried: it makes its own.
-#[must_use]
-pub fn addresses(from: &DeviceRows, on: &DeviceRows, way: &DeviceMapping) -> Vec<Request> {
+pub(super) fn addresses(from: &DeviceRows, on: &DeviceRows, way: &DeviceMapping) -> Vec<Request> {
     let there: HashSet<_> = on.addresses().iter().map(Address::key).collect();
     let lacking =
         from.addresses().into_iter().filter(|one| !one.is_temporary() && !there.contains(&one.key()));
@@ -60,8 +135,7 @@ fn added(address: &Address, way: &DeviceMapping) -> Vec<Request> {
 }
 
 /// Neighbours that B does not know, and entries that answer for others.
-#[must_use]
-pub fn neighbours(from: &DeviceRows, on: &DeviceRows, way: &DeviceMapping) -> Vec<Request> {
+fn neighbours(from: &DeviceRows, on: &DeviceRows, way: &DeviceMapping) -> Vec<Request> {
     let key = |row: &Neighbour| (row.is_proxy(), row.address());
     let there: HashSet<_> = on.neighbours.iter().filter_map(Neighbour::of).map(|row| key(&row)).collect();
     let lacking = from.neighbours.iter().filter_map(Neighbour::of).filter(|row| !there.contains(&key(row)));
@@ -69,16 +143,14 @@ pub fn neighbours(from: &DeviceRows, on: &DeviceRows, way: &DeviceMapping) -> Ve
 }
 
 /// Twins of the rules that name A, for B. A's own stay: they match nothing while A carries nothing.
-#[must_use]
-pub fn rules(from: &DeviceRows, on: &DeviceRows, way: &DeviceMapping) -> Vec<Request> {
+fn rules(from: &DeviceRows, on: &DeviceRows, way: &DeviceMapping) -> Vec<Request> {
     let there: HashSet<_> = on.rules.iter().filter_map(Rule::of).map(|rule| rule.identity()).collect();
     let twins = from.rules.iter().filter_map(Rule::of).map(|rule| rule.for_device(way));
     twins.filter(|twin| !there.contains(&identity(twin))).map(Request::create).collect()
 }
 
 /// The twins away again: rules of A that B has as well.
-#[must_use]
-pub fn untwin(from: &DeviceRows, on: &DeviceRows, way: &DeviceMapping) -> Vec<Request> {
+fn untwin(from: &DeviceRows, on: &DeviceRows, way: &DeviceMapping) -> Vec<Request> {
     let there: HashSet<_> = on.rules.iter().filter_map(Rule::of).map(|rule| rule.identity()).collect();
     let twins = from
         .rules
@@ -90,8 +162,7 @@ pub fn untwin(from: &DeviceRows, on: &DeviceRows, way: &DeviceMapping) -> Vec<Re
 
 /// A's connected routes on B, behind what is there. (With `CREATE|EXCL` IPv6 refuses the network when any other device
 /// has it with the same metric.)
-#[must_use]
-pub fn connected(from: &DeviceRows, on: &DeviceRows, way: &DeviceMapping) -> Vec<Request> {
+fn connected(from: &DeviceRows, on: &DeviceRows, way: &DeviceMapping) -> Vec<Request> {
     let connected =
         |rows: &DeviceRows| rows.routes.iter().filter_map(Route::of).filter(Route::is_connected).collect();
     let (here, there): (Vec<Route>, Vec<Route>) = (connected(from), connected(on));
@@ -100,13 +171,12 @@ pub fn connected(from: &DeviceRows, on: &DeviceRows, way: &DeviceMapping) -> Vec
     moved.filter(|row| !there.contains(&identity(row))).map(Request::append).collect()
 }
 
-/// The turn of the mouth: objects, routes to networks, routes over gateways (which need those), and last A's connected
-/// routes away, which stood before B's.
+/// The switch of the routes: nexthop objects, routes to networks, routes over gateways (which need those), and last A's
+/// connected routes away, which stood before B's.
 ///
 /// A route that is alone in its place is replaced. Where others hold the same place (of another device, or appended),
 /// replacing would hit the first of them: there B's is appended and A's taken away.
-#[must_use]
-pub fn mouth(from: &DeviceRows, network: &Network, way: &DeviceMapping) -> Vec<Request> {
+fn routes(from: &DeviceRows, network: &Network, way: &DeviceMapping) -> Vec<Request> {
     let objects = from.nexthops.iter().filter_map(Nexthop::of);
     let mut requests: Vec<Request> = objects.map(|object| Request::replace(object.for_device(way))).collect();
     let places = network.places();
@@ -133,8 +203,7 @@ pub fn mouth(from: &DeviceRows, network: &Network, way: &DeviceMapping) -> Vec<R
 }
 
 /// A's addresses away: secondaries first, or the kernel takes them along with their primary.
-#[must_use]
-pub fn strip(from: &DeviceRows) -> Vec<Request> {
+fn strip(from: &DeviceRows) -> Vec<Request> {
     let (behind, first): (Vec<Address>, Vec<Address>) =
         from.addresses().into_iter().partition(Address::is_secondary);
     let all = behind.into_iter().rev().chain(first);

@@ -7,13 +7,16 @@
 //! Changes nothing. Each part is bounded in time; what did not answer is a line in [`Observed::unknown`], not an error,
 //! but for the kernel's own tables, without which nothing can be said.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::net::IpAddr;
 
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
+use super::device_config::{DeviceRows, Network};
 use super::managers::DetectedManager;
+use super::switch_db::PriorOvsConfig;
 
 mod firewall;
 mod gather;
@@ -39,6 +42,15 @@ pub struct Observed {
     pub foreign_guards: Vec<String>,
     /// What could not be found out, and why.
     pub unknown: Vec<String>,
+    /// This boot.
+    #[serde(default)]
+    pub boot_id: String,
+    /// The kernel's tables: what is carried from one device to another.
+    #[serde(skip)]
+    pub network: Network,
+    /// The NICs and bridges that were asked for: their part of the tables, with their settings.
+    #[serde(skip)]
+    pub devices: BTreeMap<String, DeviceRows>,
 }
 
 /// A network device.
@@ -178,11 +190,17 @@ pub struct SwitchSnapshot {
     /// The bridges.
     pub bridges: Vec<Bridge>,
     /// `external_ids` of table `Open_vSwitch`.
-    pub external_ids: std::collections::BTreeMap<String, String>,
+    pub external_ids: BTreeMap<String, String>,
     /// `other_config` of table `Open_vSwitch`.
-    pub other_config: std::collections::BTreeMap<String, String>,
+    pub other_config: BTreeMap<String, String>,
     /// vswitchd runs; `None` when that cannot be told.
     pub vswitchd: Option<bool>,
+    /// The database has no settings row: nothing can be made in it.
+    #[serde(default)]
+    pub uninitialised: bool,
+    /// The datapath types that this ovs-vswitchd has; empty when that is not known.
+    #[serde(default)]
+    pub datapath_types: Vec<String>,
     /// vswitchd has done what the database says (`cur_cfg` is `next_cfg`).
     pub up_to_date: bool,
 }
@@ -196,6 +214,12 @@ pub struct Bridge {
     pub datapath_type: String,
     /// `fail_mode`.
     pub fail_mode: String,
+    /// `other_config:hwaddr`.
+    #[serde(default)]
+    pub hwaddr: Option<String>,
+    /// `mtu_request` of its own device.
+    #[serde(default)]
+    pub mtu_request: Option<i64>,
     /// Made by a takeover of ours.
     pub ours: bool,
     /// Made by the original `nics-to-bridge` (`external_ids:bridge-id` is its name), which left no other mark.
@@ -272,6 +296,18 @@ impl SwitchSnapshot {
     #[must_use]
     pub fn bridge(&self, name: &str) -> Option<&Bridge> {
         self.bridges.iter().find(|bridge| bridge.name == name)
+    }
+
+    /// What the database holds of a bridge and a NIC before a takeover.
+    #[must_use]
+    pub fn prior_config(&self, bridge: &str, nic: &str) -> PriorOvsConfig {
+        let Some(found) = self.bridge(bridge) else { return PriorOvsConfig::default() };
+        PriorOvsConfig {
+            bridge: true,
+            port: found.ports.iter().any(|port| port.name == nic),
+            hwaddr: found.hwaddr.clone(),
+            mtu_request: found.mtu_request,
+        }
     }
 
     /// The bridge that a device is a port of.

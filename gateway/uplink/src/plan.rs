@@ -1,33 +1,48 @@
-//! What a takeover would do, and what stands against it: a pure function of what was found and what was asked for.
+//! What a takeover does, and what stands against it: a pure function of an observation and of what was asked for.
 //!
-//! [`attach`] is for `nics-to-bridge`, [`detach`] for `bridge-to-nics`. A [`Plan`] is what `--dry-run` prints, what
-//! `doctor` predicts from, and what the run itself asks for leave ([`Plan::verdict`]). Everything that hangs on a NIC is
-//! in one of three places: among the steps (it is carried over), among the warnings (it changes, and somebody has to
-//! know), or among the refusals, each with a name that stays and a remedy. `--force` overrules those that are only
-//! dangerous.
+//! [`attach`] is for `nics-to-bridge`, [`detach`] for `bridge-to-nics`. A [`Plan`] is the one value that everything goes by:
+//! the run executes its [steps](Plan::steps) with its [device configurations](UplinkPlan::config), `--dry-run` prints it,
+//! `doctor` predicts from it. A run plans again under the lock and refuses when the node is [another](Plan::difference) by
+//! then.
+//!
+//! Everything that depends on a NIC is in one of three places: among the steps (it is carried over), among the warnings
+//! (it changes, and the operator has to know), or among the refusals, each with a stable name and a remedy. `--force`
+//! overrules those that are marked forceable.
 
 use serde::Serialize;
 
+use host::ingress_filter::IngressFilter;
+use host::rtnl::{Device, Request};
+
+use super::device_config::DeviceRows;
 use super::error::{Error, Result};
-use super::managers::{self, Handover};
+use super::journal::{NicIdentity, Uplink};
+use super::managers::{self, Handover, Invocation};
+use super::migration::Transfer;
+use super::names::bridge_of;
 use super::observe::{NicSnapshot, Observed};
 use super::options::{Datapath, Direction, Options};
+use super::steps::{self, PlannedStep};
 
 mod carried;
+mod compare;
+mod detach;
 mod device;
 mod firewall;
 mod leases;
 mod print;
-mod steps;
 mod switch;
 
-/// What would be done.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub use detach::detach;
+pub use switch::datapath;
+
+/// What a run does.
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Plan {
     /// The NICs and their bridges.
     pub uplinks: Vec<UplinkPlan>,
-    /// What is done, in order, in words.
-    pub steps: Vec<String>,
+    /// What is executed, in order; empty when there is nothing to do.
+    pub steps: Vec<PlannedStep>,
     /// What changes without being carried over.
     pub warnings: Vec<Notice>,
     /// What stands against it.
@@ -37,7 +52,7 @@ pub struct Plan {
 }
 
 /// A NIC and its bridge.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct UplinkPlan {
     /// The NIC.
     pub nic: String,
@@ -47,9 +62,23 @@ pub struct UplinkPlan {
     pub direction: Direction,
     /// What carries the bridge's frames.
     pub datapath: Datapath,
-    /// The NIC is a port of the bridge already (there), or no port of it any more (back): a run that was cut short, or
+    /// The NIC is a port of the bridge already (attach), or no port of it any more (detach): a run that was cut short, or
     /// one that is run again.
     pub half_way: bool,
+    /// The bridge has all addresses already (attach): only its ingress filter is checked.
+    pub complete: bool,
+    /// The bridge exists already, and was made by a takeover.
+    #[serde(skip)]
+    pub ours: bool,
+    /// The MTU of the NIC, and of the bridge from now on.
+    pub mtu: u32,
+    /// What the devices carry and the database holds before the run, as the journal keeps it; `None` when there is nothing
+    /// to do or it cannot be read.
+    #[serde(skip)]
+    pub config: Option<Uplink>,
+    /// The kernel requests of the steps, as far as the observation tells: a bridge that is not there yet has number 0.
+    #[serde(skip)]
+    pub requests: Vec<(PlannedStep, Request)>,
 }
 
 /// Something to know.
@@ -76,12 +105,12 @@ pub struct Refusal {
     pub what: String,
     /// What to do about it.
     pub remedy: String,
-    /// It is only dangerous: `--force` goes on.
+    /// `--force` proceeds despite it.
     pub forceable: bool,
 }
 
 impl Plan {
-    /// Whether it may be done: refusals that `force` overrules do not count.
+    /// Whether the run may begin: refusals that `force` overrules do not count.
     pub fn verdict(&self, force: bool) -> Result<()> {
         let mut against = self.refusals.iter().filter(|refusal| !(force && refusal.forceable));
         let Some(first) = against.next() else { return Ok(()) };
@@ -94,6 +123,20 @@ impl Plan {
             format!("{}: {} [{}]{more}", first.about, first.what, first.name),
             format!("{}{forced}", first.remedy),
         ))
+    }
+
+    /// What the journal keeps of the uplinks that are changed.
+    pub(crate) fn configs(&self) -> Result<Vec<Uplink>> {
+        let open = self.uplinks.iter().filter(|uplink| !uplink.complete);
+        open.map(|uplink| {
+            uplink.config.clone().ok_or_else(|| {
+                Error::refused(
+                    format!("the settings of {} cannot be read", uplink.nic),
+                    "--dry-run says why, under \"not-known\"",
+                )
+            })
+        })
+        .collect()
     }
 
     fn refuse(
@@ -115,8 +158,8 @@ impl Plan {
         }
     }
 
-    /// Refuses what is only dangerous.
-    fn warn_off(
+    /// Refuses what `--force` overrules.
+    fn refuse_unless_forced(
         &mut self,
         name: &'static str,
         about: &str,
@@ -143,42 +186,12 @@ impl Plan {
     }
 }
 
-/// The bridge of a NIC: `breth0` for `eth0`.
-#[must_use]
-pub fn bridge_of(nic: &str) -> String {
-    format!("br{nic}")
-}
-
-/// The NIC of a bridge, by its name alone.
-#[must_use]
-pub fn nic_of(bridge: &str) -> Option<&str> {
-    bridge.strip_prefix("br").filter(|nic| !nic.is_empty())
-}
-
-/// The datapath of a new bridge: what was asked for, else what the switch is set to, else the kernel's.
-#[must_use]
-pub fn datapath(observed: &Observed, bridge: &str, options: &Options) -> Datapath {
-    let there = || observed.switch.bridge(bridge).and_then(|found| Datapath::of(&found.datapath_type));
-    let set = || Datapath::of(&observed.switch.datapath_type);
-    options.datapath.or_else(there).or_else(set).unwrap_or(Datapath::System)
-}
-
-/// What `nics-to-bridge` would do with these NICs.
+/// The plan of `nics-to-bridge` for these NICs.
 #[must_use]
 pub fn attach(observed: &Observed, nics: &[String], options: &Options) -> Plan {
     let mut plan = Plan::default();
     switch::answers(&mut plan, observed);
     for nic in unique(nics) {
-        let bridge = bridge_of(nic);
-        let datapath = datapath(observed, &bridge, options);
-        let half_way = observed.switch.bridge_of(nic).is_some_and(|found| found.name == bridge);
-        let uplink = UplinkPlan {
-            nic: nic.clone(),
-            bridge: bridge.clone(),
-            direction: Direction::Attach,
-            datapath,
-            half_way,
-        };
         let Some(found) = observed.nic(nic) else {
             plan.refuse(
                 "not-found",
@@ -191,100 +204,130 @@ pub fn attach(observed: &Observed, nics: &[String], options: &Options) -> Plan {
         if device::is_no_nic(&mut plan, found) {
             continue;
         }
-        device::stands_alone(&mut plan, observed, found, datapath);
-        device::bond_or_vlan(&mut plan, observed, found);
-        switch::name_is_free(&mut plan, observed, &uplink);
-        if half_way
-            && carries_nothing(found)
-            && observed.nic(&bridge).is_some_and(|own| !carries_nothing(own))
-        {
-            plan.steps.push(format!("{bridge}: has the addresses of {nic} already; see to the guard"));
-        } else {
-            moves(&mut plan, observed, found, &uplink, options);
-        }
+        let uplink = attach_one(&mut plan, observed, found, options);
         plan.uplinks.push(uplink);
+    }
+    let mut open = plan.uplinks.iter().filter(|uplink| !uplink.complete).map(|uplink| uplink.datapath);
+    if let Some(datapath) = open.next() {
+        if open.any(|other| other != datapath) {
+            switch::refuse_mixed_datapaths(
+                &mut plan,
+                "take the NICs over one by one, or name one datapath with --datapath-type",
+            );
+        }
+        plan.steps = steps::attach(datapath).iter().copied().map(PlannedStep::Attach).collect();
     }
     for what in &observed.unknown {
-        plan.warn("not-known", "this node", what.clone(), "look yourself before you go on");
+        plan.warn("not-known", "this node", what.clone(), "check it yourself before you go on");
     }
     plan
 }
 
-/// What `bridge-to-nics` would do with these bridges. `taken` are the handovers of the way there.
-#[must_use]
-pub fn detach(observed: &Observed, bridges: &[String], taken: &[Handover], options: &Options) -> Plan {
-    let mut plan = Plan::default();
-    for bridge in unique(bridges) {
-        let Some(nic) = switch::may_go(&mut plan, observed, bridge) else { continue };
-        let uplink = UplinkPlan {
-            half_way: observed.switch.bridge_of(&nic).is_none(),
-            nic,
-            bridge: bridge.clone(),
-            direction: Direction::Detach,
-            datapath: datapath(observed, bridge, options),
-        };
-        if let Some(found) = observed.nic(bridge) {
-            let against = plan.refusals.len();
-            carried::bound_sockets(&mut plan, found, &uplink);
-            carried::what_is_not_carried(&mut plan, found, &uplink);
-            firewall::names(&mut plan, observed, &uplink);
-            steps::detach(&mut plan, found, &uplink);
-            // The way back is the safe one: what would be refused on the way there is only said.
-            for refusal in plan.refusals.split_off(against) {
-                plan.warn(refusal.name, &refusal.about, refusal.what, refusal.remedy);
-            }
-        }
-        plan.handovers.extend(taken.iter().filter(|handover| handover.bridge == *bridge).cloned());
-        plan.uplinks.push(uplink);
+fn attach_one(plan: &mut Plan, observed: &Observed, found: &NicSnapshot, options: &Options) -> UplinkPlan {
+    let nic = &found.link.name;
+    let bridge = bridge_of(nic);
+    let carries = |device: &NicSnapshot| !device.addresses.is_empty();
+    let half_way = observed.switch.bridge_of(nic).is_some_and(|found| found.name == bridge);
+    let mut uplink = UplinkPlan {
+        nic: nic.clone(),
+        direction: Direction::Attach,
+        datapath: datapath(&observed.switch, &bridge, options.datapath),
+        half_way,
+        complete: half_way && !carries(found) && observed.nic(&bridge).is_some_and(carries),
+        ours: observed.switch.bridge(&bridge).is_some_and(|found| found.ours),
+        mtu: found.link.mtu,
+        config: None,
+        requests: Vec::new(),
+        bridge,
+    };
+    device::stands_alone(plan, observed, found, uplink.datapath);
+    device::bond_or_vlan(plan, observed, found);
+    switch::name_is_free(plan, observed, &uplink, options.datapath);
+    if uplink.complete {
+        return uplink;
     }
-    for handover in plan.handovers.clone() {
-        plan.steps.extend(handover.take_back.iter().map(|act| format!("{}: {act}", handover.manager)));
+    carried::bound_sockets(plan, found, &uplink);
+    carried::what_is_not_carried(plan, found, &uplink);
+    carried::routes(plan, found);
+    carried::can_be_proved(plan, found, &uplink, options);
+    firewall::names(plan, observed, &uplink);
+    let (handovers, not) = managers::handovers(
+        &observed.managers,
+        nic,
+        &uplink.bridge,
+        &leases::expiring(found),
+        &Invocation::of(options),
+    );
+    for reason in not {
+        plan.refuse_unless_forced(reason.name, nic, reason.what, reason.remedy);
     }
-    plan
+    leases::are_kept(plan, observed, found, &uplink, &handovers);
+    uplink.config = observed.devices.get(nic).map(|rows| config(observed, &uplink, found, rows, &handovers));
+    uplink.requests = requests(observed, &uplink, found);
+    plan.handovers.extend(handovers);
+    uplink
 }
 
-/// What is still on a NIC that is in use, or names it, and does not work there any more.
+/// What the journal keeps of a NIC before it is attached.
+fn config(
+    observed: &Observed,
+    uplink: &UplinkPlan,
+    found: &NicSnapshot,
+    rows: &DeviceRows,
+    handovers: &[Handover],
+) -> Uplink {
+    let (nic, bridge) = (&uplink.nic, &uplink.bridge);
+    Uplink {
+        nic: NicIdentity::of(&found.link),
+        bridge: bridge.clone(),
+        datapath: uplink.datapath,
+        rows: rows.clone(),
+        bridge_rows: observed.devices.get(bridge).cloned(),
+        held: observed.switch.prior_config(bridge, nic),
+        guard: IngressFilter::table(bridge),
+        managers: handovers.iter().filter_map(|handover| serde_json::to_value(handover).ok()).collect(),
+    }
+}
+
+/// The kernel requests of the steps, from the tables as they are now.
+fn requests(observed: &Observed, uplink: &UplinkPlan, found: &NicSnapshot) -> Vec<(PlannedStep, Request)> {
+    use steps::Step::{Addresses, Neighbours, OldOff, Routes};
+    let network = &observed.network;
+    let index = observed.link(&uplink.bridge).map_or(0, |link| link.index);
+    let nic = Device { index: found.link.index, name: uplink.nic.clone() };
+    let transfer = Transfer::new(&nic, &Device { index, name: uplink.bridge.clone() });
+    let of = |step, requests: Vec<Request>| {
+        requests.into_iter().map(move |request| (PlannedStep::Attach(step), request))
+    };
+    of(Addresses, transfer.addresses(network))
+        .chain(of(Neighbours, transfer.neighbours(network)))
+        .chain(of(Routes, transfer.routes(network)))
+        .chain(of(OldOff, transfer.removal(network)))
+        .collect()
+}
+
+/// What still uses a NIC by its name after the takeover, and does not work there any more.
 #[must_use]
 pub fn left_behind(observed: &Observed, nic: &str) -> Plan {
     let (mut plan, bridge) = (Plan::default(), bridge_of(nic));
     let Some(found) = observed.nic(nic) else { return plan };
-    let datapath = observed.switch.bridge(&bridge).and_then(|it| Datapath::of(&it.datapath_type));
+    let datapath = datapath(&observed.switch, &bridge, None);
     let uplink = UplinkPlan {
         nic: nic.to_owned(),
         bridge,
         direction: Direction::Attach,
-        datapath: datapath.unwrap_or(Datapath::System),
+        datapath,
         half_way: true,
+        complete: true,
+        ours: true,
+        mtu: found.link.mtu,
+        config: None,
+        requests: Vec::new(),
     };
     carried::bound_sockets(&mut plan, found, &uplink);
     carried::what_is_not_carried(&mut plan, found, &uplink);
     firewall::names(&mut plan, observed, &uplink);
     plan
-}
-
-fn carries_nothing(device: &NicSnapshot) -> bool {
-    device.addresses.iter().all(|address| address.link_local)
-}
-
-fn moves(plan: &mut Plan, observed: &Observed, found: &NicSnapshot, uplink: &UplinkPlan, options: &Options) {
-    carried::bound_sockets(plan, found, uplink);
-    carried::what_is_not_carried(plan, found, uplink);
-    carried::routes(plan, found);
-    carried::can_be_proved(plan, found, uplink, options);
-    firewall::names(plan, observed, uplink);
-    let (handovers, not) = managers::handovers(
-        &observed.managers,
-        &uplink.nic,
-        &uplink.bridge,
-        found,
-        &managers::Invocation::of(options),
-    );
-    for reason in not {
-        plan.warn_off(reason.name, &uplink.nic, reason.what, reason.remedy);
-    }
-    leases::are_kept(plan, observed, found, uplink, &handovers);
-    steps::attach(plan, found, uplink, &handovers);
-    plan.handovers.extend(handovers);
 }
 
 fn unique(names: &[String]) -> Vec<&String> {

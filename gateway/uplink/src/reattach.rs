@@ -116,8 +116,8 @@ pub fn tidy(taken: &TakeoverRecord) -> Result<()> {
         }
         if !own.is_empty() {
             let way = Migration::new(&socket, &nic, &bridge);
-            way.mouth()?;
-            way.old_off()?;
+            way.move_routes()?;
+            way.remove_old()?;
             return Ok(());
         }
         if Instant::now() >= end {

@@ -4,7 +4,7 @@
 //! `ovn-k8s-util recover` does, and the unit at boot: an unfinished journal first, then every bridge that was taken into
 //! use.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use host::ingress_filter::{Accepting, IngressFilter};
 use host::rtnl::Socket;
@@ -14,14 +14,14 @@ use ovs::ovsdb::Remote;
 use super::device_config::Network;
 use super::error::{Error, Result};
 use super::journal::{Folder, Journal, JournalState, TakeoverRecord, Uplink};
+use super::names::PROGRAM;
 use super::options::{Datapath, Direction, Options};
 use super::transaction::{self, LOCK, TakeoverReport};
 use super::undo::Rollback;
-use super::util::PROGRAM;
-use super::{observe, plan, reattach, steps, switchover, undo, verify};
+use super::{observe, reattach, steps, switchover, undo, verify};
 
-/// How long a next hop may take to answer through a bridge that is thought to be well.
-const ANSWER: Duration = Duration::from_secs(1);
+/// How long the switch's database may take.
+const DATABASE: Duration = Duration::from_secs(8);
 
 /// What is found of an uplink.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -160,11 +160,11 @@ fn half(taken: &TakeoverRecord, options: &Options, report: &mut TakeoverReport) 
         RecoveryCase::Cut => to_nic(taken, &ears, &Folder::below(&options.state_dir), report)?,
         RecoveryCase::OnTheNic => {
             let nics = std::slice::from_ref(nic);
-            let seen = observe::observe(nics, options)?;
+            let switch = observe::observe_switch(&options.db, DATABASE);
             // The switch's database may be lost with what it said.
-            let known = Some(taken.uplink.datapath).filter(|_| seen.switch.bridge(bridge).is_none());
+            let known = Some(taken.uplink.datapath).filter(|_| switch.bridge(bridge).is_none());
             let options = &Options { datapath: options.datapath.or(known), ..options.clone() };
-            let plan = plan::attach(&seen, nics, options);
+            let plan = transaction::plan_attach(nics, options)?;
             plan.verdict(options.force)?;
             let again = transaction::nics_to_bridge(&plan, options)?;
             report.lines.extend(again.lines);
@@ -253,34 +253,13 @@ fn to_nic(
     let (nic, bridge) = (&taken.uplink.nic.name, &taken.uplink.bridge);
     reattach::raise(&socket, nic)?;
     let (Some(on_nic), Some(on_bridge)) = (device(nic), device(bridge)) else { return Ok(()) };
-    let context = switchover::Context { socket: &socket, nic: on_nic, bridge: on_bridge, ears: Some(ears) };
+    let context = switchover::Context { socket: &socket, nic: on_nic, bridge: on_bridge, filter: Some(ears) };
     report.warnings.extend(switchover::to_nic(&context)?);
     report.lines.push(format!(
         "{bridge} carries nothing (is ovs-vswitchd dead?): {nic} has addresses and routes for now; `{PROGRAM} recover` \
          again when the switch is back"
     ));
     Ok(())
-}
-
-/// Whether frames pass the bridge. What cannot be told is taken to be well.
-pub(super) fn is_alive(network: &Network, uplink: &Uplink) -> Result<bool> {
-    let (nic, bridge) = (network.link(&uplink.nic.name), network.link(&uplink.bridge));
-    let (Some(nic), Some(bridge)) = (nic, bridge) else { return Ok(true) };
-    if !bridge.is_up() || uplink.datapath != Datapath::Netdev {
-        return Ok(true);
-    }
-    // The tap loses its carrier with the process that holds it.
-    if !bridge.has_carrier() {
-        return Ok(false);
-    }
-    let questions = verify::questions(&network.of(&bridge.device()));
-    let answers = |link: &Link| match link.mac() {
-        Some(mac) => verify::answered(link.index(), mac, &questions, Instant::now() + ANSWER),
-        None => Ok(false),
-    };
-    // Asked over a NIC with another MAC address, neighbours would look for the bridge's addresses there.
-    let one = bridge.mac() == nic.mac();
-    Ok(questions.is_empty() || answers(bridge)? || !one || !answers(nic)?)
 }
 
 fn look(taken: &TakeoverRecord, ears: &IngressFilter) -> Result<UplinkState> {
@@ -294,7 +273,7 @@ fn look(taken: &TakeoverRecord, ears: &IngressFilter) -> Result<UplinkState> {
         nic_carries: carries(&taken.uplink.nic.name),
         bridge_carries: carries(&taken.uplink.bridge),
         guarded: ears.is_accepting(Accepting::Bridge)?,
-        alive: is_alive(&network, &taken.uplink)?,
+        alive: verify::is_alive(&network, &taken.uplink)?,
     })
 }
 

@@ -1,25 +1,36 @@
-//! The steps of a takeover and of its undo, as data: what is done in which order, and under which name.
+//! The steps of a takeover, of the way back and of an undo, as data: what is done in which order, and under which name.
+//!
+//! A [`crate::plan::Plan`] holds the steps that its run executes; `--dry-run` prints them.
 
 use std::fmt;
 
 use super::options::Datapath;
 
-/// One step, for all uplinks of a run. The names stand in logs, fault points and the operator's page.
+/// One step of a run, for all its uplinks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum PlannedStep {
+    /// Of `nics-to-bridge`.
+    Attach(Step),
+    /// Of `bridge-to-nics`.
+    Detach(DetachStep),
+}
+
+/// One step of `nics-to-bridge`, for all uplinks. The names stand in logs, fault points and the operator's page.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Step {
-    /// What has to be put back is on the disk, and the rollback watchdog is armed.
+    /// The undo journal is on the disk, and the rollback watchdog is armed.
     Journal,
-    /// The bridge is in the switch's database, its own device only.
+    /// The bridge is in the switch's database, with its own device only.
     BridgeTx,
-    /// The bridge's device is there, with the NIC's MAC address.
+    /// The bridge's device exists, with the NIC's MAC address.
     Bridge,
-    /// The bridge's device is deaf.
+    /// The host accepts no frames from the bridge's device.
     GuardB,
-    /// It has the NIC's settings, and is up.
+    /// The bridge's device has the NIC's settings, and is up.
     LinkUp,
     /// It has the NIC's addresses.
     Addresses,
-    /// It knows the NIC's neighbours.
+    /// It has the NIC's neighbour entries.
     Neighbours,
     /// The NIC is a port, in the database.
     PortTx,
@@ -27,39 +38,46 @@ pub enum Step {
     Ofport,
     /// A next hop answers through the bridge.
     Proven,
-    /// The bridge is listened to, the NIC is not.
+    /// The host accepts frames from the bridge, and none from the NIC.
     IngressFilter,
     /// The routes name the bridge.
     Routes,
     /// The NIC has no addresses any more.
     OldOff,
-    /// All is as it was, on the bridge, and works.
+    /// Everything is as it was, on the bridge, and works.
     Verify,
     /// The journal says so.
     Commit,
 }
 
-/// One step towards the NIC: of an undo, and of the way back.
+/// One step towards the NIC: of an undo, and of `bridge-to-nics`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum DetachStep {
+    /// The undo journal is on the disk, and the rollback watchdog is armed.
+    Journal,
     /// The NIC has the addresses.
     Addresses,
     /// The routes name the NIC.
     Routes,
-    /// The NIC is listened to.
+    /// The host accepts frames from the NIC.
     IngressFilter,
     /// The bridge has no addresses any more.
     OldOff,
+    /// Everything is as it was, on the NIC, and works.
+    Verify,
     /// The bridge's device is down.
     Down,
     /// The switch's database has nothing of ours any more.
     Ovsdb,
-    /// The guard is gone, the NIC has its settings again.
+    /// The ingress filter is gone, the NIC has its own settings.
     Guard,
+    /// The journal says so.
+    Commit,
 }
 
-/// Forwards, on a datapath.
-pub fn forwards(datapath: Datapath) -> &'static [Step] {
+/// The steps of `nics-to-bridge`, on a datapath.
+#[must_use]
+pub fn attach(datapath: Datapath) -> &'static [Step] {
     use Step::{
         Addresses, Bridge, BridgeTx, Commit, GuardB, IngressFilter, Journal, LinkUp, Neighbours, Ofport,
         OldOff, PortTx, Proven, Routes, Verify,
@@ -82,13 +100,21 @@ pub fn forwards(datapath: Datapath) -> &'static [Step] {
             Verify,
             Commit,
         ],
-        // The kernel gives the NIC's frames to the bridge as soon as it is a port: the mouth follows at once, and the
-        // proof comes after it.
+        // The kernel gives the NIC's frames to the bridge as soon as it is a port: the routes follow at once, and the
+        // proof comes after them.
         Datapath::System => &[
             Journal, BridgeTx, Bridge, LinkUp, Addresses, Neighbours, PortTx, Ofport, Routes, OldOff, Proven,
             Verify, Commit,
         ],
     }
+}
+
+/// The steps of `bridge-to-nics`, on a datapath.
+#[must_use]
+pub fn detach(datapath: Datapath) -> Vec<DetachStep> {
+    let first = std::iter::once(&DetachStep::Journal);
+    let rest = to_nic(datapath).iter().chain([&DetachStep::Verify]);
+    first.chain(rest).chain(clear(datapath)).chain([&DetachStep::Commit]).copied().collect()
 }
 
 /// Management goes to the NIC.
@@ -97,8 +123,8 @@ pub fn to_nic(datapath: Datapath) -> &'static [DetachStep] {
     use DetachStep::{Addresses, IngressFilter, OldOff, Routes};
     match datapath {
         Datapath::Netdev => &[Addresses, Routes, IngressFilter, OldOff],
-        // The kernel's bridge gets the NIC's frames until the port is taken off; until then it answers for the addresses
-        // (IPv6 neighbours ask the device that hears them).
+        // The kernel's bridge gets the NIC's frames until the port is removed; until then it answers for the addresses
+        // (IPv6 neighbours ask the device that receives them).
         Datapath::System => &[Addresses, Routes],
     }
 }
@@ -110,6 +136,17 @@ pub fn clear(datapath: Datapath) -> &'static [DetachStep] {
     match datapath {
         Datapath::Netdev => &[Down, Ovsdb, Guard],
         Datapath::System => &[Ovsdb, OldOff, Down, Guard],
+    }
+}
+
+impl PlannedStep {
+    /// Its name, as in the report of the run.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Attach(step) => step.name(),
+            Self::Detach(step) => step.name(),
+        }
     }
 }
 
@@ -142,14 +179,23 @@ impl DetachStep {
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
+            Self::Journal => "journal",
             Self::Addresses => "u-addr",
             Self::Routes => "u-routes",
             Self::IngressFilter => "u-ears",
             Self::OldOff => "u-old-off",
+            Self::Verify => "verify",
             Self::Down => "u-down",
             Self::Ovsdb => "u-ovsdb",
             Self::Guard => "u-guard",
+            Self::Commit => "commit",
         }
+    }
+}
+
+impl serde::Serialize for PlannedStep {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.name())
     }
 }
 

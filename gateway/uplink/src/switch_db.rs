@@ -105,7 +105,6 @@ impl OvsDb {
         let names: Vec<&str> = wanted.iter().map(|wanted| wanted.bridge.as_str()).collect();
         let attempted = format!("make {} in the switch's database", names.join(", "));
         let seen = self.observe(deadline)?;
-        seen.usable()?;
         let mut operations = vec![Operation::comment(&format!("ovn-k8s-util: make {}", names.join(", ")))];
         for (index, wanted) in wanted.iter().enumerate() {
             match seen.bridge(&wanted.bridge) {

@@ -1,32 +1,32 @@
-//! The takeover and the way back, as transactions on the node's network.
+//! `nics-to-bridge` and `bridge-to-nics`, as transactions on the node's network.
 //!
 //! ```text
-//! nics-to-bridge   look -> refuse or print -> lock -> journal, rollback watchdog -> steps -> verify -> commit
-//! bridge-to-nics   look -> refuse or print -> lock -> journal, rollback watchdog -> the NIC's side -> verify -> clear -> commit
+//!   observe -> plan -> refuse, print (--dry-run), or:
+//!   lock -> observe and plan again -> refuse if the node changed meanwhile
+//!        -> the plan's steps: journal and rollback watchdog, ..., verify, commit
 //! ```
 //!
-//! The steps are data ([`super::steps`]); one loop runs them. One that fails turns everything back, by the same undo
-//! that the rollback watchdog runs when this process is gone. Several NICs are one journal: all or none.
+//! The steps of a [`Plan`] are data ([`super::steps`]); one loop executes them. One that fails undoes everything, by the
+//! same undo that the rollback watchdog runs when this process is gone. Several NICs are one journal: all or none.
 
 use std::cell::Cell;
 use std::time::{Duration, Instant};
 
-use host::Mac;
-use host::ingress_filter::IngressFilter;
-use host::rtnl::link::{self, Link};
-use host::rtnl::{Device, Kind, Socket};
+use host::rtnl::link::Link;
+use host::rtnl::{Kind, Socket};
 
 use super::confirm;
-use super::device_config::{DeviceRows, Network};
+use super::device_config::Network;
 use super::error::{Error, Result};
 use super::fault;
-use super::journal::{Folder, Journal, JournalState, Lock, NicIdentity, Uplink};
+use super::journal::{Folder, Journal, JournalState, Lock, Uplink};
 use super::managers::{self, Handover, HandoverExecutor};
+use super::names::PROGRAM;
+use super::observe;
 use super::options::{Datapath, Direction, Options};
-use super::recover;
-use super::settings;
-use super::switch_db::{BridgeSpec, OvsDb, OvsSnapshot, PriorOvsConfig};
+use super::plan::{self, Plan};
 use super::undo::{self, Undone};
+use super::verify;
 use super::watchdog::{self, Armed};
 
 mod attach;
@@ -37,12 +37,8 @@ pub use detach::bridge_to_nics;
 
 /// How long another run is waited for.
 pub(super) const LOCK: Duration = Duration::from_secs(2);
-/// How long the switch's database may take to be reached, and to be read.
-const CONNECT: Duration = Duration::from_secs(8);
 /// The rollback watchdog waits a little longer than we do: who can undo himself does.
 const GRACE: Duration = Duration::from_secs(2);
-/// How often a device is looked at that is to come up.
-const LOOK: Duration = Duration::from_millis(1);
 /// From here on somebody at a terminal wants to know where we are.
 const SILENCE: Duration = Duration::from_secs(1);
 
@@ -61,8 +57,6 @@ pub struct TakeoverReport {
 struct Run<'o> {
     options: &'o Options,
     socket: Socket,
-    /// None on a way back while the switch's database is away.
-    switch: Option<OvsDb>,
     lock: Lock,
     journal: Journal,
     started: Instant,
@@ -73,39 +67,45 @@ struct Run<'o> {
     before: Vec<host::sockets::Connection>,
     /// From the journal on.
     armed: Option<Armed>,
-    /// While a word is waited for: when somebody was last asked through the bridges.
-    asked: Cell<Option<Instant>>,
+    /// While a confirmation is waited for: when the bridges were probed last.
+    probed: Cell<Option<Instant>>,
 }
 
 impl<'o> Run<'o> {
-    /// Everything looked at and nothing changed; the lock is held. The way back needs no switch: it is what is left to a
-    /// node whose switch does not come up any more.
-    fn new(
+    /// The run of a plan and the plan as it is under the lock. Nothing is changed yet, but for what an earlier run left
+    /// to be removed from the database.
+    fn begin(
         options: &'o Options,
         direction: Direction,
-        started: Instant,
-    ) -> Result<(Self, OvsSnapshot, Network)> {
-        // What we start must not keep what we hold, also not what we were given ourselves.
+        planned: &Plan,
+        again: impl Fn() -> Result<Plan>,
+    ) -> Result<(Self, Plan)> {
+        // The programs that are started inherit no descriptor of this process, nor one that it was given itself.
         let _ = host::pidfd::keep_descriptors();
+        fault::after("plan")?;
         let lock = Folder::below(&options.state_dir).lock(LOCK)?;
-        finish_earlier(&lock, options)?;
-        lock.nobody_watches(LOCK)?;
-        let socket = Socket::open()?;
-        let network = Network::observe(&socket)?;
-        let reached = OvsDb::connect(&options.db, CONNECT).and_then(|mut switch| {
-            let seen = switch.observe(Instant::now() + CONNECT)?;
-            Ok((Some(switch), seen))
-        });
-        let (switch, seen) = match (reached, direction) {
-            (Err(_), Direction::Detach) => (None, OvsSnapshot::default()),
-            (reached, _) => reached?,
+        let finished = finish_earlier(&lock, options)?;
+        lock.wait_for_watchdog(LOCK)?;
+        let plan = again()?;
+        let changed = match plan.verdict(options.force) {
+            Err(Error::Refused { what, .. }) => Some(what),
+            Err(error) => return Err(error),
+            Ok(()) if finished => None,
+            Ok(()) => planned.difference(&plan),
         };
+        if let Some(what) = changed {
+            return Err(Error::refused(
+                format!("the node changed meanwhile: {what}"),
+                "nothing was changed; run it again (--dry-run shows the plan as it is now)",
+            ));
+        }
+        let journal = Journal::begin(direction, &options.db, plan.configs()?)?;
+        let started = Instant::now();
         let run = Self {
             options,
-            socket,
-            switch,
+            socket: Socket::open()?,
             lock,
-            journal: Journal::begin(direction, &options.db, Vec::new())?,
+            journal,
             started,
             deadline: started + options.verify_timeout,
             report: TakeoverReport::default(),
@@ -113,16 +113,9 @@ impl<'o> Run<'o> {
             first: host::sockets::connections().unwrap_or_default(),
             before: Vec::new(),
             armed: None,
-            asked: Cell::new(None),
+            probed: Cell::new(None),
         };
-        Ok((run, seen, network))
-    }
-
-    /// The switch, for who changes what it holds.
-    fn switch(&mut self) -> Result<&mut OvsDb> {
-        self.switch.as_mut().ok_or_else(|| {
-            Error::failed("change the switch's database", "it does not answer", "is ovsdb-server running?")
-        })
+        Ok((run, plan))
     }
 
     /// The journal to the disk; from here on somebody undoes, whatever happens to us.
@@ -195,17 +188,17 @@ impl<'o> Run<'o> {
 
     /// A bridge through which nobody answers, twice in a row, who answers on the NIC. Asked once a second.
     fn silent_bridge(&self) -> Result<Option<String>> {
-        let asked = self.asked.get().is_some_and(|asked| asked.elapsed() < SILENCE);
-        if asked || !self.options.probe {
+        let recently = self.probed.get().is_some_and(|probed| probed.elapsed() < SILENCE);
+        if recently || !self.options.probe {
             return Ok(None);
         }
         let network = Network::observe(&self.socket)?;
         for uplink in &self.journal.uplinks {
-            if !recover::is_alive(&network, uplink)? && !recover::is_alive(&network, uplink)? {
+            if !verify::is_alive(&network, uplink)? && !verify::is_alive(&network, uplink)? {
                 return Ok(Some(uplink.bridge.clone()));
             }
         }
-        self.asked.set(Some(Instant::now()));
+        self.probed.set(Some(Instant::now()));
         Ok(None)
     }
 
@@ -222,13 +215,19 @@ impl<'o> Run<'o> {
         Ok(())
     }
 
-    /// A step is done.
-    fn done(&mut self, name: &'static str) -> Result<()> {
+    /// Puts a step that is done into the report. Gives the time since the start.
+    fn report_step(&mut self, name: &'static str) -> Duration {
         let so_far = self.started.elapsed();
         self.report.steps.push((name, u64::try_from(so_far.as_micros()).unwrap_or(u64::MAX)));
         if so_far > SILENCE {
             cli::note(format!("{:>6} ms  {name}", so_far.as_millis()));
         }
+        so_far
+    }
+
+    /// A step is done: whether the run may go on.
+    fn done(&mut self, name: &'static str) -> Result<()> {
+        let so_far = self.report_step(name);
         fault::after(name)?;
         self.is_watched()?;
         self.has_nics()?;
@@ -286,18 +285,18 @@ impl<'o> Run<'o> {
     }
 }
 
-/// What an earlier run left. An open one is not this run's to judge; where only the switch's database was missing, its
-/// bridge would be taken for one that was there before.
-fn finish_earlier(lock: &Lock, options: &Options) -> Result<()> {
+/// Finishes what an earlier run left, and gives whether there was anything. An open journal is not this run's to undo;
+/// where only the switch's database was missing, its bridge would be taken for one that was there before.
+fn finish_earlier(lock: &Lock, options: &Options) -> Result<bool> {
     let Some(mut journal) = lock.folder().journal()?.filter(|journal| journal.state.is_unfinished()) else {
-        return Ok(());
+        return Ok(false);
     };
     if journal.state == JournalState::UndoneOvsdbPending {
         journal.db = options.db.to_string();
         undo::run(lock, &mut journal);
     }
     match journal.state.is_unfinished() {
-        false => Ok(()),
+        false => Ok(true),
         true => Err(not_ended()),
     }
 }
@@ -323,19 +322,15 @@ fn not_ended() -> Error {
     )
 }
 
-/// Waits until a device is there and has the MAC address.
-fn device_with_mac(socket: &Socket, name: &str, mac: Mac, deadline: Instant) -> Result<Device> {
-    loop {
-        match link::named(socket, name)? {
-            Some(link) if link.mac() == Some(mac) => return Ok(link.device()),
-            _ if Instant::now() < deadline => std::thread::sleep(LOOK),
-            _ => {
-                return Err(Error::failed(
-                    format!("get {name} from ovs-vswitchd"),
-                    "its device has not come up with the NIC's MAC address",
-                    "its log says why",
-                ));
-            }
-        }
-    }
+/// The plan of `nics-to-bridge` for the node as it is now.
+pub fn plan_attach(nics: &[String], options: &Options) -> Result<Plan> {
+    Ok(plan::attach(&observe::observe(nics, options)?, nics, options))
+}
+
+/// The plan of `bridge-to-nics` for the node as it is now.
+pub fn plan_detach(bridges: &[String], options: &Options) -> Result<Plan> {
+    let folder = Folder::below(&options.state_dir);
+    let records = bridges.iter().filter_map(|bridge| folder.taken(bridge).transpose());
+    let records = records.collect::<Result<Vec<_>>>()?;
+    Ok(plan::detach(&observe::observe(bridges, options)?, bridges, &records))
 }

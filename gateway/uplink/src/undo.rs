@@ -14,7 +14,7 @@ use super::error::{Error, Result};
 use super::fault;
 use super::journal::{Journal, JournalState, Lock, Uplink};
 use super::managers::{self, HandoverExecutor};
-use super::migration;
+use super::migration::{self, Transfer};
 use super::options::{Datapath, Direction};
 use super::settings;
 use super::steps::{DetachStep, clear, to_nic};
@@ -147,15 +147,15 @@ impl<'a> Rollback<'a> {
                 uplink.nic.name, uplink.bridge
             )]),
             DetachStep::Addresses => way()?.prepare(),
-            DetachStep::Routes => way()?.mouth(),
+            DetachStep::Routes => way()?.move_routes(),
             DetachStep::IngressFilter if bridge.is_some() && ears.observe()?.is_some() => {
-                switchover::overlap(Some(&ears)).map(|()| Vec::new())
+                switchover::accept_from_nic(&ears).map(|()| Vec::new())
             }
             // A guard without its bridge only deafens the NIC.
             DetachStep::IngressFilter => Ok(ears.remove().map(|()| Vec::new())?),
             DetachStep::OldOff => {
-                let mut refused = way()?.untwin()?;
-                refused.extend(way()?.old_off()?);
+                let mut refused = way()?.remove_rule_twins()?;
+                refused.extend(way()?.remove_old()?);
                 Ok(refused)
             }
             DetachStep::Down => {
@@ -179,7 +179,10 @@ impl<'a> Rollback<'a> {
                 }
                 Ok(refused)
             }
-            DetachStep::Ovsdb => Ok(Vec::new()),
+            // What is each run's own, and what is done for all uplinks at once.
+            DetachStep::Journal | DetachStep::Verify | DetachStep::Commit | DetachStep::Ovsdb => {
+                Ok(Vec::new())
+            }
         }
     }
 
@@ -203,7 +206,7 @@ impl<'a> Rollback<'a> {
                 }
             }
         }
-        Migration::new(&self.socket, bridge, nic).wanting(wanted).leaving(own)
+        Migration::of(&self.socket, Transfer { wanted, own, ..Transfer::new(bridge, nic) })
     }
 
     fn database(&self) -> Result<()> {

@@ -7,15 +7,15 @@ use cli::OutputFormat;
 
 use super::error::Result;
 use super::journal::Folder;
-use super::managers::{self, Handover};
+use super::names::PROGRAM;
 use super::options::Options;
-use super::plan::{self, Plan};
+use super::plan::Plan;
 use super::transaction::{self, TakeoverReport};
-use super::{confirm, observe, recover};
+use super::{confirm, recover};
 
 mod args;
 
-pub use args::{Command, PROGRAM, UtilArgs};
+pub use args::{Command, UtilArgs};
 
 /// Runs `ovn-k8s-util`. `args` begin with its name. Exits 0 when it is done (or was done before, or could be), else 1.
 pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
@@ -32,10 +32,9 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
 fn run(args: &UtilArgs) -> Result<()> {
     let mut form = OutputFormat::Table;
     let report = match &args.command {
-        Command::NicsToBridge(there) => {
-            let options = there.options()?;
-            let plan =
-                plan::attach(&observe::observe(&there.interfaces, &options)?, &there.interfaces, &options);
+        Command::NicsToBridge(args) => {
+            let options = args.options()?;
+            let plan = transaction::plan_attach(&args.interfaces, &options)?;
             if options.dry_run {
                 return show(&plan, &options);
             }
@@ -43,11 +42,9 @@ fn run(args: &UtilArgs) -> Result<()> {
             form = options.form;
             transaction::nics_to_bridge(&plan, &options)?
         }
-        Command::BridgeToNics(back) => {
-            let options = back.options()?;
-            let taken = handed_over(&back.bridges, &options)?;
-            let plan =
-                plan::detach(&observe::observe(&back.bridges, &options)?, &back.bridges, &taken, &options);
+        Command::BridgeToNics(args) => {
+            let options = args.options()?;
+            let plan = transaction::plan_detach(&args.bridges, &options)?;
             if options.dry_run {
                 return show(&plan, &options);
             }
@@ -105,16 +102,4 @@ fn allow(plan: &Plan, options: &Options) -> Result<()> {
         cli::note(format!("{PROGRAM}: forced: {}: {} ({})", refusal.about, refusal.what, refusal.remedy));
     }
     Ok(())
-}
-
-/// The network managers that were handed over with these bridges.
-fn handed_over(bridges: &[String], options: &Options) -> Result<Vec<Handover>> {
-    let folder = Folder::below(&options.state_dir);
-    let mut all = Vec::new();
-    for bridge in bridges {
-        if let Some(taken) = folder.taken(bridge)? {
-            all.extend(managers::from_journal(&taken.uplink.managers));
-        }
-    }
-    Ok(all)
 }

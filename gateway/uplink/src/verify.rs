@@ -19,18 +19,23 @@ use std::time::{Duration, Instant};
 use host::Mac;
 use host::neighbour_probe::{Prober, Question};
 use host::ping::ping;
+use host::rtnl::link::Link;
 use host::rtnl::neighbour::Neighbour;
 use host::rtnl::{Device, Socket};
 use host::sockets::{Connection, connections};
 
 use super::device_config::{DeviceRows, Network};
 use super::error::{Error, Result};
+use super::journal::Uplink;
 use super::migration;
+use super::options::Datapath;
 
 mod command;
 
 pub use command::run as run_command;
 
+/// How long a next hop may take to answer through a bridge that is thought to be well.
+const ANSWER: Duration = Duration::from_secs(1);
 /// How often a question is asked.
 const EVERY: Duration = Duration::from_millis(2);
 /// The first patience with all who are asked; it doubles until somebody answers.
@@ -84,7 +89,28 @@ pub fn answered(device: u32, mac: Mac, questions: &[Question], deadline: Instant
     Ok(false)
 }
 
-/// A next hop of the NIC answers through the bridge, or this is as far as it goes.
+/// Whether frames pass the bridge. What cannot be found out counts as alive.
+pub(crate) fn is_alive(network: &Network, uplink: &Uplink) -> Result<bool> {
+    let (nic, bridge) = (network.link(&uplink.nic.name), network.link(&uplink.bridge));
+    let (Some(nic), Some(bridge)) = (nic, bridge) else { return Ok(true) };
+    if !bridge.is_up() || uplink.datapath != Datapath::Netdev {
+        return Ok(true);
+    }
+    // The tap loses its carrier with the process that holds it.
+    if !bridge.has_carrier() {
+        return Ok(false);
+    }
+    let questions = questions(&network.of(&bridge.device()));
+    let answers = |link: &Link| match link.mac() {
+        Some(mac) => answered(link.index(), mac, &questions, Instant::now() + ANSWER),
+        None => Ok(false),
+    };
+    // A probe over a NIC with another MAC address would make neighbours send the bridge's traffic there.
+    let one = bridge.mac() == nic.mac();
+    Ok(questions.is_empty() || answers(bridge)? || !one || !answers(nic)?)
+}
+
+/// A next hop of the NIC answers through the bridge; an error otherwise.
 pub fn prove(nic: &DeviceRows, bridge: &Device, mac: Mac, deadline: Instant) -> Result<()> {
     let questions = questions(nic);
     if answered(bridge.index, mac, &questions, deadline)? {

@@ -38,7 +38,7 @@ pub(super) fn read<T: DeserializeOwned>(path: &Path) -> Result<Option<T>> {
     // The version first: what another one holds elsewhere need not make sense to us.
     let head: Head = serde_json::from_slice(&bytes).map_err(broken)?;
     if head.version != VERSION {
-        return Err(Error::JournalVersion { path: path.to_owned(), version: head.version });
+        return Err(Error::JournalVersion { path: path.to_owned(), version: head.version, known: VERSION });
     }
     serde_json::from_slice(&bytes).map(Some).map_err(broken)
 }

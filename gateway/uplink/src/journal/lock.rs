@@ -142,7 +142,7 @@ impl Lock {
     }
 
     /// Waits until no rollback watchdog watches any more: it may be about to undo what somebody left.
-    pub fn nobody_watches(&self, patience: Duration) -> Result<()> {
+    pub fn wait_for_watchdog(&self, patience: Duration) -> Result<()> {
         match take(WATCHING, Instant::now() + patience)? {
             LockAttempt::Held(pid) => Err(Error::Busy { pid }),
             LockAttempt::Acquired(_) | LockAttempt::OtherUser => Ok(()),

@@ -307,11 +307,11 @@ fn two_with_two_folders_are_refused_as_well() {
     assert!(!without.is_held() && without.is_held_elsewhere());
     drop((held, without));
     let held = second.lock(PATIENCE).unwrap();
-    held.nobody_watches(PATIENCE).unwrap();
+    held.wait_for_watchdog(PATIENCE).unwrap();
     let watching = watching().unwrap();
-    assert!(matches!(held.nobody_watches(NOW), Err(Error::Busy { .. })));
+    assert!(matches!(held.wait_for_watchdog(NOW), Err(Error::Busy { .. })));
     drop(watching);
-    held.nobody_watches(PATIENCE).unwrap();
+    held.wait_for_watchdog(PATIENCE).unwrap();
 }
 
 #[test]

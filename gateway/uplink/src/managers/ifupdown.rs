@@ -16,7 +16,7 @@ pub(super) fn handover(asked: &Asked<'_>) -> Handover {
 }
 
 fn hook(asked: &Asked<'_>) -> String {
-    let place = asked.place;
+    let place = asked.invocation;
     let [program, state_dir] = [&place.program, &place.state_dir].map(|path| quoted(&path.to_string_lossy()));
     let (nic, db) = (quoted(asked.nic), quoted(&place.db));
     format!(

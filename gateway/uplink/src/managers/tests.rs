@@ -6,11 +6,10 @@ use std::time::Duration;
 
 use super::*;
 use crate::command::{Answer, NoAnswer, Runner};
-use crate::observe::AddressSnapshot;
 
 mod real;
 
-fn place(state_dir: &Path) -> Invocation {
+fn invocation(state_dir: &Path) -> Invocation {
     Invocation {
         program: PathBuf::from("/usr/bin/ovn-k8s"),
         state_dir: state_dir.to_owned(),
@@ -18,16 +17,10 @@ fn place(state_dir: &Path) -> Invocation {
     }
 }
 
-fn nic(leased: &[&str]) -> NicSnapshot {
-    let address = |net: &&str| AddressSnapshot {
-        net: net.parse().unwrap(),
-        text: (*net).to_owned(),
-        left: Some(1800),
-        temporary: false,
-        link_local: false,
-        by_router: false,
-    };
-    NicSnapshot { addresses: leased.iter().map(address).collect(), ..NicSnapshot::default() }
+fn expiring(leased: &[&str]) -> ExpiringAddresses {
+    let all = leased.iter().map(|net| net.parse::<IpNet>().unwrap());
+    let (v4, v6): (Vec<_>, Vec<_>) = all.partition(|net| net.addr().is_ipv4());
+    ExpiringAddresses { announced: !v6.is_empty(), v4, v6 }
 }
 
 fn client(line: &str) -> Client {
@@ -40,8 +33,9 @@ fn found(manager: Manager, details: Details) -> DetectedManager {
 }
 
 fn one(manager: Manager, details: Details, leased: &[&str]) -> Result<Handover, NotHandedOver> {
-    let place = place(Path::new("/var/lib/ovn-k8s"));
-    let (handovers, not) = handovers(&[found(manager, details)], "eth0", "breth0", &nic(leased), &place);
+    let invocation = invocation(Path::new("/var/lib/ovn-k8s"));
+    let (handovers, not) =
+        handovers(&[found(manager, details)], "eth0", "breth0", &expiring(leased), &invocation);
     assert_eq!(handovers.len() + not.len(), 1);
     handovers.into_iter().next().ok_or_else(|| not.into_iter().next().unwrap())
 }
@@ -184,9 +178,10 @@ fn network_manager_leaves_both_alone() {
 
 #[test]
 fn ifupdown_gets_a_hook() {
-    let place = Invocation { program: "/opt/o'vn/ovn-k8s".into(), ..place(Path::new("/var/lib/ovn-k8s")) };
+    let invocation =
+        Invocation { program: "/opt/o'vn/ovn-k8s".into(), ..invocation(Path::new("/var/lib/ovn-k8s")) };
     let found = found(Manager::Ifupdown, configured(""));
-    let (handovers, _) = handovers(&[found], "eth0", "breth0", &nic(&[]), &place);
+    let (handovers, _) = handovers(&[found], "eth0", "breth0", &expiring(&[]), &invocation);
     let root = tempfile::tempdir().unwrap();
     let mut rim = HandoverExecutor::at(root.path(), Recorder::default());
     rim.complete(&handovers);
@@ -276,9 +271,9 @@ fn a_client_that_is_started_again_is_handed_over_and_refused() {
         [(Manager::Dhclient, "dhclient -d eth0"), (Manager::Udhcpc, "udhcpc -f -i eth0 -s /etc/my.script")]
     {
         let client = Client { supervisor: Some(supervisor.clone()), ..client(line) };
-        let place = place(Path::new("/var/lib/ovn-k8s"));
+        let invocation = invocation(Path::new("/var/lib/ovn-k8s"));
         let found = [found(manager, Details::Process(client))];
-        let (handovers, not) = handovers(&found, "eth0", "breth0", &nic(&["10.0.0.9/24"]), &place);
+        let (handovers, not) = handovers(&found, "eth0", "breth0", &expiring(&["10.0.0.9/24"]), &invocation);
         assert_eq!(not.iter().map(|it| it.name).collect::<Vec<_>>(), ["dhcp-supervised"]);
         assert!(not[0].what.contains("runsv (pid 650)") && not[0].remedy == "`sv once`", "{not:?}");
         let starts = |acts: &[Act]| acts.iter().filter(|act| matches!(act, Act::Start { .. })).count();
@@ -355,7 +350,7 @@ fn who_looks_after_what() {
         matches!(&all[0].details, Details::Configuration { client_id: Some(id), .. } if id == "ff00000001000102")
     );
     // A handover survives the journal.
-    let (handovers, _) = handovers(&all, "eth0", "breth0", &nic(&[]), &place(root));
+    let (handovers, _) = handovers(&all, "eth0", "breth0", &expiring(&[]), &invocation(root));
     let values: Vec<_> = handovers.iter().map(|it| serde_json::to_value(it).unwrap()).collect();
     assert_eq!(from_journal(&values), handovers);
     assert_eq!(from_journal(&[serde_json::json!({"manager": "of the future"})]), []);

@@ -84,7 +84,7 @@ fn there_and_back() {
         let others = carried(socket, &device(socket, "other")).len();
         let wanted = moved(&Network::moving(socket).unwrap().of(nic), &onto);
         let way = Migration::new(socket, nic, bridge);
-        let refused = [way.prepare(), way.mouth(), way.old_off()].map(Result::unwrap).concat();
+        let refused = [way.prepare(), way.move_routes(), way.remove_old()].map(Result::unwrap).concat();
         assert_eq!(refused, Vec::<String>::new());
         let left = Network::moving(socket).unwrap().of(nic);
         assert_eq!((left.addresses, left.routes), (vec![], vec![]));
@@ -93,7 +93,9 @@ fn there_and_back() {
         assert_eq!(carried(socket, &device(socket, "other")).len(), others);
 
         let way = Migration::new(socket, bridge, nic);
-        let refused = [way.prepare(), way.mouth(), way.untwin(), way.old_off()].map(Result::unwrap).concat();
+        let refused = [way.prepare(), way.move_routes(), way.remove_rule_twins(), way.remove_old()]
+            .map(Result::unwrap)
+            .concat();
         assert_eq!(refused, Vec::<String>::new());
         assert_eq!(carried(socket, nic), before);
         let left = Network::moving(socket).unwrap().of(bridge);
@@ -109,17 +111,21 @@ fn half_done_and_done_again() {
         let there = Migration::new(socket, nic, bridge);
         for parts in 1..=3 {
             let done: [&dyn Fn() -> crate::Result<Vec<String>>; 3] =
-                [&|| there.prepare(), &|| there.mouth(), &|| there.old_off()];
+                [&|| there.prepare(), &|| there.move_routes(), &|| there.remove_old()];
             for part in done.iter().take(parts) {
                 assert_eq!(part().unwrap(), Vec::<String>::new());
             }
             // From the journal and from what is found, twice.
             for _ in 0..2 {
                 let here = DeviceMapping { from: nic.clone(), to: nic.clone() };
-                let back = Migration::new(socket, bridge, nic).wanting(moved(&was, &here));
-                let refused = [back.prepare(), back.mouth(), back.untwin(), back.old_off()]
-                    .map(Result::unwrap)
-                    .concat();
+                let back = Migration::of(
+                    socket,
+                    Transfer { wanted: moved(&was, &here), ..Transfer::new(bridge, nic) },
+                );
+                let refused =
+                    [back.prepare(), back.move_routes(), back.remove_rule_twins(), back.remove_old()]
+                        .map(Result::unwrap)
+                        .concat();
                 assert_eq!(refused, Vec::<String>::new(), "after {parts}");
             }
             assert_eq!(carried(socket, nic), before, "after {parts}");

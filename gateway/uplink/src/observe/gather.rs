@@ -1,4 +1,4 @@
-//! The gathering itself: asks everybody, in turn, each for a bounded time.
+//! Gathers an observation from its sources, one after the other, each with a timeout.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -10,14 +10,14 @@ use ovs::ovsdb::{Datum, Remote};
 use super::{Bridge, Observed, Port, SwitchSnapshot, firewall, kernel, sockets};
 use crate::error::Result;
 use crate::managers;
+use crate::names::{bridge_of, nic_of};
 use crate::options::Options;
-use crate::plan::{bridge_of, nic_of};
-use crate::switch_db::{self, OvsSnapshot, Owner};
+use crate::switch_db::{self, OvsSnapshot, Owner, PortSnapshot};
 
 /// How long the switch's database may take. A database that is well answers in a millisecond.
 const PATIENCE: Duration = Duration::from_secs(8);
 
-/// Looks at the node, with an eye on these NICs (or bridges) and what belongs to them.
+/// Observes the node: these NICs (or bridges), and what belongs to them.
 pub fn observe(names: &[String], options: &Options) -> Result<Observed> {
     observe_at(names, &options.db, Path::new("/"))
 }
@@ -27,22 +27,21 @@ pub fn observe_at(names: &[String], db: &Remote, root: &Path) -> Result<Observed
     observe_with(names, observe_switch(db, PATIENCE), root)
 }
 
-/// The same with what the switch has said already.
+/// The same with a snapshot of the switch that was taken before.
 pub fn observe_with(names: &[String], switch: SwitchSnapshot, root: &Path) -> Result<Observed> {
-    let mut observed = Observed { switch, ..Observed::default() };
     let pairs = pairs(names);
     let mut asked = names.to_vec();
     for (nic, bridge) in &pairs {
         asked.extend([nic, bridge].into_iter().filter(|name| !names.contains(name)).cloned());
     }
     asked.dedup();
-    (observed.links, observed.nics) = kernel::observe(&asked, root)?;
+    let mut observed = Observed { switch, boot_id: host::boot::id()?, ..kernel::observe(&asked, root)? };
     for nic in &mut observed.nics {
         observed.unknown.extend(sockets::observe(nic));
     }
-    match kernel::foreign_guards(&pairs) {
+    match kernel::foreign_filters(&pairs) {
         Ok(foreign) => observed.foreign_guards = foreign,
-        Err(error) => observed.unknown.push(format!("the guard tables: {error}")),
+        Err(error) => observed.unknown.push(format!("the ingress filters: {error}")),
     }
     let devices = pairs.iter().flat_map(|(nic, bridge)| [nic, bridge]);
     let devices: Vec<_> =
@@ -71,8 +70,8 @@ fn pairs(names: &[String]) -> BTreeMap<String, String> {
 
 fn switch(db: &Remote, patience: Duration) -> Result<SwitchSnapshot> {
     let deadline = Instant::now() + patience;
-    let seen = switch_db::OvsDb::connect(db, patience)?.observe(deadline)?;
-    let mut switch = SwitchSnapshot { answers: true, ..as_plain(&seen) };
+    let rows = switch_db::OvsDb::connect(db, patience)?.observe(deadline)?;
+    let mut switch = SwitchSnapshot::from(&rows);
     let failed = crate::Error::database("read the switch's settings");
     let mut client = Client::connect(db, patience).map_err(failed)?;
     let failed = crate::Error::database("read the switch's settings");
@@ -87,35 +86,38 @@ fn switch(db: &Remote, patience: Duration) -> Result<SwitchSnapshot> {
     Ok(switch)
 }
 
-fn as_plain(seen: &OvsSnapshot) -> SwitchSnapshot {
-    SwitchSnapshot {
-        datapath_type: seen.default_datapath.clone().unwrap_or_default(),
-        up_to_date: seen.cur_cfg >= seen.next_cfg,
-        bridges: seen
-            .bridges
-            .iter()
-            .map(|bridge| Bridge {
-                name: bridge.name.clone(),
-                datapath_type: bridge.datapath_type.clone(),
-                fail_mode: bridge.fail_mode.clone().unwrap_or_default(),
-                ours: bridge.owner == Owner::Uplink,
-                original: bridge.owner == Owner::Original,
-                ports: bridge
-                    .ports
-                    .iter()
-                    .filter(|port| port.name != bridge.name)
-                    .map(|port| Port {
-                        name: port.name.clone(),
-                        kind: port.kind.clone(),
-                        ofport: port.ofport,
-                        error: port.error.clone().unwrap_or_default(),
-                        ours: port.is_ours,
-                        of: port.peer.as_ref().map(|peer| format!("to {peer}")),
-                    })
-                    .collect(),
-            })
-            .collect(),
-        ..SwitchSnapshot::default()
+impl From<&OvsSnapshot> for SwitchSnapshot {
+    fn from(rows: &OvsSnapshot) -> Self {
+        let bridges = rows.bridges.iter().map(|bridge| Bridge {
+            name: bridge.name.clone(),
+            datapath_type: bridge.datapath_type.clone(),
+            fail_mode: bridge.fail_mode.clone().unwrap_or_default(),
+            hwaddr: bridge.hwaddr.clone(),
+            mtu_request: bridge.device().and_then(|device| device.mtu_request),
+            ours: bridge.owner == Owner::Uplink,
+            original: bridge.owner == Owner::Original,
+            ports: bridge.ports.iter().filter(|port| port.name != bridge.name).map(port).collect(),
+        });
+        SwitchSnapshot {
+            answers: true,
+            datapath_type: rows.default_datapath.clone().unwrap_or_default(),
+            uninitialised: !rows.is_initialised,
+            datapath_types: rows.datapath_types.clone(),
+            up_to_date: rows.cur_cfg >= rows.next_cfg,
+            bridges: bridges.collect(),
+            ..SwitchSnapshot::default()
+        }
+    }
+}
+
+fn port(row: &PortSnapshot) -> Port {
+    Port {
+        name: row.name.clone(),
+        kind: row.kind.clone(),
+        ofport: row.ofport,
+        error: row.error.clone().unwrap_or_default(),
+        ours: row.is_ours,
+        of: row.peer.as_ref().map(|peer| format!("to {peer}")),
     }
 }
 

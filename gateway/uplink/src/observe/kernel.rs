@@ -10,24 +10,35 @@ use host::rtnl::neighbour::Neighbour;
 use host::rtnl::qdisc::Qdisc;
 use host::rtnl::route::Route as RouteRow;
 use host::rtnl::rule::Rule;
-use host::rtnl::{Family, Kind, Socket};
+use host::rtnl::{Device, Family, Kind, Socket};
 
-use super::{AddressSnapshot, LinkSnapshot, NicSnapshot, RouteSnapshot};
+use super::{AddressSnapshot, LinkSnapshot, NicSnapshot, Observed, RouteSnapshot};
 use crate::device_config::Network;
 use crate::error::Result;
+use crate::settings;
 
 /// `IFA_F_MANAGETEMPADDR` (linux/if_addr.h): the kernel made it of a router's announcement.
 const MANAGED_FOR_TEMPORARY: u32 = 0x100;
 
-/// The links, and the asked-for NICs with what names them.
-pub(super) fn observe(names: &[String], root: &Path) -> Result<(Vec<LinkSnapshot>, Vec<NicSnapshot>)> {
+/// The kernel's tables, and what they say of these devices.
+pub(super) fn observe(names: &[String], root: &Path) -> Result<Observed> {
     let socket = Socket::open()?;
     let network = Network::observe(&socket)?;
     let qdiscs: Vec<_> = socket.dump(Kind::Qdisc, Family::V4)?.iter().filter_map(Qdisc::of).collect();
     let links: Vec<_> = network.links.iter().map(|row| link(row, root)).collect();
-    let found = names.iter().filter_map(|name| links.iter().find(|link| link.name == *name));
-    let nics = found.map(|link| nic(link, &network, &qdiscs)).collect();
-    Ok((links, nics))
+    let found: Vec<_> =
+        names.iter().filter_map(|name| links.iter().find(|link| link.name == *name)).collect();
+    let (mut devices, mut unknown) = (BTreeMap::new(), Vec::new());
+    for link in &found {
+        let device = Device { index: link.index, name: link.name.clone() };
+        let mut rows = network.of(&device);
+        match settings::observe(&socket, &mut rows) {
+            Ok(()) => drop(devices.insert(link.name.clone(), rows)),
+            Err(error) => unknown.push(format!("the settings of {}: {error}", link.name)),
+        }
+    }
+    let nics = found.iter().map(|link| nic(link, &network, &qdiscs)).collect();
+    Ok(Observed { links, nics, network, devices, unknown, ..Observed::default() })
 }
 
 fn link(row: &LinkRow, root: &Path) -> LinkSnapshot {
@@ -147,13 +158,13 @@ fn without_numbers(text: &str, own: u32, network: &Network) -> String {
     said.join(" ")
 }
 
-/// Tables with the name of a guard of ours that do not have its mark.
-pub(super) fn foreign_guards(pairs: &BTreeMap<String, String>) -> host::Result<Vec<String>> {
+/// Tables with the name of an ingress filter of ours that do not have its mark.
+pub(super) fn foreign_filters(pairs: &BTreeMap<String, String>) -> host::Result<Vec<String>> {
     let mut foreign = Vec::new();
     for (nic, bridge) in pairs {
-        let ears = IngressFilter::new(nic, bridge);
-        if ears.observe()?.is_some_and(|state| !state.marked) {
-            foreign.push(ears.table);
+        let filter = IngressFilter::new(nic, bridge);
+        if filter.observe()?.is_some_and(|state| !state.marked) {
+            foreign.push(filter.table);
         }
     }
     Ok(foreign)

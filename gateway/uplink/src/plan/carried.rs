@@ -72,7 +72,7 @@ fn bound_socket(plan: &mut Plan, socket: &BoundSocket, uplink: &UplinkPlan) {
         ),
     };
     if bad {
-        plan.warn_off(name, from, what, remedy);
+        plan.refuse_unless_forced(name, from, what, remedy);
     } else {
         plan.warn(name, from, what, remedy);
     }
@@ -155,7 +155,7 @@ pub(super) fn can_be_proved(plan: &mut Plan, device: &NicSnapshot, uplink: &Upli
     }
     let what = format!("has no route over a next hop: nobody can be asked whether {} carries", uplink.bridge);
     if options.probe {
-        plan.warn_off("no-next-hop", name, what, "--no-probe does without the proof");
+        plan.refuse_unless_forced("no-next-hop", name, what, "--no-probe does without the proof");
     } else {
         plan.warn("no-next-hop", name, what, "have the console at hand");
     }

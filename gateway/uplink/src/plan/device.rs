@@ -45,13 +45,13 @@ pub(super) fn stands_alone(plan: &mut Plan, observed: &Observed, nic: &NicSnapsh
     let (link, name) = (&nic.link, nic.link.name.as_str());
     if !link.up {
         let remedy = format!("`ip link set {name} up`");
-        plan.warn_off("down", name, "is down: nothing can be proved through it", remedy);
+        plan.refuse_unless_forced("down", name, "is down: nothing can be proved through it", remedy);
     } else if !link.carrier {
         let remedy = "see to the cable and the other end";
-        plan.warn_off("down", name, "has no carrier: nothing can be proved through it", remedy);
+        plan.refuse_unless_forced("down", name, "has no carrier: nothing can be proved through it", remedy);
     }
     if link.wireless {
-        plan.warn_off(
+        plan.refuse_unless_forced(
             "wireless",
             name,
             "is wireless: an access point carries frames of one MAC only, others may be lost",
@@ -74,7 +74,7 @@ pub(super) fn stands_alone(plan: &mut Plan, observed: &Observed, nic: &NicSnapsh
             "has a generic XDP program: it goes on to act before the switch sees a frame",
             format!("`ip link set {name} xdpgeneric off` if it is no longer wanted"),
         ),
-        Some(mode) => plan.warn_off(
+        Some(mode) => plan.refuse_unless_forced(
             "xdp-attached",
             name,
             format!("has an XDP program ({mode}): the switch does not see what it takes or drops"),
@@ -83,7 +83,7 @@ pub(super) fn stands_alone(plan: &mut Plan, observed: &Observed, nic: &NicSnapsh
         None => {}
     }
     for what in &nic.device_offloads {
-        plan.warn_off(
+        plan.refuse_unless_forced(
             "device-offload",
             name,
             format!("does {what} in the card: frames that come by the bridge do not pass there"),
@@ -117,7 +117,7 @@ fn has_master(plan: &mut Plan, observed: &Observed, link: &LinkSnapshot) {
 fn stands_on(plan: &mut Plan, nic: &str, above: &LinkSnapshot, datapath: Datapath) {
     let (name, kind) = (&above.name, above.kind.as_str());
     match (kind, datapath) {
-        ("vlan", Datapath::Netdev) => plan.warn_off(
+        ("vlan", Datapath::Netdev) => plan.refuse_unless_forced(
             "vlan-child",
             nic,
             format!(
@@ -132,7 +132,7 @@ fn stands_on(plan: &mut Plan, nic: &str, above: &LinkSnapshot, datapath: Datapat
             format!("VLAN {name} stands on it and keeps its frames: the bridge does not see that VLAN"),
             "make the VLAN on the bridge (a port with that tag) if pods need it",
         ),
-        _ => plan.warn_off(
+        _ => plan.refuse_unless_forced(
             "nic-is-lower-device",
             nic,
             format!("{name} ({}) stands on it and would be cut off", said(kind)),

@@ -15,7 +15,7 @@ pub(super) fn names(plan: &mut Plan, observed: &Observed, uplink: &UplinkPlan) {
     let (opens, others): (Vec<_>, Vec<_>) =
         observed.firewall.iter().filter(stops).partition(|rule| rule.lets_in);
     if let Some(first) = opens.first() {
-        plan.warn_off(
+        plan.refuse_unless_forced(
             "firewall-names-nic",
             from,
             format!(

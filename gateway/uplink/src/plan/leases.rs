@@ -1,15 +1,26 @@
-//! Addresses that end by themselves: somebody must go on to renew them.
+//! Addresses with a lifetime: something has to renew them on the bridge.
 
 use ipnet::IpNet;
 
 use super::{Plan, UplinkPlan};
-use crate::managers::{Handover, Manager};
+use crate::managers::{ExpiringAddresses, Handover, Manager};
 use crate::observe::{AddressSnapshot, NicSnapshot, Observed};
 
-/// Less than this is not enough to hand over in.
+/// Less than this many seconds is too short for a handover.
 const SHORTEST: u32 = 60;
 
-/// Refuses where an address would end and nobody renews it.
+/// The addresses of a device that expire unless they are renewed.
+pub(super) fn expiring(device: &NicSnapshot) -> ExpiringAddresses {
+    let ending = device.addresses.iter().filter(|it| it.left.is_some() && !it.temporary && !it.link_local);
+    let of_ipv6 = ending.clone().filter(|it| it.net.addr().is_ipv6());
+    ExpiringAddresses {
+        v4: ending.filter(|it| it.net.addr().is_ipv4()).map(|it| it.net).collect(),
+        announced: of_ipv6.clone().next().is_some(),
+        v6: of_ipv6.filter(|it| !it.by_router).map(|it| it.net).collect(),
+    }
+}
+
+/// Refuses where an address would expire and nothing renews it.
 pub(super) fn are_kept(
     plan: &mut Plan,
     observed: &Observed,
@@ -23,7 +34,7 @@ pub(super) fn are_kept(
         device.addresses.iter().filter(mine).filter_map(|address| Some((address, address.left?)))
     {
         if left < SHORTEST {
-            plan.warn_off(
+            plan.refuse_unless_forced(
                 "lifetime-too-short",
                 name,
                 format!(
@@ -40,7 +51,7 @@ pub(super) fn are_kept(
             .iter()
             .any(|found| found.nic == uplink.nic && !handovers.iter().any(|it| it.manager == found.manager));
         if !renewed && !refused {
-            plan.warn_off(
+            plan.refuse_unless_forced(
                 "dhcp-not-handed-over",
                 name,
                 format!(
@@ -57,7 +68,7 @@ fn renews(handover: &Handover, address: &AddressSnapshot) -> bool {
     match handover.manager {
         Manager::Networkd => true,
         Manager::Dhclient | Manager::Udhcpc => matches!(address.net, IpNet::V6(_)) == handover.for_ipv6,
-        // It has the kernel hear routers in its place.
+        // The kernel follows routers' announcements in its place.
         Manager::NetworkManager => matches!(address.net, IpNet::V6(_)),
         Manager::Ifupdown | Manager::Netplan | Manager::OtherClient => false,
     }

@@ -1,9 +1,11 @@
-//! What the switch has to say: whether it answers, whether the name is free, whether the bridge may go.
+//! The switch: whether it answers, which datapath a bridge has, whether a name is free, whether a bridge may go.
 
 use host::ingress_filter::IngressFilter;
 
-use super::{Plan, UplinkPlan, nic_of};
-use crate::observe::{Bridge, Observed};
+use super::{Plan, UplinkPlan};
+use crate::names::nic_of;
+use crate::observe::{Bridge, Observed, SwitchSnapshot};
+use crate::options::Datapath;
 
 /// Nothing can be built without the switch.
 pub(super) fn answers(plan: &mut Plan, observed: &Observed) {
@@ -18,14 +20,84 @@ pub(super) fn answers(plan: &mut Plan, observed: &Observed) {
         plan.refuse(
             "switch-away",
             "Open vSwitch",
-            "ovs-vswitchd does not run: a bridge could be written down, not made",
+            "ovs-vswitchd does not run: the bridge would be written to the database and not made",
             "start it (`systemctl start openvswitch-switch`)",
+        );
+    } else if observed.switch.uninitialised {
+        plan.refuse(
+            "switch-not-initialised",
+            "Open vSwitch",
+            "its database has no settings row",
+            "start Open vSwitch as its package does, or run `ovs-vsctl init`",
         );
     }
 }
 
-/// The NIC must not be a port elsewhere, the bridge's name must not be somebody else's.
-pub(super) fn name_is_free(plan: &mut Plan, observed: &Observed, uplink: &UplinkPlan) {
+/// The datapath of a bridge: its own where it exists, else the one asked for, else that of OVN's bridge, else the kernel's.
+#[must_use]
+pub fn datapath(switch: &SwitchSnapshot, bridge: &str, asked: Option<Datapath>) -> Datapath {
+    let own = switch.bridge(bridge).map(|found| found.datapath_type());
+    let known = |text: &str| Datapath::of(text).unwrap_or(Datapath::System);
+    own.map(known).or(asked).unwrap_or_else(|| known(&switch.datapath_type))
+}
+
+/// Refuses a datapath that the bridge does not have, that is of a foreign type, or that ovs-vswitchd lacks; `false` then.
+fn datapath_fits(plan: &mut Plan, observed: &Observed, uplink: &UplinkPlan, asked: Option<Datapath>) -> bool {
+    let (nic, bridge, switch) = (uplink.nic.as_str(), uplink.bridge.as_str(), &observed.switch);
+    let own = switch.bridge(bridge);
+    if let (Some(found), Some(asked)) = (own, asked)
+        && found.datapath_type() != asked.name()
+    {
+        plan.refuse(
+            "datapath-differs",
+            nic,
+            format!(
+                "bridge {bridge} exists with datapath type {}, asked for is {asked}",
+                found.datapath_type()
+            ),
+            "leave --datapath-type out, or remove the bridge first",
+        );
+        return false;
+    }
+    let (text, whose) = match (own, asked) {
+        (Some(found), _) => (found.datapath_type(), bridge),
+        (None, Some(asked)) => (asked.name(), bridge),
+        (None, None) => (switch.datapath_type.as_str(), "external_ids:ovn-bridge-datapath-type"),
+    };
+    if Datapath::of(text).is_none() {
+        plan.refuse(
+            "datapath-unknown",
+            nic,
+            format!("{whose} has datapath type \"{text}\""),
+            "only system and netdev can be taken over; --datapath-type names one for a new bridge",
+        );
+        return false;
+    }
+    let name = uplink.datapath.name();
+    if !switch.datapath_types.is_empty() && !switch.datapath_types.iter().any(|has| has == name) {
+        plan.refuse(
+            "datapath-missing",
+            nic,
+            format!("this ovs-vswitchd has no datapath of type {name}"),
+            format!("it has {}; --datapath-type names one", switch.datapath_types.join(", ")),
+        );
+        return false;
+    }
+    true
+}
+
+/// One run has one sequence of steps.
+pub(super) fn refuse_mixed_datapaths(plan: &mut Plan, remedy: &str) {
+    plan.refuse("datapaths-mixed", "this run", "its bridges have different datapaths", remedy);
+}
+
+/// The NIC must not be a port elsewhere, the bridge's name must not be in use by something else.
+pub(super) fn name_is_free(
+    plan: &mut Plan,
+    observed: &Observed,
+    uplink: &UplinkPlan,
+    asked: Option<Datapath>,
+) {
     let (nic, bridge) = (uplink.nic.as_str(), uplink.bridge.as_str());
     if let Some(other) = observed.switch.bridge_of(nic).filter(|other| other.name != bridge) {
         plan.refuse(
@@ -40,46 +112,37 @@ pub(super) fn name_is_free(plan: &mut Plan, observed: &Observed, uplink: &Uplink
         plan.refuse("port-of-other-bridge", nic, what, "name the NIC, not its bridge");
     }
     let device = observed.link(bridge);
+    let fits = !observed.switch.answers || datapath_fits(plan, observed, uplink, asked);
     match observed.switch.bridge(bridge) {
         None if device.is_some() && observed.switch.answers => plan.refuse(
             "bridge-name-taken",
             nic,
-            format!("a device {bridge} is there that is no bridge of Open vSwitch"),
+            format!("a device {bridge} exists that is no bridge of Open vSwitch"),
             format!("rename or remove it (`ip link del {bridge}`)"),
         ),
-        Some(there) if there.datapath_type() != uplink.datapath.name() => plan.refuse(
-            "datapath-differs",
-            nic,
-            format!(
-                "bridge {bridge} is there with datapath type {}, asked for is {}",
-                there.datapath_type(),
-                uplink.datapath
-            ),
-            "leave --datapath-type out",
-        ),
-        Some(there) if !uplink.half_way && !there.ours && !there.original => plan.warn_off(
+        Some(there) if fits && !uplink.half_way && !there.ours && !there.original => plan.refuse_unless_forced(
             "bridge-of-others",
             nic,
             format!(
-                "bridge {bridge} is there and not of our making: it would get the NIC and its MAC, and bridge-to-nics would not take it back"
+                "bridge {bridge} exists and was not made by nics-to-bridge: it would get the NIC and its MAC, and bridge-to-nics would not remove it"
             ),
-            format!("remove it if nobody needs it (`ovs-vsctl del-br {bridge}`)"),
+            format!("remove it if it is not needed (`ovs-vsctl del-br {bridge}`)"),
         ),
         _ => {}
     }
-    let guard = guard_of(bridge);
-    if observed.foreign_guards.contains(&guard) {
+    let table = filter_of(bridge);
+    if observed.foreign_guards.contains(&table) {
         plan.refuse(
             "guard-name-taken",
             nic,
-            format!("an nftables table netdev {guard} is there that is not ours"),
-            format!("rename or remove it (`nft delete table netdev {guard}`)"),
+            format!("an nftables table netdev {table} exists that is not ours"),
+            format!("rename or remove it (`nft delete table netdev {table}`)"),
         );
     }
 }
 
-/// The guard table of a bridge.
-pub(super) fn guard_of(bridge: &str) -> String {
+/// The nft table of a bridge's ingress filter.
+pub(super) fn filter_of(bridge: &str) -> String {
     IngressFilter::table(bridge)
 }
 
@@ -91,7 +154,7 @@ pub(super) fn may_go(plan: &mut Plan, observed: &Observed, bridge: &str) -> Opti
         plan.warn(
             "switch-away",
             bridge,
-            "the switch's database does not answer: addresses and routes can go back, the bridge stays in the database",
+            "the switch's database does not answer: addresses and routes go back, the bridge stays in the database",
             "run this again when the switch is back",
         );
         return named;
@@ -109,7 +172,7 @@ pub(super) fn may_go(plan: &mut Plan, observed: &Observed, bridge: &str) -> Opti
             "original-bridge",
             bridge,
             "was made by the original nics-to-bridge: what the NIC had before is not on record",
-            "nothing to do; what the bridge carries now goes to the NIC",
+            "nothing to do; the NIC gets what the bridge carries now",
         );
     } else if !found.ours {
         plan.refuse(
@@ -124,11 +187,11 @@ pub(super) fn may_go(plan: &mut Plan, observed: &Observed, bridge: &str) -> Opti
     nic_to_go_to(plan, observed, found, named)
 }
 
-/// Who else uses the bridge.
+/// What else uses the bridge.
 fn users(plan: &mut Plan, found: &Bridge) {
     if let Some(patch) = found.ports.iter().find(|port| port.kind == "patch") {
         let of = patch.of.as_deref().map(|of| format!(" ({of})")).unwrap_or_default();
-        plan.warn_off(
+        plan.refuse_unless_forced(
             "gateway-router",
             &found.name,
             format!("a gateway router uses it, by the patch port {}{of}: the pods would lose the outside", patch.name),
@@ -157,21 +220,12 @@ fn nic_to_go_to(
     let others: Vec<_> =
         found.ports.iter().map(|port| port.name.as_str()).filter(|name| is_other(name)).collect();
     if !others.is_empty() {
-        plan.warn_off(
+        plan.refuse_unless_forced(
             "other-ports",
             bridge,
             format!("has other ports, which would lose their switch: {}", others.join(", ")),
             format!("`ovs-vsctl del-port {bridge} PORT` for each that is not needed any more"),
         );
-    }
-    if observed.link(&nic).is_none() {
-        plan.refuse(
-            "not-found",
-            bridge,
-            format!("its NIC {nic} is not there"),
-            "see whether its driver is loaded (`ip -br link`, `dmesg`)",
-        );
-        return None;
     }
     Some(nic)
 }

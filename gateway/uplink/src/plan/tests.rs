@@ -4,7 +4,13 @@ use std::time::Duration;
 use ovs::ovsdb::Remote;
 use proptest::prelude::*;
 
+use host::rtnl::address::Address;
+use host::rtnl::link::Link;
+use host::rtnl::route::Route;
+use host::rtnl::{Attribute, Kind, Row};
+
 use super::*;
+use crate::journal::TakeoverRecord;
 use crate::managers::{Details, DetectedManager, Manager};
 use crate::observe::{
     AddressSnapshot, Binding, BoundSocket, Bridge, FirewallRule, LinkSnapshot, Port, RouteSnapshot,
@@ -82,7 +88,53 @@ fn node() -> Observed {
     observed.switch.answers = true;
     observed.switch.vswitchd = Some(true);
     observed.switch.datapath_type = "netdev".to_owned();
+    with_rows(observed)
+}
+
+/// The kernel's tables as the NICs of the observation have them, in rows.
+fn with_rows(mut observed: Observed) -> Observed {
+    let mut network = crate::device_config::Network::default();
+    for nic in &observed.nics {
+        let index = nic.link.index;
+        let mut row = Row::empty(Kind::Link);
+        row.header[4..8].copy_from_slice(&index.to_ne_bytes());
+        network.links.extend(Link::of(&row));
+        let own = nic.addresses.iter().map(|one| Address::new(index, one.net.addr(), one.net.prefix_len()));
+        network.addresses.extend(own);
+        network
+            .routes
+            .extend(nic.routes.iter().filter(|one| !one.via.is_empty()).map(|one| route_row(index, one)));
+    }
+    for nic in &observed.nics {
+        let device = Device { index: nic.link.index, name: nic.link.name.clone() };
+        observed.devices.insert(device.name.clone(), network.of(&device));
+    }
+    observed.network = network;
     observed
+}
+
+/// A static route of the main table.
+fn route_row(device: u32, route: &RouteSnapshot) -> Route {
+    let bytes = |address: std::net::IpAddr| match address {
+        std::net::IpAddr::V4(address) => address.octets().to_vec(),
+        std::net::IpAddr::V6(address) => address.octets().to_vec(),
+    };
+    let mut row = Row::empty(Kind::Route);
+    let family = if route.to.addr().is_ipv4() { libc_family::INET } else { libc_family::INET6 };
+    row.header = vec![family, route.to.prefix_len(), 0, 0, 254, 4, 0, 1, 0, 0, 0, 0];
+    let mut set = |kind: u16, value: Vec<u8>| row.attributes.push(Attribute { kind, value });
+    if route.to.prefix_len() > 0 {
+        set(1, bytes(route.to.addr()));
+    }
+    set(5, bytes(route.via[0]));
+    set(4, device.to_ne_bytes().to_vec());
+    Route::of(&row).unwrap()
+}
+
+/// linux/socket.h
+mod libc_family {
+    pub(super) const INET: u8 = 2;
+    pub(super) const INET6: u8 = 10;
 }
 
 /// The same after the takeover.
@@ -101,7 +153,7 @@ fn taken() -> Observed {
         ports: vec![port("eth0", "", true)],
         ..Bridge::default()
     }];
-    observed
+    with_rows(observed)
 }
 
 fn port(name: &str, kind: &str, ours: bool) -> Port {
@@ -118,7 +170,7 @@ fn plan_attach(observed: &Observed) -> Plan {
 }
 
 fn plan_detach(observed: &Observed) -> Plan {
-    detach(observed, &["breth0".to_owned()], &[], &options())
+    detach(observed, &["breth0".to_owned()], &[])
 }
 
 /// One refusal of this name, that `--force` overrules or not; its remedy is said.
@@ -149,9 +201,14 @@ fn an_unremarkable_nic_is_taken() {
     assert_eq!((uplink.nic.as_str(), uplink.bridge.as_str()), ("eth0", "breth0"));
     assert_eq!((uplink.datapath, uplink.half_way), (Datapath::Netdev, false));
     let text = plan.to_string();
-    for said in
-        ["eth0 -> breth0", "address 10.0.0.5/24", "0.0.0.0/0 via", "ovn_k8s_breth0", "10.0.0.1, fe80::1"]
-    {
+    for said in [
+        "eth0 -> breth0",
+        "breth0",
+        "address 10.0.0.5/24 scope global dev breth0",
+        "default via 10.0.0.1 dev breth0",
+        "ovn_k8s_breth0",
+        "10.0.0.1, fe80::1",
+    ] {
         assert!(text.contains(said), "{said}: {text}");
     }
     let json = serde_json::to_value(&plan).unwrap();
@@ -384,12 +441,167 @@ fn names_that_are_taken() {
     refused(&attach(&observed, &["eth0".to_owned()], &netdev), "datapath-differs", false);
     // Not asked for by flag, the bridge that is there decides.
     assert_eq!(plan_attach(&observed).uplinks[0].datapath, Datapath::System);
+    let mut observed = node();
+    observed.switch.uninitialised = true;
+    refused(&plan_attach(&observed), "switch-not-initialised", false);
+    assert!(plan_attach(&observed).to_string().contains("ovs-vsctl init"));
     for mut observed in [node(), node()] {
         observed.switch.vswitchd = Some(false);
         refused(&plan_attach(&observed), "switch-away", false);
         observed.switch.answers = false;
         refused(&plan_attach(&observed), "switch-away", false);
     }
+}
+
+#[test]
+fn the_datapath_is_the_bridges_own_then_the_asked_one_then_ovns() {
+    let of = |default: &str, own: Option<&str>, asked: Option<Datapath>| {
+        let mut observed = node();
+        observed.switch.datapath_type = default.to_owned();
+        let bridge = |own: &str| Bridge {
+            name: "breth0".to_owned(),
+            datapath_type: own.to_owned(),
+            ours: true,
+            ..Bridge::default()
+        };
+        observed.switch.bridges = own.map(bridge).into_iter().collect();
+        attach(&observed, &["eth0".to_owned()], &Options { datapath: asked, ..options() })
+    };
+    let (netdev, system) = (Datapath::Netdev, Datapath::System);
+    for (default, asked, datapath) in [
+        ("", None, system),
+        ("netdev", None, netdev),
+        ("netdev", Some(system), system),
+        ("", Some(netdev), netdev),
+    ] {
+        let plan = of(default, None, asked);
+        assert_eq!(
+            (plan.uplinks[0].datapath, plan.refusals.as_slice()),
+            (datapath, &[][..]),
+            "{default} {asked:?}"
+        );
+    }
+    assert_eq!(of("netdev", Some(""), None).uplinks[0].datapath, system);
+    let plan = of("", Some(""), Some(netdev));
+    refused(&plan, "datapath-differs", false);
+    assert!(plan.refusals[0].remedy.contains("leave --datapath-type out"));
+    refused(&of("dpdk", None, None), "datapath-unknown", false);
+    let mut few = node();
+    few.switch.datapath_type = String::new();
+    few.switch.datapath_types = vec!["netdev".to_owned()];
+    let plan = plan_attach(&few);
+    refused(&plan, "datapath-missing", false);
+    assert!(plan.refusals[0].remedy.contains("it has netdev"));
+}
+
+#[test]
+fn the_steps_are_those_of_the_datapath() {
+    let names = |plan: &Plan| plan.steps.iter().map(|step| step.name()).collect::<Vec<_>>();
+    let plan = plan_attach(&node());
+    let of = |steps: &[steps::Step]| steps.iter().map(|step| step.name()).collect::<Vec<_>>();
+    assert_eq!(names(&plan), of(steps::attach(Datapath::Netdev)));
+    let json = serde_json::to_value(&plan).unwrap();
+    assert_eq!(json["sequence"], serde_json::json!(names(&plan)));
+    // Every line belongs to a step, in the order of the steps.
+    let order = |line: &String| names(&plan).iter().position(|name| line.starts_with(&format!("{name:<11}")));
+    let at: Vec<_> = plan.lines().iter().map(|line| order(line).unwrap()).collect();
+    assert!(at.is_sorted() && at.len() >= plan.steps.len(), "{plan}");
+    // Every kernel request is shown under its step.
+    assert!(
+        json["requests"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .any(|text| text == "addresses: replace address 10.0.0.5/24 scope global dev breth0"),
+        "{json}"
+    );
+    let back = plan_detach(&taken());
+    assert_eq!(
+        names(&back),
+        [
+            "journal",
+            "u-addr",
+            "u-routes",
+            "u-ears",
+            "u-old-off",
+            "verify",
+            "u-down",
+            "u-ovsdb",
+            "u-guard",
+            "commit"
+        ]
+    );
+    assert!(plan_attach(&whole()).steps.is_empty());
+}
+
+/// A takeover that is complete.
+fn whole() -> Observed {
+    let mut observed = taken();
+    let eth0 = observed.nics.iter_mut().find(|nic| nic.link.name == "eth0").unwrap();
+    eth0.addresses.clear();
+    observed
+}
+
+#[test]
+fn what_changed_between_plan_and_lock_is_named() {
+    let planned = plan_attach(&node());
+    assert_eq!(planned.difference(&plan_attach(&node())), None);
+    let with = |change: &dyn Fn(&mut Observed)| {
+        let mut observed = node();
+        change(&mut observed);
+        planned.difference(&plan_attach(&with_rows(observed))).unwrap_or_default()
+    };
+    for (what, said) in [
+        (with(&|it| it.nics[0].addresses.push(address("10.0.0.77/24"))), "eth0 got address 10.0.0.77/24"),
+        (with(&|it| drop(it.nics[0].addresses.remove(1))), "eth0 lost address fd00::5/64"),
+        (
+            with(&|it| it.nics[0].routes.push(route("192.168.7.0/24", &["10.0.0.1"]))),
+            "eth0 got route 192.168.7.0/24",
+        ),
+        (with(&|it| it.nics[0].link.mac = "02:00:00:00:00:99".to_owned()), "eth0 is another device"),
+        (with(&|it| it.nics[0].link.mtu = 9000), "eth0 has MTU 9000 now, not 1500"),
+        (
+            with(&|it| it.switch.datapath_type = "system".to_owned()),
+            "breth0 has datapath system now, not netdev",
+        ),
+        (
+            with(&|it| {
+                it.switch.bridges = vec![Bridge {
+                    name: "breth0".to_owned(),
+                    datapath_type: "netdev".to_owned(),
+                    ours: true,
+                    ..Bridge::default()
+                }];
+            }),
+            "the rows of breth0 in the switch's database changed",
+        ),
+        (with(&|it| it.switch.bridges = taken().switch.bridges), "eth0 is a port of breth0 now"),
+    ] {
+        assert!(what.contains(said), "{said}: {what}");
+    }
+    // Lifetimes run, and routing daemons and routers write at any time.
+    let mut lease = node();
+    lease.nics[0].neighbours = 9;
+    let mut learned = route_row(2, &route("192.168.9.0/24", &["10.0.0.1"])).into_row();
+    learned.header[5] = 186;
+    let mut observed = with_rows(lease);
+    observed.devices.get_mut("eth0").unwrap().routes.push(learned);
+    assert_eq!(planned.difference(&plan_attach(&observed)), None);
+}
+
+#[test]
+fn the_way_back_gives_the_nic_what_it_had() {
+    let mut observed = taken();
+    observed.boot_id = "this".to_owned();
+    let mut uplink = plan_attach(&node()).uplinks[0].config.clone().unwrap();
+    uplink.rows.sysctls.insert("ipv4/conf/rp_filter".to_owned(), "1".to_owned());
+    uplink.rows.merging = vec!["rx-gro".to_owned()];
+    let record = |boot: &str| TakeoverRecord { version: 1, boot_id: boot.to_owned(), uplink: uplink.clone() };
+    let config = |boot: &str| {
+        detach(&observed, &["breth0".to_owned()], &[record(boot)]).uplinks[0].config.clone().unwrap()
+    };
+    assert_eq!(config("this").rows.sysctls, uplink.rows.sysctls);
+    assert_eq!((config("that").rows.sysctls.len(), config("that").rows.merging.len()), (0, 1));
 }
 
 #[test]
@@ -410,9 +622,9 @@ fn the_way_back() {
     let plan = plan_detach(&taken());
     assert_eq!((plan.refusals.as_slice(), plan.warnings.as_slice()), (&[][..], &[][..]));
     assert_eq!((plan.uplinks[0].nic.as_str(), plan.uplinks[0].half_way), ("eth0", false));
-    assert!(plan.to_string().contains("eth0: address 10.0.0.5/24"), "{plan}");
+    assert!(plan.to_string().contains("address 10.0.0.5/24 scope global dev eth0"), "{plan}");
 
-    refused(&detach(&node(), &["breth0".to_owned()], &[], &options()), "not-found", false);
+    refused(&detach(&node(), &["breth0".to_owned()], &[]), "not-found", false);
     let mut observed = taken();
     observed.switch.bridges[0].ours = false;
     refused(&plan_detach(&observed), "not-ours", false);
@@ -467,11 +679,12 @@ proptest! {
         nic.link.mtu = mtu;
         nic.neighbours = neighbours;
         observed.switch.datapath_type = if kernel { "system" } else { "netdev" }.to_owned();
+        let observed = with_rows(observed);
         let plan = plan_attach(&observed);
         prop_assert_eq!(&plan.refusals, &vec![]);
         prop_assert!(plan.verdict(false).is_ok());
         for address in &observed.nics[0].addresses {
-            prop_assert!(plan.steps.iter().any(|step| step.contains(&address.text)));
+            prop_assert!(plan.lines().iter().any(|line| line.contains(&address.text)));
         }
     }
 
@@ -479,7 +692,7 @@ proptest! {
     fn only_force_overrules_and_only_what_is_dangerous(dangerous in 0_usize..4, impossible in 0_usize..3) {
         let mut plan = Plan::default();
         for n in 0..dangerous {
-            plan.warn_off("down", &format!("eth{n}"), "is down", "up");
+            plan.refuse_unless_forced("down", &format!("eth{n}"), "is down", "up");
         }
         for n in 0..impossible {
             plan.refuse("not-found", &format!("eth{n}"), "is not there", "look");

@@ -103,7 +103,6 @@ mod tests {
             port: name.to_owned(),
             kind: String::new(),
             peer: None,
-            iface_id: None,
             ofport,
             ofport_request: None,
             error: None,

@@ -3,9 +3,7 @@
 use ovs::ovsdb::blocking::RowData;
 use ovs::ovsdb::{Datum, OpResult, Operation, Uuid};
 
-use super::{BRIDGE_ID, NIC, OWNER, PriorOvsConfig};
-use crate::error::{Error, Result};
-use crate::options::Datapath;
+use super::{BRIDGE_ID, NIC, OWNER};
 
 /// The columns that are read of an interface.
 pub(super) const INTERFACE_COLUMNS: [&str; 10] = [
@@ -28,8 +26,6 @@ pub struct OvsSnapshot {
     pub is_initialised: bool,
     /// `external_ids:ovn-bridge-datapath-type`: what OVN's own bridge is of.
     pub default_datapath: Option<String>,
-    /// `external_ids:ovn-bridge-mappings`.
-    pub bridge_mappings: Option<String>,
     /// The datapath types this ovs-vswitchd has; empty when none ever ran.
     pub datapath_types: Vec<String>,
     /// `next_cfg`: changes asked for.
@@ -87,8 +83,6 @@ pub struct PortSnapshot {
     pub kind: String,
     /// `options:peer` of a patch port.
     pub peer: Option<String>,
-    /// `external_ids:iface-id`.
-    pub iface_id: Option<String>,
     /// Its number, once ovs-vswitchd has given it one.
     pub ofport: Option<i64>,
     /// The number that somebody wants it to have.
@@ -114,17 +108,6 @@ pub(super) struct InterfaceSnapshot {
 }
 
 impl OvsSnapshot {
-    /// Whether anything can be made in it.
-    pub fn usable(&self) -> Result<()> {
-        match self.is_initialised {
-            true => Ok(()),
-            false => Err(Error::refused(
-                "the switch's database has no settings row",
-                "start Open vSwitch as its package does, or run `ovs-vsctl init`",
-            )),
-        }
-    }
-
     /// A bridge by its name.
     pub fn bridge(&self, name: &str) -> Option<&BridgeSnapshot> {
         self.bridges.iter().find(|bridge| bridge.name == name)
@@ -133,53 +116,6 @@ impl OvsSnapshot {
     /// The bridge that a device is a port of; its own device counts too.
     pub fn bridge_of(&self, device: &str) -> Option<&BridgeSnapshot> {
         self.bridges.iter().find(|bridge| bridge.port(device).is_some())
-    }
-
-    /// What is held of a bridge and a NIC, for the journal.
-    pub fn held(&self, bridge: &str, nic: &str) -> PriorOvsConfig {
-        let Some(bridge) = self.bridge(bridge) else { return PriorOvsConfig::default() };
-        PriorOvsConfig {
-            bridge: true,
-            port: bridge.port(nic).is_some(),
-            hwaddr: bridge.hwaddr.clone(),
-            mtu_request: bridge.device().and_then(|device| device.mtu_request),
-        }
-    }
-
-    /// The datapath of a bridge: its own where it is there, else what was asked for, else what OVN's bridge is of.
-    pub fn datapath(&self, bridge: &str, asked: Option<Datapath>) -> Result<Datapath> {
-        let known = |text: &str, whose: &str| {
-            Datapath::of(text).ok_or_else(|| {
-                Error::refused(
-                    format!("{whose} is of datapath type \"{text}\""),
-                    "only system and netdev can be taken over; --datapath-type names one for a new bridge",
-                )
-            })
-        };
-        let datapath = match (self.bridge(bridge), asked) {
-            (Some(row), asked) => {
-                let own = known(&row.datapath_type, bridge)?;
-                if let Some(asked) = asked.filter(|asked| *asked != own) {
-                    return Err(Error::refused(
-                        format!("{bridge} is there already and of datapath type {own}, not {asked}"),
-                        "leave out --datapath-type, or remove the bridge first",
-                    ));
-                }
-                own
-            }
-            (None, Some(asked)) => asked,
-            (None, None) => match &self.default_datapath {
-                Some(text) => known(text, "external_ids:ovn-bridge-datapath-type")?,
-                None => Datapath::System,
-            },
-        };
-        if !self.datapath_types.is_empty() && !self.datapath_types.iter().any(|has| has == datapath.name()) {
-            return Err(Error::refused(
-                format!("this ovs-vswitchd has no datapath of type {datapath}"),
-                format!("it has {}; --datapath-type names one", self.datapath_types.join(", ")),
-            ));
-        }
-        Ok(datapath)
     }
 
     /// The interface row of this name.
@@ -230,7 +166,6 @@ impl OvsSnapshot {
         Self {
             is_initialised: root.is_some(),
             default_datapath: setting("ovn-bridge-datapath-type"),
-            bridge_mappings: setting("ovn-bridge-mappings"),
             datapath_types: types.iter().filter_map(|atom| atom.as_str().map(str::to_owned)).collect(),
             next_cfg: counter("next_cfg"),
             cur_cfg: counter("cur_cfg"),
@@ -255,16 +190,6 @@ impl BridgeSnapshot {
     pub fn others<'a>(&'a self, nic: &'a str) -> impl Iterator<Item = &'a PortSnapshot> {
         self.ports.iter().filter(move |port| port.name != self.name && port.name != nic)
     }
-
-    /// The ports by which OVN uses the bridge: a gateway router's, or those of `ovn-bridge-mappings`.
-    pub fn patch_ports(&self) -> impl Iterator<Item = &PortSnapshot> {
-        self.ports.iter().filter(|port| port.kind == "patch")
-    }
-
-    /// The devices of the kernel among its ports: candidates for the NIC.
-    pub fn nics(&self) -> impl Iterator<Item = &PortSnapshot> {
-        self.ports.iter().filter(|port| port.kind.is_empty() || port.kind == "system")
-    }
 }
 
 impl PortSnapshot {
@@ -277,7 +202,6 @@ impl PortSnapshot {
             port: text(port, "name")?,
             kind: text(interface, "type").unwrap_or_default(),
             peer: key(interface, "options", "peer"),
-            iface_id: key(interface, "external_ids", "iface-id"),
             ofport: row.ofport,
             ofport_request: interface.get("ofport_request").and_then(Datum::as_integer),
             error: row.error,

@@ -22,6 +22,11 @@ struct Node {
     identity: Identity,
 }
 
+/// What a takeover would keep of the database.
+fn prior(rows: &OvsSnapshot) -> PriorOvsConfig {
+    crate::observe::SwitchSnapshot::from(rows).prior_config("breth0", "eth0")
+}
+
 impl Node {
     /// A node with `eth0`, and Open vSwitch as its package leaves it.
     fn up() -> Self {
@@ -107,7 +112,7 @@ fn there_and_back() {
     let node = Node::up();
     let mut switch = node.switch();
     let before = switch.observe(later()).unwrap();
-    assert_eq!(before.held("breth0", "eth0"), PriorOvsConfig::default());
+    assert_eq!(prior(&before), PriorOvsConfig::default());
     take(&mut switch, &[wanted()]);
 
     let seen = switch.observe(later()).unwrap();
@@ -120,7 +125,15 @@ fn there_and_back() {
     assert_eq!(seen.our_qos, [(port.qos.unwrap(), Some("eth0".to_owned()))]);
     assert_eq!(node.vsctl("get QoS . type").trim(), "linux-noop");
     assert!(bridge.others("eth0").next().is_none());
-    assert_eq!(bridge.nics().map(|port| port.name.as_str()).collect::<Vec<_>>(), ["eth0"]);
+    assert_eq!(
+        bridge
+            .ports
+            .iter()
+            .filter(|port| port.kind.is_empty())
+            .map(|port| port.name.as_str())
+            .collect::<Vec<_>>(),
+        ["eth0"]
+    );
     let shown =
         Program::new("ip").args(["-n", node.namespace.name(), "link", "show", "breth0"]).run().unwrap();
     assert!(shown.contains(MAC) && shown.contains("mtu 1400"), "{shown}");
@@ -134,7 +147,7 @@ fn there_and_back() {
     take(&mut switch, &[wanted()]);
     assert_eq!(switch.observe(later()).unwrap().bridges, seen.bridges);
 
-    let held = before.held("breth0", "eth0");
+    let held = prior(&before);
     let (removed, written) = switch.remove(&[("breth0", "eth0", &held)], false, later()).unwrap();
     assert_eq!(removed, [Removal::Bridge]);
     assert!(switch.wait_carried_out(&written, later()).unwrap());
@@ -173,7 +186,7 @@ fn a_bridge_that_was_there_is_kept_with_its_ports() {
     node.vsctl("add-br breth0 -- set bridge breth0 datapath_type=netdev other_config:x=y");
     node.vsctl("add-port breth0 p1 -- set interface p1 type=internal");
     let mut switch = node.switch();
-    let held = switch.observe(later()).unwrap().held("breth0", "eth0");
+    let held = prior(&switch.observe(later()).unwrap());
     assert_eq!(held, PriorOvsConfig { bridge: true, ..PriorOvsConfig::default() });
     take(&mut switch, &[wanted()]);
     let seen = switch.observe(later()).unwrap();
@@ -183,7 +196,7 @@ fn a_bridge_that_was_there_is_kept_with_its_ports() {
     let (removed, _) = switch.remove(&[("breth0", "eth0", &held)], false, later()).unwrap();
     assert_eq!(removed, [Removal::Port]);
     let seen = switch.observe(later()).unwrap();
-    assert_eq!(seen.held("breth0", "eth0"), held, "as it was before");
+    assert_eq!(prior(&seen), held, "as it was before");
     assert!(seen.bridge("breth0").unwrap().port("p1").is_some());
     assert_eq!(node.vsctl("get bridge breth0 other_config:x").trim(), "y");
     assert_eq!(node.vsctl("list QoS"), "");
@@ -194,7 +207,7 @@ fn a_port_that_was_there_is_kept() {
     let node = Node::up();
     node.vsctl("add-br breth0 -- set bridge breth0 datapath_type=netdev -- add-port breth0 eth0");
     let mut switch = node.switch();
-    let held = switch.observe(later()).unwrap().held("breth0", "eth0");
+    let held = prior(&switch.observe(later()).unwrap());
     assert!(held.port);
     take(&mut switch, &[wanted()]);
     let (removed, _) = switch.remove(&[("breth0", "eth0", &held)], true, later()).unwrap();
@@ -207,7 +220,7 @@ fn a_port_that_is_kept_keeps_its_qos() {
     let node = Node::up();
     let mut switch = node.switch();
     take(&mut switch, &[wanted()]);
-    let held = switch.observe(later()).unwrap().held("breth0", "eth0");
+    let held = prior(&switch.observe(later()).unwrap());
     take(&mut switch, &[wanted()]);
     let (removed, _) = switch.remove(&[("breth0", "eth0", &held)], false, later()).unwrap();
     assert_eq!(removed, [Removal::Nothing]);
@@ -286,49 +299,6 @@ fn without_a_database_it_ends_in_time() {
     let soon = Instant::now() + Duration::from_millis(80);
     let error = switch.observe(soon).unwrap_err().to_string();
     assert!(error.contains("is ovsdb-server running"), "{error}");
-}
-
-fn bridge(name: &str, datapath_type: &str) -> BridgeSnapshot {
-    BridgeSnapshot {
-        uuid: Uuid(1),
-        name: name.to_owned(),
-        owner: Owner::Uplink,
-        datapath_type: datapath_type.to_owned(),
-        fail_mode: None,
-        hwaddr: None,
-        ports: Vec::new(),
-    }
-}
-
-#[test]
-fn the_datapath_is_the_bridges_own_then_the_asked_one_then_ovns() {
-    let seen = |default: Option<&str>, bridges| OvsSnapshot {
-        is_initialised: true,
-        default_datapath: default.map(str::to_owned),
-        bridges,
-        ..OvsSnapshot::default()
-    };
-    let (netdev, system) = (Datapath::Netdev, Datapath::System);
-    for (default, asked, datapath) in [
-        (None, None, system),
-        (Some("netdev"), None, netdev),
-        (Some("netdev"), Some(system), system),
-        (None, Some(netdev), netdev),
-    ] {
-        assert_eq!(seen(default, vec![]).datapath("b", asked).unwrap(), datapath, "{default:?} {asked:?}");
-    }
-    assert_eq!(seen(Some("netdev"), vec![bridge("b", "")]).datapath("b", None).unwrap(), system);
-    let refused = seen(None, vec![bridge("b", "")]).datapath("b", Some(netdev)).unwrap_err().to_string();
-    assert!(refused.contains("leave out --datapath-type"), "{refused}");
-    assert!(seen(Some("dpdk"), vec![]).datapath("b", None).is_err());
-    let few = OvsSnapshot { datapath_types: vec!["netdev".to_owned()], ..seen(None, vec![]) };
-    assert!(few.datapath("b", None).unwrap_err().to_string().contains("it has netdev"));
-}
-
-#[test]
-fn an_empty_database_is_refused_with_its_remedy() {
-    let said = OvsSnapshot::default().usable().unwrap_err().to_string();
-    assert!(said.contains("ovs-vsctl init"), "{said}");
 }
 
 #[test]

@@ -8,10 +8,8 @@ use cli::{DatabaseArgs, OutputArgs, OutputFormat, StateDirArgs};
 use ovs::ovsdb::Remote;
 
 use crate::error::{Error, Result};
+use crate::names::PROGRAM;
 use crate::options::{Datapath, Options};
-
-/// The program's name.
-pub const PROGRAM: &str = "ovn-k8s-util";
 
 const EXAMPLES: &str = "\
 Examples:

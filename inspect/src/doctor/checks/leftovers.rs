@@ -7,7 +7,7 @@ use host::ingress_filter::IngressFilter;
 
 use crate::doctor::finding::Finding;
 use crate::doctor::snapshot::{HandoverFile, JournalSnapshot, NodeSnapshot};
-use uplink::plan;
+use uplink::names;
 
 /// All findings. While a run is in progress, or has not been recovered, nothing counts as left over.
 pub(super) fn check(node: &NodeSnapshot) -> Vec<Finding> {
@@ -97,7 +97,7 @@ fn is_needed(node: &NodeSnapshot, file: &HandoverFile) -> bool {
     let device = plain(&file.device);
     let of_record = |bridge: &String| {
         let pair = node.uplinks.iter().find(|uplink| uplink.bridge == *bridge);
-        let nic = pair.map(|uplink| uplink.nic.as_str()).or_else(|| plan::nic_of(bridge));
+        let nic = pair.map(|uplink| uplink.nic.as_str()).or_else(|| names::nic_of(bridge));
         plain(bridge) == device || nic.is_some_and(|nic| plain(nic) == device)
     };
     // With DHCP, networkd's file for the NIC stays after bridge-to-nics, and makes networkd manage the NIC.

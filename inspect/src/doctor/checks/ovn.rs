@@ -8,7 +8,7 @@ use ovs::ovsdb::Remote;
 use crate::doctor::finding::Finding;
 use crate::doctor::snapshot::{DaemonSnapshot, DatabaseSnapshot, NodeSnapshot, ovn_setting};
 use helper::INTEGRATION_BRIDGE;
-use uplink::plan;
+use uplink::names;
 
 const CONTROLLER: &str = "ovn-controller";
 
@@ -193,7 +193,7 @@ impl Checker<'_> {
                 continue;
             }
             if switch.bridge(bridge).is_none() {
-                let ours = switch.bridge(&plan::bridge_of(bridge)).map(|bridge| bridge.name.as_str());
+                let ours = switch.bridge(&names::bridge_of(bridge)).map(|bridge| bridge.name.as_str());
                 let instead = ours.unwrap_or("BRIDGE");
                 let what = match ours {
                     Some(ours) => format!("{network} names {bridge}, which is the NIC; its bridge is {ours}"),

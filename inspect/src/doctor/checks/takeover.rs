@@ -68,7 +68,7 @@ pub(super) fn prediction(node: &NodeSnapshot, uplink: &UplinkSnapshot) -> Vec<Fi
     if findings.is_empty() && node.observed.switch.answers {
         let what = format!(
             "nics-to-bridge would refuse nothing ({} steps; `ovn-k8s-util nics-to-bridge --dry-run {nic}` lists them)",
-            predicted.steps.len()
+            predicted.lines().len()
         );
         findings.push(Finding::ok("takeover", nic, what));
     }

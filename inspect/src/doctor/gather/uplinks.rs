@@ -7,8 +7,8 @@ use host::interface_sysctls;
 use host::rtnl::Family;
 use host::rtnl::route::Route;
 use uplink::journal::TakeoverRecord;
+use uplink::names;
 use uplink::observe::SwitchSnapshot;
-use uplink::plan;
 
 use super::super::snapshot::UplinkSnapshot;
 
@@ -36,19 +36,19 @@ fn found(
     for bridge in switch.bridges.iter().filter(|bridge| bridge.ours || bridge.original) {
         let port = bridge.ports.iter().find(|port| port.kind.is_empty());
         let nic =
-            port.map(|port| port.name.clone()).or_else(|| plan::nic_of(&bridge.name).map(str::to_owned));
+            port.map(|port| port.name.clone()).or_else(|| names::nic_of(&bridge.name).map(str::to_owned));
         pairs.extend(nic.map(|nic| (nic, bridge.name.clone())));
     }
     if pairs.is_empty() {
-        pairs.extend(nics_of(defaults).into_iter().map(|nic| (nic.clone(), plan::bridge_of(&nic))));
+        pairs.extend(nics_of(defaults).into_iter().map(|nic| (nic.clone(), names::bridge_of(&nic))));
     }
     pairs
 }
 
 fn pair(device: &str) -> (String, String) {
-    match plan::nic_of(device).filter(|nic| host::devices::exists(nic)) {
+    match names::nic_of(device).filter(|nic| host::devices::exists(nic)) {
         Some(nic) => (nic.to_owned(), device.to_owned()),
-        None => (device.to_owned(), plan::bridge_of(device)),
+        None => (device.to_owned(), names::bridge_of(device)),
     }
 }
 

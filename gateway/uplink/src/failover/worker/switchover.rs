@@ -108,19 +108,19 @@ impl Worker {
         // some ten milliseconds later. So on the way to the NIC, where every one counts, the mouth is first; on the way
         // back, where both ways carry, the order is that of a takeover.
         if matches!(order, Order::ToNic(_)) {
-            refused.extend(way.mouth()?);
+            refused.extend(way.move_routes()?);
             part(order, "mouth")?;
             self.ears.set(ears)?;
             part(order, "ears")?;
         } else {
             self.ears.set(ears)?;
             part(order, "ears")?;
-            refused.extend(way.mouth()?);
+            refused.extend(way.move_routes()?);
             part(order, "mouth")?;
         }
         let turned = self.now();
         let turning = start.elapsed();
-        refused.extend(way.old_off()?);
+        refused.extend(way.remove_old()?);
         part(order, "old-off")?;
         tracing::debug!(
             "turned: ready after {prepared:?}, ears and mouth after {turning:?}, all after {:?}",

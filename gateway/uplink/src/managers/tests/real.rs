@@ -135,8 +135,13 @@ impl Lab {
 fn plan(lab: &Lab) -> Vec<Handover> {
     let found = detect(Path::new("/"), &[("eth0".to_owned(), host::devices::index_of("eth0").unwrap())]);
     let (address, _) = leased("eth0").unwrap();
-    let (handovers, not) =
-        handovers(&found, "eth0", "breth0", &nic(&[&format!("{address}/24")]), &place(lab.folder.path()));
+    let (handovers, not) = handovers(
+        &found,
+        "eth0",
+        "breth0",
+        &expiring(&[&format!("{address}/24")]),
+        &invocation(lab.folder.path()),
+    );
     assert_eq!(not, []);
     let clients: Vec<_> = handovers.into_iter().filter(|it| it.manager.is_client()).collect();
     assert_eq!(clients.len(), 1, "{found:?}");

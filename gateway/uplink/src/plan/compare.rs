@@ -1,0 +1,110 @@
+//! Whether two plans do the same: what was planned before the lock was taken, and what is planned under it.
+
+use std::collections::BTreeSet;
+
+use host::rtnl::Row;
+use host::rtnl::address::Address;
+use host::rtnl::nexthop::Nexthop;
+use host::rtnl::route::Route;
+use host::rtnl::rule::Rule;
+
+use super::{Plan, UplinkPlan};
+use crate::device_config::DeviceRows;
+use crate::journal::Uplink;
+
+/// Protocols of routes that an administrator or a DHCP client makes (linux/rtnetlink.h: boot, static, dhcp). What routers
+/// announce and routing daemons write changes at any time; the run carries it over as it is at the switchover.
+const CONFIGURED: [u8; 3] = [3, 4, 16];
+
+impl Plan {
+    /// What `now` does not do as this plan says; `None` when it does the same in all that matters: devices, addresses,
+    /// configured routes, policy rules, nexthop objects, root qdisc, the switch's rows, network managers.
+    #[must_use]
+    pub fn difference(&self, now: &Self) -> Option<String> {
+        for uplink in &self.uplinks {
+            let other =
+                now.uplinks.iter().find(|other| other.nic == uplink.nic && other.bridge == uplink.bridge);
+            let Some(other) = other else { return Some(format!("{} is no longer there", uplink.nic)) };
+            if let Some(what) = of_uplink(uplink, other) {
+                return Some(what);
+            }
+        }
+        if self.steps != now.steps {
+            return Some("the datapath's steps are others".to_owned());
+        }
+        let managed = |plan: &Self| plan.handovers.iter().map(|one| one.manager).collect::<BTreeSet<_>>();
+        if let Some(manager) = managed(self).symmetric_difference(&managed(now)).next() {
+            return Some(format!("{manager} has started or stopped configuring the NIC"));
+        }
+        let changed = self.handovers.iter().find(|one| !now.handovers.contains(one));
+        changed.map(|one| format!("{} of {} was restarted or configured differently", one.manager, one.nic))
+    }
+}
+
+fn of_uplink(planned: &UplinkPlan, now: &UplinkPlan) -> Option<String> {
+    let (nic, bridge) = (&planned.nic, &planned.bridge);
+    if planned.datapath != now.datapath {
+        return Some(format!("{bridge} has datapath {} now, not {}", now.datapath, planned.datapath));
+    }
+    if (planned.half_way, planned.complete) != (now.half_way, now.complete) {
+        let becomes = if now.half_way { "is a port of" } else { "is no port of" };
+        return Some(format!("{nic} {becomes} {bridge} now"));
+    }
+    if planned.mtu != now.mtu {
+        return Some(format!("{nic} has MTU {} now, not {}", now.mtu, planned.mtu));
+    }
+    match (&planned.config, &now.config) {
+        (Some(planned), Some(now)) => of_config(planned, now),
+        (None, None) => None,
+        _ => Some(format!("the settings of {nic} could be read only once")),
+    }
+}
+
+fn of_config(planned: &Uplink, now: &Uplink) -> Option<String> {
+    if (planned.nic.index, &planned.nic.mac) != (now.nic.index, &now.nic.mac) {
+        return Some(format!("{} is another device, or has another MAC address", planned.nic.name));
+    }
+    if planned.held != now.held {
+        return Some(format!("the rows of {} in the switch's database changed", planned.bridge));
+    }
+    of_rows(&planned.rows, &now.rows).or_else(|| match (&planned.bridge_rows, &now.bridge_rows) {
+        (Some(planned), Some(now)) => of_rows(planned, now),
+        (None, None) => None,
+        (Some(_), None) => Some(format!("{} is no longer there", planned.bridge)),
+        (None, Some(_)) => Some(format!("{} is there now", planned.bridge)),
+    })
+}
+
+fn of_rows(planned: &DeviceRows, now: &DeviceRows) -> Option<String> {
+    let device = &planned.device.name;
+    let addresses = |rows: &DeviceRows| {
+        let kept = |one: &Address| (!one.is_temporary()).then(|| one.identity());
+        changes(&rows.addresses, |row| Address::of(row).and_then(|one| kept(&one)))
+    };
+    let routes = |rows: &DeviceRows| {
+        let kept = |one: &Route| CONFIGURED.contains(&one.protocol()).then(|| one.identity());
+        changes(&rows.routes, |row| Route::of(row).and_then(|one| kept(&one)))
+    };
+    let rules = |rows: &DeviceRows| changes(&rows.rules, |row| Rule::of(row).map(|one| one.identity()));
+    let objects =
+        |rows: &DeviceRows| changes(&rows.nexthops, |row| Nexthop::of(row).map(|one| one.identity()));
+    for of in [&addresses as &dyn Fn(&DeviceRows) -> BTreeSet<Row>, &routes, &rules, &objects] {
+        let (before, after) = (of(planned), of(now));
+        if let Some(row) = after.difference(&before).next() {
+            return Some(format!("{device} got {}", text(row)));
+        }
+        if let Some(row) = before.difference(&after).next() {
+            return Some(format!("{device} lost {}", text(row)));
+        }
+    }
+    (planned.qdisc.is_some() != now.qdisc.is_some()).then(|| format!("{device} has another root qdisc"))
+}
+
+fn changes(rows: &[Row], identity: impl Fn(&Row) -> Option<Row>) -> BTreeSet<Row> {
+    rows.iter().filter_map(identity).collect()
+}
+
+/// A row without the device that its identity leaves out.
+fn text(row: &Row) -> String {
+    row.to_string().replace(" dev 0", "")
+}
