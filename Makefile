@@ -43,7 +43,7 @@ binary: ## the one static release binary
 
 install: binary ## the binary, its names and the systemd units, below DESTDIR and PREFIX
 	install -D -m 755 $(BINARY) $(DESTDIR)$(PREFIX)/bin/ovn-k8s
-	for name in gateway-helper util doctor; do ln -sf ovn-k8s $(DESTDIR)$(PREFIX)/bin/ovn-k8s-$$name; done
+	for name in gateway-helper status explain util doctor; do ln -sf ovn-k8s $(DESTDIR)$(PREFIX)/bin/ovn-k8s-$$name; done
 	install -D -m 644 -t $(DESTDIR)/lib/systemd/system deploy/systemd/*.service
 
 deps: ## what is missing for all of this, by apt

@@ -1,7 +1,7 @@
-//! Which of the names the binary is called by, and what is left of the command line for it.
+//! Which part of the product a command line runs, and with which arguments.
 //!
-//! One binary answers to several names, by symlink (`ovn-k8s-gateway-helper`) or as the first word
-//! (`ovn-k8s gateway-helper`, `ovn-k8s ovn-k8s-gateway-helper`). A file that was renamed is looked at by its first word too.
+//! One binary has several names: by symlink (`ovn-k8s-gateway-helper`) or as its first argument (`ovn-k8s gateway-helper`,
+//! `ovn-k8s ovn-k8s-gateway-helper`). A binary that was renamed goes by its first argument, too.
 
 use std::ffi::OsString;
 use std::path::Path;
@@ -14,36 +14,36 @@ pub const BINARY: &str = "ovn-k8s";
 pub enum Applet {
     /// The daemon on a gateway node that shares its NIC.
     GatewayHelper,
-    /// Asks the running helper how it is.
+    /// Prints the status of the running helper.
     Status,
-    /// Says whose a frame is, and why.
+    /// Shows which owner receives a frame, and why.
     Explain,
     /// Moves the node's management from a NIC onto a bridge and back.
     Util,
-    /// Looks for what is wrong on this node.
+    /// Lists what is wrong on this node.
     Doctor,
-    /// Undoes a takeover that its own process cannot finish.
+    /// Undoes a takeover whose own process cannot.
     UplinkWatchdog,
 }
 
 /// What a command line asks for.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Call {
-    /// Run an applet with these arguments, its own name first.
+    /// Run an applet with these arguments, its full name first.
     Run(Applet, Vec<OsString>),
-    /// Print this and exit 0.
+    /// Print this text and exit 0.
     Print(String),
     /// Print this line as an error and exit 1.
     Refuse(String),
 }
 
-/// The applets: full name, word after `ovn-k8s`, and what it does.
+/// The applets: full name (`make install` links it to the binary), name after `ovn-k8s`, and what it does.
 const APPLETS: [(Applet, &str, &str, &str); 5] = [
     (
         Applet::GatewayHelper,
         "ovn-k8s-gateway-helper",
         "gateway-helper",
-        "splits the uplink between node and pods (a daemon)",
+        "the daemon: splits the uplink between node and pods",
     ),
     (
         Applet::Status,
@@ -51,23 +51,28 @@ const APPLETS: [(Applet, &str, &str, &str); 5] = [
         "status",
         "shows owners, rules, counters and drift of the running helper",
     ),
-    (Applet::Explain, "ovn-k8s-explain", "explain", "says whose a frame is, and which rule decides"),
-    (Applet::Util, "ovn-k8s-util", "util", "moves a NIC onto a bridge and back, without a packet lost"),
+    (
+        Applet::Explain,
+        "ovn-k8s-explain",
+        "explain",
+        "shows which owner receives a frame, and which rule decides",
+    ),
+    (Applet::Util, "ovn-k8s-util", "util", "moves a NIC onto a bridge and back, without losing a packet"),
     (
         Applet::Doctor,
         "ovn-k8s-doctor",
         "doctor",
-        "says what is wrong on this node, why it matters, what to do",
+        "lists what is wrong on this node, why it matters and what to do",
     ),
 ];
 
-/// A part that only another part starts, by its full name.
+/// The part that only another part starts, by its full name.
 const HIDDEN: (Applet, &str) = (Applet::UplinkWatchdog, uplink::watchdog::PROGRAM);
 
-/// Names that clusters know and this version does not answer to.
+/// Names that clusters use and that this version does not have.
 const NOT_YET: [&str; 4] = ["ovn-k8s-overlay", "ovn-k8s-watcher", "ovn-cni", "ovn-k8s-cni-overlay"];
 
-/// Reads a command line, the called name first.
+/// Parses a command line, the called name first.
 pub fn resolve(args: impl IntoIterator<Item = OsString>) -> Call {
     let mut args = args.into_iter();
     let called = args.next().map(|name| called_name(&name)).unwrap_or_default();
@@ -75,7 +80,10 @@ pub fn resolve(args: impl IntoIterator<Item = OsString>) -> Call {
         return call;
     }
     let Some(word) = args.next() else {
-        return Call::Refuse(format!("say which part to run: {BINARY} {}", known()));
+        return Call::Refuse(format!(
+            "no part given; there are {} ({BINARY} --help describes them)",
+            known()
+        ));
     };
     let word = word.to_string_lossy().into_owned();
     match word.as_str() {
@@ -85,31 +93,35 @@ pub fn resolve(args: impl IntoIterator<Item = OsString>) -> Call {
         }
         _ => {}
     }
-    match by_word(&word) {
-        Some((applet, name)) => Call::Run(applet, handed(name, &mut args)),
+    match by_short_name(&word) {
+        Some((applet, name)) => Call::Run(applet, arguments(name, &mut args)),
         None => by_name(&called_name(word.as_ref()), &mut args).unwrap_or_else(|| {
-            Call::Refuse(format!("no part is called \"{}\"; there are {}", word.escape_debug(), known()))
+            Call::Refuse(format!(
+                "no part is called \"{}\"; there are {} ({BINARY} --help describes them)",
+                word.escape_debug(),
+                known()
+            ))
         }),
     }
 }
 
-/// The call for a full name, if it is one; `None` leaves the arguments alone.
+/// The call for a full name; `None`, without reading the arguments, if it is not one.
 fn by_name(name: &str, args: &mut impl Iterator<Item = OsString>) -> Option<Call> {
     if NOT_YET.contains(&name) {
         return Some(Call::Refuse(format!("{name} is not built into this version; there are {}", known())));
     }
     if name == HIDDEN.1 {
-        return Some(Call::Run(HIDDEN.0, handed(name, args)));
+        return Some(Call::Run(HIDDEN.0, arguments(name, args)));
     }
     let (applet, name, ..) = APPLETS.into_iter().find(|(_, full, ..)| *full == name)?;
-    Some(Call::Run(applet, handed(name, args)))
+    Some(Call::Run(applet, arguments(name, args)))
 }
 
-fn by_word(word: &str) -> Option<(Applet, &'static str)> {
+fn by_short_name(word: &str) -> Option<(Applet, &'static str)> {
     APPLETS.into_iter().find(|(_, _, short, _)| *short == word).map(|(applet, name, ..)| (applet, name))
 }
 
-fn handed(name: &str, rest: impl Iterator<Item = OsString>) -> Vec<OsString> {
+fn arguments(name: &str, rest: impl Iterator<Item = OsString>) -> Vec<OsString> {
     std::iter::once(name.into()).chain(rest).collect()
 }
 
@@ -132,7 +144,7 @@ fn help() -> String {
         text += &format!("  {short:<16} {what}\n");
         text += &format!("  {:<16} also as {name}\n", "");
     }
-    text += &format!("\n{BINARY} PART --help says more.\n");
+    text += &format!("\n{BINARY} PART --help describes a part.\n");
     text
 }
 
@@ -177,7 +189,7 @@ mod tests {
     }
 
     #[test]
-    fn the_dead_man_is_started_by_its_full_name_and_shown_nowhere() {
+    fn the_watchdog_has_a_full_name_only_and_is_not_listed() {
         assert_eq!(
             call("ovn-k8s-uplink-watchdog x"),
             run(Applet::UplinkWatchdog, "ovn-k8s-uplink-watchdog x")
@@ -186,7 +198,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_there_does_not_pretend() {
+    fn parts_of_later_versions_are_refused() {
         for line in
             ["ovn-k8s-watcher --overlay", "/opt/cni/bin/ovn_cni", "ovn-k8s ovn-k8s-overlay master-init"]
         {
@@ -197,10 +209,10 @@ mod tests {
     #[test]
     fn an_unknown_name_gets_the_known_ones() {
         for line in ["ovn-k8s", "", "renamed", "ovn-k8s frobnicate", "ovn-k8s --detach"] {
-            let said = refusal(line);
+            let error = refusal(line);
             assert!(
-                said.contains("gateway-helper, status, explain, util, doctor") && !said.contains('\n'),
-                "{line}: {said}"
+                error.contains("gateway-helper, status, explain, util, doctor") && !error.contains('\n'),
+                "{line}: {error}"
             );
         }
     }

@@ -1,4 +1,4 @@
-//! One binary, several names: looks at the name it was called by and hands over to a crate.
+//! One binary, several names: runs the crate of the name that it is called by.
 
 use std::process::ExitCode;
 
@@ -8,11 +8,10 @@ use applet::{Applet, Call};
 
 fn main() -> ExitCode {
     match applet::resolve(std::env::args_os()) {
-        // First, and with nothing set up: it has to come up on a node where little still works.
+        // Before anything is set up: it must start on a node where little else works.
         Call::Run(Applet::UplinkWatchdog, args) => uplink::watchdog::main(args),
         Call::Run(applet, args) => {
-            // Before any dependency can ask for one: two providers in one binary would be a panic at the first TLS
-            // connection.
+            // Before any dependency needs one: with two providers in one binary the first TLS connection panics.
             ovs::tls::install_provider();
             match applet {
                 Applet::Status => inspect::status::main(args),
