@@ -6,8 +6,8 @@
 //! benches/helper     the release binary on a node of the lab     root, Open vSwitch, a kube-apiserver
 //! ```
 //!
-//! All of them work on the cluster that [`cluster`] makes up: 10,000 Services are about 30,000 flows. [`sample`] says
-//! what a row of measurements amounts to. What came out, and on what machine, stands in `docs/measurements.md`.
+//! All of them use the cluster that [`cluster`] generates: 10,000 Services are about 30,000 flows. [`sample`]
+//! summarises a series of measurements. Results, and the machine, are in `docs/measurements.md`.
 //!
 //! What this crate never does: assert a time. A loaded machine is slow, not wrong.
 

@@ -1,4 +1,4 @@
-//! What a row of measurements amounts to.
+//! Summary of a series of measurements.
 
 use std::fmt;
 use std::time::Duration;

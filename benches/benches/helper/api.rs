@@ -1,7 +1,7 @@
 //! The daemon with a real API server: one Service among many changes, and how long until the bridge has it.
 //!
-//! Everything is seen from outside: a watch of our own on the API server says when the event was sent, a flow monitor
-//! of `ovs-ofctl` says when the switch had the flow. The server listens on the node's loopback, so that no datapath
+//! Everything is measured from outside: a watch on the API server shows when the event was sent, a flow monitor of
+//! `ovs-ofctl` when the switch had the flow. The server listens on the node's loopback, so that no datapath
 //! lies between. The helper's own numbers stand beside.
 
 use std::io::{BufRead, BufReader, Read};
@@ -19,7 +19,7 @@ use netns_tests::lab::node::{BRIDGE, Node};
 use serde_json::{Value, json};
 use tokio::runtime::Runtime;
 
-use crate::daemon::Watched;
+use crate::daemon::Measured;
 use crate::report::Report;
 use crate::stage::{self, PATIENCE};
 
@@ -36,15 +36,15 @@ pub fn measure(report: &mut Report, all: usize, runs: usize, slow_runs: usize) -
     println!("{all} Services and as many slices made in {} s", began.elapsed().as_secs());
 
     let daemon = Daemon::launch(&lab, &node, &options(&api, &node)?)?;
-    let watched = Watched { node, daemon, runtime: Runtime::new()? };
-    let flows = watched.settle(all)?;
+    let measured = Measured { node, daemon, runtime: Runtime::new()? };
+    let flows = measured.wait_ready(all)?;
     let resident = format!("resident memory, {all} Services and slices of an API server, {flows} flows");
-    report.number(&resident, &stage::memory_text(watched.daemon.id()?)?, "< 60 MiB");
-    watched.daemon.appctl("vlog/set dbg")?;
-    changes(report, &api, &watched, all, runs)?;
-    report.number("the same after the changes", &stage::memory_text(watched.daemon.id()?)?, "< 60 MiB");
-    watched.restart(report, "an API server", flows, slow_runs)?;
-    report.number("the same after a restart", &stage::memory_text(watched.daemon.id()?)?, "< 60 MiB");
+    report.number(&resident, &stage::memory_text(measured.daemon.id()?)?, "< 60 MiB");
+    measured.daemon.appctl("vlog/set dbg")?;
+    changes(report, &api, &measured, all, runs)?;
+    report.number("the same after the changes", &stage::memory_text(measured.daemon.id()?)?, "< 60 MiB");
+    measured.restart(report, "an API server", flows, slow_runs)?;
+    report.number("the same after a restart", &stage::memory_text(measured.daemon.id()?)?, "< 60 MiB");
     Ok(())
 }
 
@@ -60,8 +60,8 @@ fn options(api: &ApiServer, node: &Node) -> Result<HelperOptions> {
 }
 
 /// The NodePort of one Service moves, from one spare port to the next.
-fn changes(report: &mut Report, api: &ApiServer, watched: &Watched, all: usize, runs: usize) -> Result<()> {
-    let (node, daemon) = (&*watched.node, &watched.daemon);
+fn changes(report: &mut Report, api: &ApiServer, measured: &Measured, all: usize, runs: usize) -> Result<()> {
+    let (node, daemon) = (&*measured.node, &measured.daemon);
     let service = MadeUp::new(40);
     let path = format!("/api/v1/namespaces/default/services/{}", service.name());
     let events = Lines::of(watch(api, &service), node, Output::Out)?;
@@ -95,8 +95,8 @@ fn changes(report: &mut Report, api: &ApiServer, watched: &Watched, all: usize, 
     }
     let text = std::fs::read_to_string(&log)?;
     let lines = text.get(usize::try_from(seen)?..).unwrap_or_default().lines();
-    let told = lines.filter_map(|line| line.split_once(" flows changed in ")?.1.strip_suffix(" us"));
-    for microseconds in told {
+    let durations = lines.filter_map(|line| line.split_once(" flows changed in ")?.1.strip_suffix(" us"));
+    for microseconds in durations {
         inside.add(Duration::from_micros(microseconds.parse().context("the helper's own time")?));
     }
     let target = Some(Duration::from_millis(5));

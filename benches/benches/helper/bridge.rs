@@ -23,7 +23,7 @@ const QUIET: Duration = Duration::from_millis(500);
 const SIZES: [(usize, Duration); 2] =
     [(10_000, Duration::from_millis(150)), (30_000, Duration::from_millis(500))];
 
-/// All of it, the variants by turns.
+/// All measurements, the variants alternating.
 pub fn measure(report: &mut Report, runs: usize, slow_runs: usize) -> Result<()> {
     let (_lab, node) = stage::lab()?;
     node.vsctl(&format!("add-br {BRIDGE} -- set bridge {BRIDGE} datapath_type=netdev fail-mode=secure"))?;
@@ -83,7 +83,7 @@ async fn clear(connection: &Connection) -> Result<()> {
     Ok(())
 }
 
-/// One Service's NodePort moves (four flows go, four come): by a delta, and by `replace-flows`, by turns.
+/// One Service's NodePort moves (four flows go, four come): by a delta and by `replace-flows`, alternating.
 fn one_change(
     report: &mut Report,
     runtime: &Runtime,

@@ -19,13 +19,13 @@ use crate::stage::{self, PATIENCE};
 /// The helper's flows, as `ovs-ofctl` names them.
 const OURS: &str = "cookie=0x6f766e3800000000/0xffffffff00000000";
 
-/// A node with a helper that has its flows in force.
-pub struct Watched {
+/// A node with a ready helper.
+pub struct Measured {
     /// The node.
     pub node: Arc<Node>,
     /// The helper.
     pub daemon: Daemon,
-    /// For connections of our own to the bridge.
+    /// Runs the bench's own connections to the bridge.
     pub runtime: Runtime,
 }
 
@@ -35,32 +35,32 @@ pub fn measure(report: &mut Report, all: usize, runs: usize) -> Result<()> {
     let few = services_for(10_000).min(all);
     stage::write_manifests(&lab.manifests(), services(few))?;
     let daemon = Daemon::launch(&lab, &node, &HelperOptions::default())?;
-    let watched = Watched { node, daemon, runtime: Runtime::new()? };
+    let measured = Measured { node, daemon, runtime: Runtime::new()? };
 
-    let flows = watched.settle(few)?;
-    watched.fill(report, flows, runs, Duration::from_millis(150))?;
-    watched.switch_killed(report, flows, runs)?;
+    let flows = measured.wait_ready(few)?;
+    measured.refill(report, flows, runs, Duration::from_millis(150))?;
+    measured.switch_killed(report, flows, runs)?;
 
     stage::write_manifests(&lab.manifests(), services(all).skip(few))?;
-    let flows = watched.settle(all)?;
+    let flows = measured.wait_ready(all)?;
     report.number(
         &format!("resident memory, {all} Services of a folder of manifests, {flows} flows"),
-        &stage::memory_text(watched.daemon.id()?)?,
+        &stage::memory_text(measured.daemon.id()?)?,
         "< 60 MiB",
     );
-    watched.fill(report, flows, runs, Duration::from_millis(500))?;
-    watched.restart(report, "a folder of manifests", flows, runs)?;
+    measured.refill(report, flows, runs, Duration::from_millis(500))?;
+    measured.restart(report, "a folder of manifests", flows, runs)?;
     report.number(
         "the same after a restart with all of them there",
-        &stage::memory_text(watched.daemon.id()?)?,
+        &stage::memory_text(measured.daemon.id()?)?,
         "< 60 MiB",
     );
     Ok(())
 }
 
-impl Watched {
-    /// Waits until all Services are known and in force; gives the number of flows.
-    pub fn settle(&self, services: usize) -> Result<usize> {
+impl Measured {
+    /// Waits until all Services are known and applied; returns the number of flows.
+    pub fn wait_ready(&self, services: usize) -> Result<usize> {
         wait_within(&format!("{services} Services"), PATIENCE, || {
             let known = stage::metric(&self.daemon, "ovn_k8s_gateway_helper_services")?;
             let ready = stage::metric(&self.daemon, "ovn_k8s_gateway_helper_ready")?;
@@ -74,40 +74,43 @@ impl Watched {
         Ok(flows)
     }
 
-    /// All flows of ours are taken away by somebody; the helper puts them back.
-    fn fill(&self, report: &mut Report, flows: usize, runs: usize, target: Duration) -> Result<()> {
+    /// Removes all of the helper's flows; the helper installs them again.
+    fn refill(&self, report: &mut Report, flows: usize, runs: usize, target: Duration) -> Result<()> {
         let mut times = Samples::default();
         let connection = self.runtime.block_on(self.connect())?;
         let (helper, switch) = (self.daemon.id()?, stage::switch_process(&self.node)?);
-        let (mut used_here, mut used_there) = (Duration::ZERO, Duration::ZERO);
+        let (mut used_by_helper, mut used_by_switch) = (Duration::ZERO, Duration::ZERO);
         for run in 0..runs {
             let before = (stage::processor_time(helper)?, stage::processor_time(switch)?);
             let (count, sum) = stage::programmed(&self.daemon)?;
             stage::ofctl(&self.node).args(["del-flows", BRIDGE, OURS]).run()?;
             self.daemon.appctl("reconcile")?;
             let (count_after, sum_after) = stage::programmed(&self.daemon)?;
-            let there = self.runtime.block_on(stage::count_flows(&connection))?;
-            ensure!(there == flows, "run {run}: {there} flows instead of {flows}");
+            let installed = self.runtime.block_on(stage::count_flows(&connection))?;
+            ensure!(installed == flows, "run {run}: {installed} flows instead of {flows}");
             // With one observation more, the sum grew by just that.
             if count_after - count == 1.0 {
                 times.add(Duration::from_secs_f64(sum_after - sum));
             }
-            used_here += stage::processor_time(helper)? - before.0;
-            used_there += stage::processor_time(switch)? - before.1;
-            // What the change of flows itself set going is done before the next.
+            used_by_helper += stage::processor_time(helper)? - before.0;
+            used_by_switch += stage::processor_time(switch)? - before.1;
+            // Work that the change started ends before the next run.
             std::thread::sleep(Duration::from_millis(500));
         }
         let what =
             format!("the daemon, {flows} flows from nothing: look at everything, compare, committed bundle");
         report.times(&what, &times, Some(target));
         let each = |used: Duration| milliseconds(used / u32::try_from(runs).unwrap_or(1).max(1));
-        let used =
-            format!("helper {}, ovs-vswitchd {} (deletion included)", each(used_here), each(used_there));
+        let used = format!(
+            "helper {}, ovs-vswitchd {} (deletion included)",
+            each(used_by_helper),
+            each(used_by_switch)
+        );
         report.number(&format!("processor time of putting {flows} flows back, mean"), &used, "");
         Ok(())
     }
 
-    /// ovs-vswitchd is killed and started again: from its bridge's socket to all flows there.
+    /// Kills and starts ovs-vswitchd: from its bridge's socket until all flows are installed.
     fn switch_killed(&self, report: &mut Report, flows: usize, runs: usize) -> Result<()> {
         let (mut back, mut up) = (Samples::default(), Samples::default());
         let socket = stage::socket(&self.node, BRIDGE);
@@ -163,8 +166,8 @@ impl Watched {
             adopted.add(line);
             rewritten += stage::metric(&self.daemon, "ovn_k8s_gateway_helper_flow_changes_total")?;
             let connection = self.runtime.block_on(self.connect())?;
-            let there = self.runtime.block_on(stage::count_flows(&connection))?;
-            ensure!(there == flows, "{there} flows instead of {flows}");
+            let installed = self.runtime.block_on(stage::count_flows(&connection))?;
+            ensure!(installed == flows, "{installed} flows instead of {flows}");
         }
         let what = format!(
             "helper killed and started, {flows} flows in place, {source}: from sources synced to adopted"
@@ -192,7 +195,7 @@ fn wait_for_socket(socket: &std::path::Path) -> Result<Instant> {
     bail!("{} did not open", socket.display())
 }
 
-/// What the helper says of its adoption, in what it logged beyond `seen`: the time from the event that completed its
+/// The helper's log line about its adoption, after the `seen` first lines: the time from the event that completed its
 /// sources.
 fn adoption(log: &std::path::Path, seen: usize) -> Result<Duration> {
     let mut found = None;

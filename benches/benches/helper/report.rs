@@ -1,4 +1,4 @@
-//! What was measured, as rows of a table: told as they come, and all together in the end.
+//! Results as rows of a table: printed as they arrive, and all together at the end.
 
 use std::time::Duration;
 
@@ -19,12 +19,12 @@ impl Report {
             Some(target) if samples.median() < target => format!("< {}: reached", milliseconds(target)),
             Some(target) => format!("< {}: missed", milliseconds(target)),
         };
-        tell(&mut self.times, format!("| {what} | {samples} | {target} |"));
+        print_row(&mut self.times, format!("| {what} | {samples} | {target} |"));
     }
 
     /// A number that is no duration.
     pub fn number(&mut self, what: &str, number: &str, target: &str) {
-        tell(&mut self.numbers, format!("| {what} | {number} | {target} |"));
+        print_row(&mut self.numbers, format!("| {what} | {number} | {target} |"));
     }
 
     /// Everything.
@@ -42,7 +42,7 @@ impl Report {
     }
 }
 
-fn tell(rows: &mut Vec<String>, row: String) {
+fn print_row(rows: &mut Vec<String>, row: String) {
     println!("{row}");
     rows.push(row);
 }

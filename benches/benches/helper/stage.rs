@@ -22,7 +22,7 @@ pub fn lab() -> Result<(Lab, Arc<Node>)> {
     Ok((lab, node))
 }
 
-/// Names the release binary for the lab, unless somebody named one.
+/// Names the release binary for the lab, unless `OVN_K8S_BIN` names one.
 pub fn find_binary() -> Result<()> {
     if let Some(named) = std::env::var_os("OVN_K8S_BIN") {
         println!("the binary: {}", Path::new(&named).file_name().unwrap_or(&named).display());
@@ -73,7 +73,7 @@ pub fn programmed(daemon: &Daemon) -> Result<(f64, f64)> {
     Ok((metric(daemon, &format!("{name}_count"))?, metric(daemon, &format!("{name}_sum"))?))
 }
 
-/// Waits until the helper says that it has so many flows in force, at least.
+/// Waits until the helper reports at least this many installed flows.
 pub fn wait_for_flows(daemon: &Daemon, flows: usize) -> Result<()> {
     wait_within(&format!("{flows} flows"), PATIENCE, || {
         let installed = metric(daemon, "ovn_k8s_gateway_helper_flows_installed")?;

@@ -1,4 +1,4 @@
-//! How many packets leave the fast path when somebody tries the host's ports.
+//! How many packets leave the fast path when a client scans the host's ports.
 
 use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;

@@ -34,9 +34,9 @@ fn there_and_back(site: &Site, there: &mut Numbers, back: &mut Numbers) -> Resul
     for (line, numbers) in [("nics-to-bridge eth0", there), ("bridge-to-nics breth0", back)] {
         let program = site.util(line)?;
         let start = Instant::now();
-        let (ok, _, said) = program.outcome()?;
+        let (ok, _, stderr) = program.outcome()?;
         numbers.time(start.elapsed());
-        anyhow::ensure!(ok, "{said}");
+        anyhow::ensure!(ok, "{stderr}");
     }
     site.wait_until_reachable()
 }

@@ -1,4 +1,4 @@
-//! The takeover's release binary on a node of the light lab: what its turns cost the traffic, and how long it takes.
+//! The takeover's release binary on a node of the light lab: what its switchovers cost the traffic, and how long a run takes.
 //!
 //! ```text
 //! cargo bench -p benches --bench takeover                          everything, 20 runs
@@ -26,7 +26,7 @@ enum Part {
     Traffic,
     /// How long the whole command takes, and with 10,000 routes.
     Commands,
-    /// From the death of the one at work to a reachable node.
+    /// From the death of a run to a reachable node.
     Undo,
     /// Management while the switch is dead.
     Survival,
@@ -40,7 +40,7 @@ struct Arguments {
     /// How often each thing is done
     #[arg(long, default_value_t = 20)]
     runs: usize,
-    /// What traffic is made to bear (default: all)
+    /// Sequences to run under traffic (default: all)
     #[arg(long, value_delimiter = ',')]
     sequences: Vec<traffic::Sequence>,
     /// How many routes the long command has
@@ -54,7 +54,7 @@ struct Arguments {
 fn main() -> Result<()> {
     let arguments = Arguments::parse();
     if !arguments.bench {
-        println!("measures nothing unless asked: cargo bench -p benches --bench takeover");
+        println!("runs only with: cargo bench -p benches --bench takeover");
         return Ok(());
     }
     println!("the binary: {}", binary()?.display());

@@ -82,7 +82,7 @@ struct Row {
     lost: Numbers,
     doubled: Numbers,
     later: Numbers,
-    turn: Numbers,
+    switchover: Numbers,
     turn_tcp: Numbers,
     again: Numbers,
     dead: Numbers,
@@ -107,7 +107,7 @@ impl Row {
             report.flows.iter().map(|flow| flow.duplicates_since(to.after(Duration::from_millis(300)))).sum();
         self.later.count(later);
         self.doubled.count(report.duplicates());
-        self.turn.time(report.gap_between(Kind::Udp, from, wake));
+        self.switchover.time(report.gap_between(Kind::Udp, from, wake));
         self.turn_tcp.time(report.gap_between(Kind::Tcp, from, wake));
         self.again.count(report.of(Kind::Tcp).map(|flow| flow.retransmits as usize).sum());
         self.dead.count(report.dead().len());
@@ -140,7 +140,7 @@ fn short(report: &FlowReport) -> String {
     format!("{kind}{family} {}", if flow.direction == Direction::In { "in" } else { "out" })
 }
 
-/// Runs all sequences in turn, so often, and prints what they cost.
+/// Runs all sequences alternately, this many times, and prints what they cost.
 pub fn measure(sequences: &[Sequence], runs: usize) -> Result<()> {
     let mut rows: Vec<Row> = sequences.iter().map(|_| Row::default()).collect();
     for run in 1..=runs {
@@ -184,7 +184,7 @@ fn print(sequences: &[Sequence], rows: &[Row]) {
             row.lost,
             row.doubled,
             row.later,
-            row.turn,
+            row.switchover,
             row.turn_tcp,
             row.again,
             row.dead,

@@ -1,6 +1,6 @@
-//! From the death of the one at work, everything turned, to a node that is reachable.
+//! From the death of a run, after its switchover, to a reachable node.
 //!
-//! The one at work is held by its own `--verify-cmd`: a release binary has no fault points.
+//! Its own `--verify-cmd` keeps the run waiting: a release binary has no fault points.
 
 use std::time::Duration;
 
@@ -16,7 +16,7 @@ use netns_tests::{
 
 use crate::numbers::Numbers;
 
-/// Who else is dead by then.
+/// Which daemons are dead by then.
 const CASES: [(&str, &[Daemon]); 3] = [
     ("the switch alive (reachable all the time: gap)", &[]),
     ("the switch dead", &[Daemon::Switch]),
