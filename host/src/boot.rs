@@ -1,8 +1,4 @@
-//! The boot id, and the time since the boot.
-
-use std::time::Duration;
-
-use nix::time::{ClockId, clock_gettime};
+//! The boot id.
 
 use crate::{Error, Result};
 
@@ -15,22 +11,14 @@ pub fn id() -> Result<String> {
     }
 }
 
-/// How long ago it was, with the time spent asleep (`CLOCK_BOOTTIME`): comparable between processes.
-pub fn age() -> Result<Duration> {
-    clock_gettime(ClockId::CLOCK_BOOTTIME)
-        .map(Duration::from)
-        .map_err(|errno| Error::Kernel { attempted: "read the clock".into(), source: errno.into() })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn the_id_stays_and_the_age_grows() {
-        let (first, at) = (id().unwrap(), age().unwrap());
+    fn the_id_stays() {
+        let first = id().unwrap();
         assert_eq!(first.len(), 36, "{first}");
         assert_eq!(id().unwrap(), first);
-        assert!(age().unwrap() >= at && at > Duration::ZERO);
     }
 }

@@ -31,7 +31,7 @@ pub struct Driver {
 
 /// Offloads that aggregate received frames. A packet socket then receives frames that are longer than any on the wire,
 /// and another device refuses them when a userspace bridge forwards them.
-pub const AGGREGATING: [&str; 5] = ["rx-gro", "rx-lro", "rx-gro-hw", "rx-gro-list", "rx-udp-gro-forwarding"];
+const AGGREGATING: [&str; 5] = ["rx-gro", "rx-lro", "rx-gro-hw", "rx-gro-list", "rx-udp-gro-forwarding"];
 
 /// All offloads of a device, in the kernel's order.
 pub fn features(device: &str) -> Result<Vec<Feature>> {
@@ -70,7 +70,7 @@ pub fn set_features(device: &str, wanted: &[(&str, bool)]) -> Result<Vec<String>
     Ok(wanted.iter().filter(|(name, on)| differs(name, *on)).map(|(name, _)| (*name).to_owned()).collect())
 }
 
-/// The offloads that [aggregate](AGGREGATING) frames and are on.
+/// The offloads that aggregate frames and are on.
 #[must_use]
 pub fn aggregating(features: &[Feature]) -> Vec<&Feature> {
     features.iter().filter(|feature| feature.on && AGGREGATING.contains(&feature.name.as_str())).collect()

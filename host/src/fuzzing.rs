@@ -1,7 +1,5 @@
 //! Entry points for fuzz targets: each takes any bytes and returns nothing; none may panic.
 
-use std::time::Duration;
-
 use crate::ingress_filter::nf_tables;
 use crate::neighbour_probe::frames;
 use crate::rtnl::{
@@ -69,16 +67,14 @@ pub fn process_stat(bytes: &[u8]) {
 fn use_row(row: &Row) {
     let device = |index, name: &str| Device { index, name: name.into() };
     let mapping = DeviceMapping { from: device(2, "eth0"), to: device(3, "breth0") };
-    let later = Duration::from_secs(9);
     let _ = row.to_string();
     let mapped = [
         address::Address::of(row).map(|view| {
-            let _ =
-                (view.aged(later), route::Route::connected(&view), view.identity(), view.delete_request());
+            let _ = (route::Route::connected(&view), view.identity(), view.delete_request());
             view.for_device(&mapping)
         }),
         route::Route::of(row).map(|view| {
-            let _ = (view.aged(later), view.onlink(), view.key(), view.identity(), view.delete_request());
+            let _ = (view.onlink(), view.key(), view.identity(), view.delete_request());
             view.for_device(&mapping)
         }),
         neighbour::Neighbour::of(row).map(|view| view.for_device(&mapping)),
@@ -86,7 +82,7 @@ fn use_row(row: &Row) {
         nexthop::Nexthop::of(row).map(|view| view.for_device(&mapping)),
         qdisc::Qdisc::of(row).map(|view| view.for_device(&mapping)),
         link::Link::of(row).map(|view| {
-            let _ = (view.xdp(), view.other_names(), view.lower(), view.address_generation());
+            let _ = (view.xdp(), view.lower(), view.master(), view.kind());
             view.identity()
         }),
     ];

@@ -22,7 +22,7 @@
 //! | [`process`] | processes, their state, and whether they share our network namespace | nothing |
 //! | [`pidfd`] | the end of a process | kills it; keeps descriptors from programs that are started |
 //! | [`priority`] | nothing | the priority of a thread |
-//! | [`boot`] | the boot id, and the time since the boot | nothing |
+//! | [`boot`] | the boot id | nothing |
 //! | [`memory`] | nothing | gives free memory back to the kernel |
 //! | [`regular_file`] | regular files, and nothing else | nothing |
 //! | [`netns`] | nothing | runs a closure inside a namespace |

@@ -7,12 +7,12 @@ use std::fmt;
 pub struct Mac(pub [u8; 6]);
 
 impl Mac {
-    /// All devices of a link.
-    pub const BROADCAST: Self = Self([0xff; 6]);
+    /// Every device of a link.
+    pub(crate) const BROADCAST: Self = Self([0xff; 6]);
 
     /// From an attribute of that length.
     #[must_use]
-    pub fn from_bytes(bytes: &[u8]) -> Option<Self> {
+    pub(crate) fn from_bytes(bytes: &[u8]) -> Option<Self> {
         bytes.try_into().ok().map(Self)
     }
 }

@@ -18,9 +18,9 @@ use nix::sys::socket::{LinkAddr, MsgFlags, recvfrom, send};
 use crate::deferred_close::DeferredClose;
 use crate::{Error, Mac, Result};
 
-pub mod frames;
+pub(crate) mod frames;
 
-use frames::Reply;
+pub use frames::Reply;
 
 /// A socket that probes on one device.
 #[derive(Debug)]

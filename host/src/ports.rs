@@ -79,8 +79,8 @@ impl PortSet {
         Self { spans: merged }
     }
 
-    /// From single ports.
-    pub fn from_ports(ports: impl IntoIterator<Item = u16>) -> Self {
+    #[cfg(test)]
+    pub(crate) fn from_ports(ports: impl IntoIterator<Item = u16>) -> Self {
         Self::from_spans(ports.into_iter().map(|port| PortSpan { low: port, high: port }))
     }
 
@@ -142,7 +142,7 @@ impl PortSet {
     /// At most `spans` spans that hold at least these ports: the smallest gaps are closed. For lists the kernel reads
     /// one page of.
     #[must_use]
-    pub fn coarsened(&self, spans: usize) -> Self {
+    pub(crate) fn coarsened(&self, spans: usize) -> Self {
         let mut gaps: Vec<(u16, usize)> =
             self.spans.windows(2).enumerate().map(|(i, pair)| (pair[1].low - pair[0].high, i)).collect();
         gaps.sort_unstable();

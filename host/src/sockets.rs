@@ -157,7 +157,7 @@ impl Socket {
 impl Connection {
     /// Something has been acknowledged or received since.
     #[must_use]
-    pub fn has_moved_since(&self, earlier: &Self) -> bool {
+    fn has_moved_since(&self, earlier: &Self) -> bool {
         self.progress.acknowledged > earlier.progress.acknowledged
             || self.progress.received > earlier.progress.received
     }
@@ -202,27 +202,10 @@ pub fn connections() -> Result<Vec<Connection>> {
     Ok(found)
 }
 
-/// Fills in the processes that hold the sockets of these connections.
-pub fn name_holders(connections: &mut [Connection]) {
-    let holders = holders::holders();
-    for connection in connections {
-        connection.socket.process = holders.get(&connection.socket.inode).cloned();
-    }
-}
-
-/// The packet sockets that receive from the device: bound to it, or to none.
-pub fn packet_sockets(device: u32) -> Result<Vec<PacketSocket>> {
-    packet(|socket| socket.device.is_none_or(|index| index == device))
-}
-
 /// The packet sockets that are bound to the device.
 pub fn packet_sockets_on(device: u32) -> Result<Vec<PacketSocket>> {
-    packet(|socket| socket.device == Some(device))
-}
-
-fn packet(accepts: impl Fn(&PacketSocket) -> bool) -> Result<Vec<PacketSocket>> {
     let mut found = tables::packet(&table("packet")?);
-    found.retain(accepts);
+    found.retain(|socket| socket.device == Some(device));
     if !found.is_empty() {
         let holders = holders::holders();
         for socket in &mut found {

@@ -29,7 +29,7 @@ const ALL_NODES: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 1);
 /// The request for the MAC address of an address, from a device with that MAC address; `None` when source and target
 /// are of different families. From the unspecified address it leaves no entry at the target (RFC 5227, RFC 4862).
 #[must_use]
-pub fn question(mac: Mac, source: IpAddr, target: IpAddr) -> Option<Vec<u8>> {
+pub(crate) fn question(mac: Mac, source: IpAddr, target: IpAddr) -> Option<Vec<u8>> {
     match (source, target) {
         (IpAddr::V4(source), IpAddr::V4(target)) => Some(arp_request(mac, source, target)),
         (IpAddr::V6(source), IpAddr::V6(target)) => Some(solicitation(mac, source, target)),
@@ -73,7 +73,7 @@ fn solicitation(mac: Mac, source: Ipv6Addr, target: Ipv6Addr) -> Vec<u8> {
 
 /// Reads an answer. Checksums are not verified: a frame of the same machine may not have one yet.
 #[must_use]
-pub fn answer(frame: &[u8]) -> Option<Reply> {
+pub(crate) fn answer(frame: &[u8]) -> Option<Reply> {
     let sender = Mac(*frame.get(6..)?.first_chunk()?);
     let body = frame.get(14..)?;
     match u16::from_be_bytes(*frame.get(12..)?.first_chunk()?) {

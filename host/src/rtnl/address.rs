@@ -2,7 +2,6 @@
 
 use std::fmt;
 use std::net::IpAddr;
-use std::time::Duration;
 
 use super::view::view;
 use super::{Device, DeviceMapping, Family, Kind, Row, display};
@@ -128,7 +127,7 @@ impl Address {
 
     /// It was added without a route to its network.
     #[must_use]
-    pub fn is_without_route(&self) -> bool {
+    pub(super) fn is_without_route(&self) -> bool {
         self.flags() & IFA_F_NOPREFIXROUTE != 0
     }
 
@@ -188,20 +187,6 @@ impl Address {
         let mut row = self.row.clone();
         row.drop_attributes(&[IFA_CACHEINFO]);
         Self { row }
-    }
-
-    /// The same after that time; `None` when it has expired by then.
-    #[must_use]
-    pub fn aged(&self, by: Duration) -> Option<Self> {
-        let Some((preferred, valid)) = self.lifetimes() else { return Some(self.clone()) };
-        let by = u32::try_from(by.as_secs()).unwrap_or(FOREVER);
-        let less = |seconds: u32| if seconds == FOREVER { FOREVER } else { seconds.saturating_sub(by) };
-        let (preferred, valid) = (less(preferred), less(valid));
-        let mut row = self.row.clone();
-        if let Some(info) = row.attributes.iter_mut().find(|found| found.number() == IFA_CACHEINFO) {
-            info.value.splice(0..8, preferred.to_ne_bytes().into_iter().chain(valid.to_ne_bytes()));
-        }
-        (valid != 0).then_some(Self { row })
     }
 
     /// The key by which the kernel identifies it: address, prefix length, peer.

@@ -30,12 +30,10 @@ const IFLA_QDISC: u16 = 6;
 const IFLA_MASTER: u16 = 10;
 const IFLA_TXQLEN: u16 = 13;
 const IFLA_LINKINFO: u16 = 18;
-const IFLA_AF_SPEC: u16 = 26;
 const IFLA_CARRIER: u16 = 33;
 const IFLA_LINK_NETNSID: u16 = 37;
 const IFLA_XDP: u16 = 43;
 const IFLA_PROP_LIST: u16 = 52;
-const IFLA_ALT_IFNAME: u16 = 53;
 const IFLA_PERM_ADDRESS: u16 = 54;
 const IFLA_INFO_KIND: u16 = 1;
 const IFLA_INFO_DATA: u16 = 2;
@@ -44,7 +42,6 @@ const IFLA_VXLAN_LINK: u16 = 3;
 const IFLA_XDP_ATTACHED: u16 = 2;
 const IFLA_XDP_PROG_ID: u16 = 4;
 const XDP_ATTACHED_SKB: u8 = 2;
-const IFLA_INET6_ADDR_GEN_MODE: u16 = 8;
 const TYPE: usize = 2;
 const INDEX: usize = 4;
 const FLAGS: usize = 8;
@@ -72,15 +69,6 @@ impl Link {
         self.row.text(IFLA_IFNAME).unwrap_or_default()
     }
 
-    /// Its other names.
-    #[must_use]
-    pub fn other_names(&self) -> Vec<String> {
-        let list = self.row.attribute(IFLA_PROP_LIST).unwrap_or_default();
-        let names =
-            netlink_format::attributes(list).filter(|(kind, _)| kind & NLA_TYPE_MASK == IFLA_ALT_IFNAME);
-        names.map(|(_, value)| netlink_format::text(value)).collect()
-    }
-
     /// MAC address.
     #[must_use]
     pub fn mac(&self) -> Option<Mac> {
@@ -91,12 +79,6 @@ impl Link {
     #[must_use]
     pub fn mtu(&self) -> u32 {
         self.row.number(IFLA_MTU).unwrap_or_default()
-    }
-
-    /// Length of its queue.
-    #[must_use]
-    pub fn queue_length(&self) -> u32 {
-        self.row.number(IFLA_TXQLEN).unwrap_or_default()
     }
 
     /// Flags (`IFF_*`).
@@ -175,14 +157,6 @@ impl Link {
         Some(Xdp { native: attached != XDP_ATTACHED_SKB, program })
     }
 
-    /// How the kernel generates its link-local address (`IN6_ADDR_GEN_MODE_*`).
-    #[must_use]
-    pub fn address_generation(&self) -> Option<u8> {
-        let families = self.row.attribute(IFLA_AF_SPEC)?;
-        let v6 = netlink_format::find(families, libc::AF_INET6 as u16)?;
-        netlink_format::find(v6, IFLA_INET6_ADDR_GEN_MODE)?.first().copied()
-    }
-
     /// The row without counters and state: what identifies the device and its settings.
     #[must_use]
     pub fn identity(&self) -> Row {
@@ -237,16 +211,6 @@ impl fmt::Display for Link {
     }
 }
 
-/// How the kernel generates an IPv6 link-local address when a device goes up.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-#[allow(missing_docs, reason = "the kernel's names")]
-pub enum AddressGeneration {
-    Eui64 = 0,
-    None = 1,
-    StablePrivacy = 2,
-    Random = 3,
-}
-
 /// The device of that name; `None` when there is none.
 pub fn named(socket: &Socket, name: &str) -> Result<Option<Link>> {
     let rows = socket.dump(Kind::Link, Family::V4)?;
@@ -270,34 +234,6 @@ pub fn set_down(device: u32) -> Request {
 pub fn set_mtu(device: u32, mtu: u32) -> Request {
     let mut row = plain(device);
     row.set(IFLA_MTU, mtu.to_ne_bytes().to_vec());
-    Request::change(row)
-}
-
-/// Sets the MAC address.
-#[must_use]
-pub fn set_mac(device: u32, mac: Mac) -> Request {
-    let mut row = plain(device);
-    row.set(IFLA_ADDRESS, mac.0.to_vec());
-    Request::change(row)
-}
-
-/// Sets the length of the queue.
-#[must_use]
-pub fn set_queue_length(device: u32, packets: u32) -> Request {
-    let mut row = plain(device);
-    row.set(IFLA_TXQLEN, packets.to_ne_bytes().to_vec());
-    Request::change(row)
-}
-
-/// Sets how the link-local address is generated.
-#[must_use]
-pub fn set_address_generation(device: u32, how: AddressGeneration) -> Request {
-    let mut families = Vec::new();
-    netlink_format::push_nest(&mut families, libc::AF_INET6 as u16, |v6| {
-        netlink_format::push_attribute(v6, IFLA_INET6_ADDR_GEN_MODE, &[how as u8]);
-    });
-    let mut row = plain(device);
-    row.set(IFLA_AF_SPEC | netlink_format::NLA_F_NESTED, families);
     Request::change(row)
 }
 

@@ -58,7 +58,7 @@ impl Neighbour {
 
     /// It was configured, not resolved.
     #[must_use]
-    pub fn is_permanent(&self) -> bool {
+    fn is_permanent(&self) -> bool {
         self.state() & NUD_PERMANENT != 0
     }
 

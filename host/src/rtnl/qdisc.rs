@@ -1,7 +1,6 @@
 //! Queueing disciplines (`struct tcmsg`, tc(8)).
 //!
-//! A row contains the qdisc and its options, but not the classes and filters below it: [`Qdisc::is_classful`] reports when
-//! there may be some.
+//! A row contains the qdisc and its options, but not the classes and filters below it.
 
 use std::fmt;
 
@@ -24,27 +23,6 @@ const PARENT: usize = 12;
 const INFO: usize = 16;
 const TC_H_ROOT: u32 = 0xffff_ffff;
 const TC_H_INGRESS: u32 = 0xffff_fff1;
-/// Those without classes of their own to configure.
-const CLASSLESS: [&str; 18] = [
-    "noqueue",
-    "noop",
-    "pfifo",
-    "bfifo",
-    "pfifo_fast",
-    "pfifo_head_drop",
-    "fq",
-    "fq_codel",
-    "fq_pie",
-    "codel",
-    "pie",
-    "sfq",
-    "sfb",
-    "cake",
-    "red",
-    "choke",
-    "mq",
-    "clsact",
-];
 
 impl Qdisc {
     /// Index of the device.
@@ -77,12 +55,6 @@ impl Qdisc {
         self.row.word(HANDLE) == 0
     }
 
-    /// It may have classes and filters, which a row does not contain.
-    #[must_use]
-    pub fn is_classful(&self) -> bool {
-        !CLASSLESS.contains(&self.kind().as_str())
-    }
-
     /// The row that makes it on the other device.
     #[must_use]
     pub fn for_device(&self, mapping: &DeviceMapping) -> Row {
@@ -110,13 +82,4 @@ impl fmt::Display for Qdisc {
             _ => write!(f, " parent {:x}:{:x}", parent >> 16, parent & 0xffff),
         }
     }
-}
-
-/// The row whose deletion removes a device's root qdisc, so that the kernel creates its default.
-#[must_use]
-pub fn root_of(device: u32) -> Row {
-    let mut row = Row::empty(Kind::Qdisc);
-    row.set_word(INDEX, device);
-    row.set_word(PARENT, TC_H_ROOT);
-    row
 }

@@ -2,7 +2,6 @@
 
 use std::fmt;
 use std::net::IpAddr;
-use std::time::Duration;
 
 use ipnet::IpNet;
 
@@ -123,7 +122,7 @@ impl Route {
 
     /// The same with another protocol number.
     #[must_use]
-    pub fn with_protocol(&self, protocol: u8) -> Self {
+    pub(super) fn with_protocol(&self, protocol: u8) -> Self {
         let mut row = self.row.clone();
         row.set_byte(PROTOCOL, protocol);
         Self { row }
@@ -137,7 +136,7 @@ impl Route {
 
     /// It is a unicast route, and not of the table `local`.
     #[must_use]
-    pub fn is_unicast(&self) -> bool {
+    pub(super) fn is_unicast(&self) -> bool {
         self.kind() == RTN_UNICAST && self.table() != RT_TABLE_LOCAL
     }
 
@@ -356,17 +355,6 @@ impl Route {
             None => row.set_word(FLAGS, row.word(FLAGS) | RTNH_F_ONLINK),
         }
         Self { row }
-    }
-
-    /// The same after that time; `None` when it has expired by then.
-    #[must_use]
-    pub fn aged(&self, by: Duration) -> Option<Self> {
-        let Some(expires) = self.expires() else { return Some(self.clone()) };
-        let left = expires.checked_sub(u32::try_from(by.as_secs()).ok()?).filter(|left| *left > 0)?;
-        let mut row = self.row.clone();
-        row.drop_attributes(&[RTA_CACHEINFO]);
-        row.set(RTA_EXPIRES, left.to_ne_bytes().to_vec());
-        Some(Self { row })
     }
 
     /// The row without expiry and state: equal for a route that was put on another device and back. It has the device's

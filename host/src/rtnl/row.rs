@@ -144,7 +144,7 @@ impl Family {
 
     /// The family of an address.
     #[must_use]
-    pub fn of_address(address: IpAddr) -> Self {
+    pub(super) fn of_address(address: IpAddr) -> Self {
         if address.is_ipv4() { Self::V4 } else { Self::V6 }
     }
 

@@ -24,7 +24,12 @@ impl Socket {
     }
 
     /// The same, of those only that the closure accepts: a full routing table is never in memory for the sake of a few.
-    pub fn dump_where(&self, kind: Kind, family: Family, accepts: impl Fn(&Row) -> bool) -> Result<Vec<Row>> {
+    pub(super) fn dump_where(
+        &self,
+        kind: Kind,
+        family: Family,
+        accepts: impl Fn(&Row) -> bool,
+    ) -> Result<Vec<Row>> {
         let mut header = vec![0; kind.header()];
         if !matches!(kind, Kind::Link | Kind::Nexthop | Kind::Qdisc) {
             header[0] = family.number();

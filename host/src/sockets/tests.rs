@@ -106,17 +106,16 @@ fn what_is_bound_to_a_device_is_found_with_its_process() {
 }
 
 #[test]
-fn packet_sockets_are_found_by_what_they_hear() {
+fn packet_sockets_are_found_by_their_device() {
     inside(|eth0| {
         let packet = |device: &str| {
             let index = crate::devices::index_of(device).unwrap();
             crate::neighbour_probe::Prober::open(index, crate::Mac([2, 0, 0, 0, 0, 1])).unwrap()
         };
-        assert_eq!(packet_sockets(eth0).unwrap(), []);
         assert_eq!(packet_sockets_on(eth0).unwrap(), []);
         let _here = packet("eth0");
         let _there = packet("peer0");
-        let found = packet_sockets(eth0).unwrap();
+        let found = packet_sockets_on(eth0).unwrap();
         assert_eq!(found.len(), 1, "{found:?}");
         assert_eq!((found[0].device, found[0].protocol), (Some(eth0), libc::ETH_P_ALL as u16));
         assert_eq!(found[0].process.as_ref().unwrap().pid, std::process::id());
@@ -125,7 +124,7 @@ fn packet_sockets_are_found_by_what_they_hear() {
 }
 
 #[test]
-fn groups_that_a_program_joined_are_told_from_the_kernels() {
+fn groups_of_programs_differ_from_the_kernels() {
     inside(|eth0| {
         assert_eq!(memberships(eth0).unwrap(), []);
         let v4 = UdpSocket::bind("0.0.0.0:5353").unwrap();
@@ -139,7 +138,7 @@ fn groups_that_a_program_joined_are_told_from_the_kernels() {
 }
 
 #[test]
-fn connections_tell_how_far_they_are() {
+fn connections_report_their_progress() {
     inside(|_| {
         let listener = TcpListener::bind("10.1.0.2:100").unwrap();
         let mut client = TcpStream::connect("10.1.0.2:100").unwrap();
@@ -154,13 +153,11 @@ fn connections_tell_how_far_they_are() {
         server.read_exact(&mut [0; 5000]).unwrap();
         let limit = Instant::now() + Duration::from_secs(30);
         loop {
-            let mut now = connections().unwrap();
+            let now = connections().unwrap();
             let moved = sent(&now);
             if moved.progress.acknowledged >= sent(&before).progress.acknowledged + 5000 {
                 assert!(moved.has_moved_since(&sent(&before)));
                 assert!(stalled(&before, &now).is_empty());
-                name_holders(&mut now);
-                assert!(now.iter().all(|found| found.socket.process.is_some()));
                 break;
             }
             assert!(Instant::now() < limit, "{moved:?}");
@@ -169,7 +166,7 @@ fn connections_tell_how_far_they_are() {
 }
 
 #[test]
-fn only_who_waits_can_stall() {
+fn only_a_waiting_connection_can_stall() {
     let connection = |cookie: u64, unacknowledged: u32, acknowledged: u64| Connection {
         socket: Socket {
             protocol: Protocol::Tcp,

@@ -52,13 +52,13 @@ proptest! {
         let mapping = DeviceMapping { from: device(2, "eth0"), to: device(3, "breth0") };
         let _ = row.to_string();
         let moved = [
-            Address::of(&row).map(|view| { let _ = (view.aged(Duration::from_secs(9)), Route::connected(&view), view.identity()); view.for_device(&mapping) }),
-            Route::of(&row).map(|view| { let _ = (view.aged(Duration::from_secs(9)), view.onlink(), view.key(), view.identity()); view.for_device(&mapping) }),
+            Address::of(&row).map(|view| { let _ = (Route::connected(&view), view.identity()); view.for_device(&mapping) }),
+            Route::of(&row).map(|view| { let _ = (view.onlink(), view.key(), view.identity()); view.for_device(&mapping) }),
             Neighbour::of(&row).map(|view| view.for_device(&mapping)),
             Rule::of(&row).map(|view| view.for_device(&mapping)),
             Nexthop::of(&row).map(|view| view.for_device(&mapping)),
             Qdisc::of(&row).map(|view| view.for_device(&mapping)),
-            Link::of(&row).map(|view| { let _ = (view.xdp(), view.other_names(), view.address_generation()); view.identity() }),
+            Link::of(&row).map(|view| { let _ = (view.xdp(), view.lower(), view.kind()); view.identity() }),
         ];
         for row in moved.into_iter().flatten() {
             let mut bytes = Vec::new();
