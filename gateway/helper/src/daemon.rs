@@ -202,7 +202,7 @@ impl Daemon {
             self.settings.bridge
         );
         self.outputs.metrics.switch_restarts.inc();
-        self.failover.flows_in(false);
+        self.failover.set_flows_installed(false);
         self.flows.disconnect();
         self.switch.disconnected();
         self.pass(false).await;
@@ -473,7 +473,7 @@ impl Daemon {
     fn publish(&mut self) {
         self.schedule.published();
         self.report_bridge(&self.facts.bridge);
-        self.failover.flows_in(self.flows.converged());
+        self.failover.set_flows_installed(self.flows.converged());
         let status = report::status(&report::State {
             settings: &self.settings,
             sources: &self.sources,
@@ -484,7 +484,7 @@ impl Daemon {
             switch: &self.switch,
             host: self.host.status(),
             health: &self.health,
-            management: self.failover.management(),
+            management: self.failover.status(),
             metrics: &self.outputs.metrics,
         });
         self.outputs.metrics.record(&status);
@@ -493,8 +493,8 @@ impl Daemon {
 
     /// Gives the failover what the database says of the bridge.
     fn report_bridge(&self, bridge: &BridgeView) {
-        self.failover.marked(bridge.taken);
-        self.failover.keep(bridge.present && bridge.userspace, bridge.uplink_listed);
+        self.failover.set_marked(bridge.taken);
+        self.failover.set_bridge(bridge.present && bridge.userspace, bridge.uplink_listed);
     }
 
     fn flows_failed(&mut self, error: &Error) {

@@ -14,7 +14,7 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::{Metric, Registry, Unit};
-use uplink::failover::{At, Management};
+use uplink::failover::{FailoverStatus, ManagementLocation};
 
 use crate::status::{BridgeStatus, FlowsStatus, RuleStatus, ServicesStatus, SourceStatus, Status};
 
@@ -155,8 +155,8 @@ impl Metrics {
 
     /// Takes over where management is. The failover's own thread calls it, also while the daemon waits for a switch that
     /// is hung.
-    pub(crate) fn record_management(&self, management: &Management) {
-        let on_nic = management.kept && management.at == At::Nic;
+    pub(crate) fn record_management(&self, management: &FailoverStatus) {
+        let on_nic = management.active && management.location == ManagementLocation::Nic;
         self.management.on_nic.set(i64::from(on_nic));
         self.management.last_gap.set(management.last_gap_ms.unwrap_or_default() / 1000.0);
         for (reason, count) in &management.failovers {

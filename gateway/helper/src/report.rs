@@ -4,7 +4,7 @@ use std::fmt::Display;
 
 use flows::Rendering;
 use ovs::openflow::flow::Flow;
-use uplink::failover::{At, Management};
+use uplink::failover::{FailoverStatus, ManagementLocation};
 
 use crate::bridge::patch_names;
 use crate::desired::Desired;
@@ -32,7 +32,7 @@ pub(crate) struct State<'a> {
     pub(crate) switch: &'a SwitchUpkeep,
     pub(crate) host: HostTaskStatus,
     pub(crate) health: &'a HealthServers,
-    pub(crate) management: Management,
+    pub(crate) management: FailoverStatus,
     pub(crate) metrics: &'a Metrics,
 }
 
@@ -161,7 +161,7 @@ fn problems(state: &State<'_>) -> Vec<String> {
 fn advice(state: &State<'_>) -> Vec<String> {
     let mut advice: Vec<String> = state.flows.foreign().explanation().into_iter().collect();
     let management = &state.management;
-    if let (At::Nic, Some(reason)) = (management.at, management.reason) {
+    if let (ManagementLocation::Nic, Some(reason)) = (management.location, management.reason) {
         advice.push(format!(
             "management is on the NIC {} ({reason}); it returns to {} when a next hop answers through the bridge",
             management.device, state.settings.bridge

@@ -4,7 +4,7 @@ use std::fmt::{self, Write as _};
 
 use serde::{Deserialize, Serialize};
 
-use uplink::failover::Management;
+use uplink::failover::FailoverStatus;
 
 /// The helper's state at one moment.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -17,7 +17,7 @@ pub struct Status {
     pub bridge: BridgeStatus,
     /// Where the node's own addresses are.
     #[serde(default)]
-    pub management: Management,
+    pub management: FailoverStatus,
     /// Whether everything is in force: uplink there, sources seen once, flows and host paths as wanted.
     pub ready: bool,
     /// Why it is not, and what else a person should know; each a sentence.

@@ -1,146 +1,127 @@
-//! Management that outlives the switch: on the userspace datapath, the node's own addresses go to the NIC while the
-//! bridge carries nothing, and come back when it does.
+//! Failover: on the userspace datapath, management goes to the NIC while the bridge carries nothing, and returns when it
+//! does.
 //!
-//! A thread of its own, without runtime: it goes on when the rest of the helper waits for a vswitchd that stands still,
-//! and never asks a database or a control socket anything. (A NIC that was made anew has to be attached to the switch
-//! again: a further thread does that, for two seconds at most.)
+//! A thread of its own, without runtime: it goes on while the rest of the helper waits for a vswitchd that hangs, and it
+//! asks no database and no control socket. (A recreated NIC has to be attached to the switch again: a further thread does
+//! that, for two seconds at most.)
 //!
 //! ```text
 //!   pidfd of vswitchd, its threads --.
-//!   carrier, counters of the bridge --+--> Seen --> mind (pure) --> turn: ears and mouth, NIC or bridge
-//!   answers through bridge and NIC ---'                |
-//!   rows: who carries the addresses                    '--> Management (status, metrics, log)
+//!   carrier, counters of the bridge --+--> Observation --> pass (pure) --> actions: switchover, ingress filter, probes
+//!   replies through bridge and NIC ---'    (observer)          |           (worker)
+//!   rows: where the addresses are                              '--> FailoverStatus (status, metrics, log)
 //! ```
 //!
-//! | what dies | how it is noticed | how soon |
+//! | what fails | how it is detected | how soon |
 //! |---|---|---|
-//! | vswitchd | its first thread that ends (pidfd) | at once; 16 to 33 ms before Linux 6.9 |
-//! | vswitchd, stopped | its state, with the next look | 50 ms |
-//! | vswitchd, stuck; the database under it | nothing comes through the bridge, the NIC is answered | 250 to 400 ms |
+//! | vswitchd ends | its first thread that ends (pidfd) | at once; 16 to 33 ms before Linux 6.9 |
+//! | vswitchd is stopped | its state, in the next pass | 50 ms |
+//! | vswitchd hangs, or the database under it | nothing comes through the bridge, probes over the NIC get replies | 250 to 400 ms |
 //!
-//! Frames that come from the bridge are proof enough; only when none come is a next hop asked, and when nothing moves at
-//! all, once a second. When the NIC is not answered either, the wire or the router is dead, and turning would mend
-//! nothing.
+//! Frames that come from the bridge are proof enough; only when none come is a next hop probed, and without any traffic
+//! once a second. Without replies over the NIC either, the wire or the router is dead, and a switchover would mend nothing.
 //!
-//! It keeps the guard against hearing frames twice, too, and takes off the NIC what a network manager puts back there.
-//! State is never kept: it is read from the kernel, so that a successor goes on from what it finds. It ends with the
-//! helper, and leaves things as they are.
+//! The thread also keeps the ingress filter right, and takes off the NIC what a network manager puts back there. It keeps
+//! no state on the disk: the kernel has it, so that the next process goes on from what it finds. It ends with the helper,
+//! and leaves things as they are.
+//!
+//! | module | subject |
+//! |---|---|
+//! | `observer`, `observation` | what is observed: by whom, and the value |
+//! | `schedule` | when what is due: pure |
+//! | `pass` | one pass, from observation to actions: pure. Parts: `state_machine`, `bridge_watch`, `reattach_detection` |
+//! | `worker`, `action` | the thread, and what it does |
+//! | `path_health`, `address_location` | what probes and rows mean: pure |
+//! | `probe_path`, `vswitchd` | probers and counters of one path; the process |
+//! | `poll` | waits for several descriptors |
+//! | `shared`, `status` | between helper and thread; what is reported |
 
-use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::thread::JoinHandle;
 
 use nix::sys::eventfd::{EfdFlags, EventFd};
-use ovs::ovsdb::Remote;
 
-use super::error::{Error, Result};
-use super::journal::Folder;
+use crate::error::{Error, Result};
 
+mod action;
 mod address_location;
-mod events;
+mod bridge_watch;
+mod observation;
+mod observer;
+mod pass;
 mod path_health;
+mod poll;
 mod probe_path;
-mod process;
-mod reattach;
-mod restore_addresses;
-pub mod state_machine;
+mod reattach_detection;
+mod schedule;
+mod shared;
+mod state_machine;
 mod status;
+mod vswitchd;
 mod worker;
 
-pub use state_machine::Reason;
-pub use status::{At, Management};
+pub use action::Reason;
+pub use shared::FailoverConfig;
+pub use status::{FailoverStatus, ManagementLocation};
 
-/// What is to be kept.
-#[derive(Clone, Debug)]
-pub struct FailoverConfig {
-    /// The bridge.
-    pub bridge: String,
-    /// The NIC in it.
-    pub nic: String,
-    /// The pidfile of ovs-vswitchd.
-    pub pidfile: PathBuf,
-    /// The switch's database, for a port that has to be attached again.
-    pub db: Remote,
-    /// Where takeovers are written down.
-    pub folder: Folder,
-    /// Management may leave the bridge.
-    pub may_leave: bool,
-}
+use shared::Shared;
+use worker::Worker;
 
-/// The keeper at work. Dropped, it ends; what it turned stays turned.
+/// The running failover thread. Dropped, it ends; management stays where it is.
 #[derive(Debug)]
 pub struct Failover {
     shared: Arc<Shared>,
     thread: Option<JoinHandle<()>>,
 }
 
-/// What the helper and the keeper's thread tell each other.
-#[derive(Debug)]
-struct Shared {
-    keep: AtomicBool,
-    listed: AtomicBool,
-    flows_in: AtomicBool,
-    marked: AtomicBool,
-    stop: AtomicBool,
-    wake: EventFd,
-    management: Mutex<Management>,
-}
-
-/// Who hears of news.
-type Events = Box<dyn Fn(&Management) + Send>;
-
 impl Failover {
-    /// Starts it. It does nothing until it is told to keep the bridge. `news` is called on its thread.
-    pub fn start(duty: FailoverConfig, news: impl Fn(&Management) + Send + 'static) -> Result<Self> {
+    /// Starts the thread. It does nothing until [`Failover::set_bridge`] says that there is a bridge. `on_change` is called
+    /// on it with each new status.
+    pub fn start(
+        config: FailoverConfig,
+        on_change: impl Fn(&FailoverStatus) + Send + 'static,
+    ) -> Result<Self> {
         let failed = |source: std::io::Error| Error::Io {
-            attempted: "start the thread that keeps management alive".to_owned(),
+            attempted: "start the failover thread".to_owned(),
             source,
             remedy: "raise the limits on threads and open files",
         };
         let wake = EventFd::from_value_and_flags(0, EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK)
             .map_err(|errno| failed(errno.into()))?;
-        let management = Management { failover: duty.may_leave, ..Management::default() };
-        let shared = Arc::new(Shared {
-            keep: AtomicBool::new(false),
-            listed: AtomicBool::new(false),
-            flows_in: AtomicBool::new(false),
-            marked: AtomicBool::new(false),
-            stop: AtomicBool::new(false),
-            wake,
-            management: Mutex::new(management),
-        });
-        let mut work = worker::Worker::new(duty, shared.clone(), Box::new(news))?;
-        let thread = std::thread::Builder::new().name("keeper".to_owned());
-        let thread = thread.spawn(move || work.run()).map_err(failed)?;
+        let status = FailoverStatus { may_leave: config.may_leave, ..FailoverStatus::default() };
+        let shared = Arc::new(Shared::new(wake, status));
+        let mut worker = Worker::new(config, shared.clone(), Box::new(on_change))?;
+        let thread = std::thread::Builder::new().name("failover".to_owned());
+        let thread = thread.spawn(move || worker.run()).map_err(failed)?;
         Ok(Self { shared, thread: Some(thread) })
     }
 
-    /// Whether the bridge is there, of the userspace datapath, and whether the NIC is its port: as the database says.
-    pub fn keep(&self, bridge: bool, listed: bool) {
-        let before = self.shared.listed.swap(listed, Ordering::Relaxed);
-        if self.shared.keep.swap(bridge, Ordering::Relaxed) != bridge || before != listed {
+    /// What the database says: whether the bridge is there, on the userspace datapath, and whether the NIC is its port.
+    pub fn set_bridge(&self, has_bridge: bool, is_port: bool) {
+        let port_changed = Shared::set(&self.shared.is_port, is_port);
+        if Shared::set(&self.shared.has_bridge, has_bridge) || port_changed {
             self.shared.wake();
         }
     }
 
-    /// Whether the bridge carries a takeover's mark, as the database says: its record may be lost.
-    pub fn marked(&self, is_marked: bool) {
-        if self.shared.marked.swap(is_marked, Ordering::Relaxed) != is_marked {
+    /// Whether the database has a takeover's mark at the bridge: the record of it may be lost.
+    pub fn set_marked(&self, is_marked: bool) {
+        if Shared::set(&self.shared.is_marked, is_marked) {
             self.shared.wake();
         }
     }
 
     /// Whether our flows are in the switch.
-    pub fn flows_in(&self, are_in: bool) {
-        if self.shared.flows_in.swap(are_in, Ordering::Relaxed) != are_in {
+    pub fn set_flows_installed(&self, are_installed: bool) {
+        if Shared::set(&self.shared.flows_installed, are_installed) {
             self.shared.wake();
         }
     }
 
     /// Where management is.
-    pub fn management(&self) -> Management {
-        self.shared.management.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    pub fn status(&self) -> FailoverStatus {
+        self.shared.status()
     }
 }
 
@@ -149,15 +130,8 @@ impl Drop for Failover {
         self.shared.stop.store(true, Ordering::Relaxed);
         self.shared.wake();
         if let Some(thread) = self.thread.take() {
-            // A turn that is under way is brought to its end: some milliseconds.
+            // A switchover that is running is completed: some milliseconds.
             let _ = thread.join();
         }
-    }
-}
-
-impl Shared {
-    fn wake(&self) {
-        // A counter that is full wakes as well.
-        let _ = self.wake.write(1);
     }
 }

@@ -22,17 +22,17 @@
 //! | [`managers`] | the host's network managers and DHCP clients, and how they are handed over |
 //! | [`transaction`] | `nics-to-bridge` and `bridge-to-nics`: the loop over the steps |
 //! | [`steps`], [`fault`] | the steps as data; where tests let things go wrong |
-//! | [`switchover`] | ears and mouth, from one device to another |
+//! | [`switchover`] | ingress filter and routes, from one device to another |
 //! | [`undo`] | back to the NIC from the journal and what is found |
 //! | [`recover`] | half states, and what is done about them |
-//! | [`reattach`] | a NIC that was made anew, attached to its bridge again |
+//! | [`reattach`] | the steps that attach a recreated NIC to its bridge again |
 //! | [`verify`] | the proof before the turn, and the check after it |
 //! | [`settings`] | sysctls, offloads, root qdisc |
 //! | [`device_config`] | what a device carries, as the kernel's own rows |
 //! | [`migration`] | what to say to the kernel so that another device carries it: pure |
 //! | [`journal`] | what has to be put back, on the disk before anything is touched; the lock |
 //! | [`switch_db`] | what the switch's database holds, and the transactions that change it |
-//! | [`failover`] | management that outlives the switch: the thread in the helper that turns it to the NIC and back |
+//! | [`failover`] | the thread in the helper that moves management to the NIC while the switch is dead, and back |
 //! | [`watchdog`] | the process that undoes when the one at work cannot |
 //! | [`command`] | programs of the host's, run for a bounded time |
 //! | [`confirm`] | the operator's word: waited for, and given |
@@ -58,6 +58,7 @@ pub mod names;
 pub mod observe;
 pub mod options;
 pub mod plan;
+mod probe_targets;
 pub mod reattach;
 pub mod recover;
 pub mod settings;

@@ -1,8 +1,9 @@
-//! A NIC that was made anew (its driver was loaded again, it was plugged in again): the same name and MAC address, another
-//! device.
+//! The steps that attach a recreated NIC (its driver was loaded again, it was plugged in again) to its bridge: the same name
+//! and MAC address, another device. When they are needed, the failover decides (`failover/reattach_detection.rs`), and
+//! `ovn-k8s-util recover` by [`reattach_recorded`].
 //!
-//! ovs-vswitchd goes on listening to the one that is gone, and says nothing of it: only its packet sockets tell. The
-//! guard's chain on the NIC and the NIC's own settings went with it.
+//! ovs-vswitchd goes on receiving from the device that is gone, and reports nothing: only its packet sockets show it. The
+//! ingress filter's chain on the NIC and the NIC's own settings went with that device.
 
 use std::time::{Duration, Instant};
 
@@ -23,18 +24,19 @@ use super::switchover::Migration;
 
 /// How long database and ovs-vswitchd may take.
 const PATIENCE: Duration = Duration::from_secs(2);
-/// One that has just started may not have opened its ports yet.
+/// A vswitchd that has just started may not have opened its ports yet.
 const GRACE: Duration = Duration::from_millis(300);
-/// How long the kernel may take to give a device its address of the link: it looks at carriers once a second.
-const OF_THE_LINK: Duration = Duration::from_millis(1500);
-const LOOK: Duration = Duration::from_millis(20);
+/// How long the kernel may take to give a device its link-local address: it checks carriers once a second.
+const LINK_LOCAL: Duration = Duration::from_millis(1500);
+/// Between two observations.
+const PAUSE: Duration = Duration::from_millis(20);
 
-/// Whether ovs-vswitchd of this number hears the NIC of this number; `None` when that cannot be told.
+/// Whether ovs-vswitchd (process `pid`) receives from the NIC of this index; `None` when that cannot be known.
 pub fn is_received(pid: u32, nic: u32) -> Option<bool> {
     host::sockets::receives_from(pid, nic).ok().flatten()
 }
 
-/// Sets a device up that is down: what is put on it would lose its routes.
+/// Sets a device up that is down: what is put on a device that is down loses its routes.
 pub fn raise(socket: &Socket, name: &str) -> Result<()> {
     match link::named(socket, name)?.filter(|link| !link.is_up()) {
         Some(link) => Ok(socket.apply(&link::set_up(link.index()))?),
@@ -42,9 +44,10 @@ pub fn raise(socket: &Socket, name: &str) -> Result<()> {
     }
 }
 
-/// What the way of the frames needs is made again: the port's device opened anew, the NIC up, no larger frames than
-/// the bridge has, none put together. `false`: the port is not ours. `known`: it was taken over, as the record says.
-pub fn again(db: &Remote, bridge: &str, nic: &str, known: bool) -> Result<bool> {
+/// Restores what frames need: the switch opens the port's device again, the NIC is up, its MTU is no smaller than the
+/// bridge's, and its offloads merge no frames. `false`: the port is not ours. `known`: it was taken over, as the record
+/// says.
+pub fn reattach(db: &Remote, bridge: &str, nic: &str, known: bool) -> Result<bool> {
     let deadline = Instant::now() + PATIENCE;
     let mut switch = OvsDb::connect(db, PATIENCE)?;
     if !switch.reopen(bridge, nic, known, deadline)? {
@@ -67,8 +70,8 @@ pub fn again(db: &Remote, bridge: &str, nic: &str, known: bool) -> Result<bool> 
     Ok(true)
 }
 
-/// Keeps the record's number of the NIC up to date.
-pub fn note(lock: &Lock, taken: &TakeoverRecord, index: u32) -> Result<()> {
+/// Writes the NIC's new index into the record.
+pub fn record_index(lock: &Lock, taken: &TakeoverRecord, index: u32) -> Result<()> {
     if taken.uplink.nic.index == index {
         return Ok(());
     }
@@ -77,8 +80,8 @@ pub fn note(lock: &Lock, taken: &TakeoverRecord, index: u32) -> Result<()> {
     lock.keep(&taken)
 }
 
-/// For `recover`, under the lock: attaches a NIC that was made anew. Whether it did.
-pub fn mend(lock: &Lock, taken: &TakeoverRecord, db: &Remote) -> Result<bool> {
+/// For `recover`, under the lock: attaches the NIC of a record where the switch does not receive from it. Whether it did.
+pub fn reattach_recorded(lock: &Lock, taken: &TakeoverRecord, db: &Remote) -> Result<bool> {
     let uplink = &taken.uplink;
     let Ok(pid) = read_pid(&Paths::from_env().pidfile("ovs-vswitchd", "")) else { return Ok(false) };
     let Some(nic) = beside_its_bridge(taken)? else { return Ok(false) };
@@ -86,23 +89,23 @@ pub fn mend(lock: &Lock, taken: &TakeoverRecord, db: &Remote) -> Result<bool> {
     while Instant::now() < end {
         match is_received(pid, nic.index) {
             Some(false) => {}
-            Some(true) => return note(lock, taken, nic.index).map(|()| false),
+            Some(true) => return record_index(lock, taken, nic.index).map(|()| false),
             None => return Ok(false),
         }
-        std::thread::sleep(LOOK);
+        std::thread::sleep(PAUSE);
     }
-    let done = again(db, &uplink.bridge, &uplink.nic.name, true)?;
+    let done = reattach(db, &uplink.bridge, &uplink.nic.name, true)?;
     if done {
-        note(lock, taken, nic.index)?;
+        record_index(lock, taken, nic.index)?;
     }
     Ok(done)
 }
 
-/// Takes off the new NIC what the kernel gave it of itself, where everything else is on the bridge: its address of the
-/// link, which comes some time after the device is up.
-pub fn tidy(taken: &TakeoverRecord) -> Result<()> {
+/// Moves the link-local address that the kernel gives a new NIC, some time after it is up, to the bridge, where everything
+/// else is.
+pub fn move_link_local(taken: &TakeoverRecord) -> Result<()> {
     let socket = Socket::open()?;
-    let end = Instant::now() + OF_THE_LINK;
+    let end = Instant::now() + LINK_LOCAL;
     loop {
         let network = Network::observe(&socket)?;
         let device = |name: &str| network.link(name).map(Link::device);
@@ -110,20 +113,20 @@ pub fn tidy(taken: &TakeoverRecord) -> Result<()> {
             return Ok(());
         };
         let addresses = |device: &Device| network.of(device).addresses();
-        let (own, there) = (addresses(&nic), addresses(&bridge));
-        if there.iter().all(Address::is_link_local) || !own.iter().all(Address::is_link_local) {
+        let (on_nic, on_bridge) = (addresses(&nic), addresses(&bridge));
+        if on_bridge.iter().all(Address::is_link_local) || !on_nic.iter().all(Address::is_link_local) {
             return Ok(());
         }
-        if !own.is_empty() {
-            let way = Migration::new(&socket, &nic, &bridge);
-            way.move_routes()?;
-            way.remove_old()?;
+        if !on_nic.is_empty() {
+            let migration = Migration::new(&socket, &nic, &bridge);
+            migration.move_routes()?;
+            migration.remove_old()?;
             return Ok(());
         }
         if Instant::now() >= end {
             return Ok(());
         }
-        std::thread::sleep(LOOK);
+        std::thread::sleep(PAUSE);
     }
 }
 

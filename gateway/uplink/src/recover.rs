@@ -16,9 +16,10 @@ use super::error::{Error, Result};
 use super::journal::{Folder, Journal, JournalState, TakeoverRecord, Uplink};
 use super::names::PROGRAM;
 use super::options::{Datapath, Direction, Options};
+use super::switchover::{Context, InFlight, Target};
 use super::transaction::{self, LOCK, TakeoverReport};
 use super::undo::Rollback;
-use super::{observe, reattach, steps, switchover, undo, verify};
+use super::{observe, reattach, steps, undo, verify};
 
 /// How long the switch's database may take.
 const DATABASE: Duration = Duration::from_secs(8);
@@ -94,8 +95,8 @@ pub fn recover(options: &Options) -> Result<TakeoverReport> {
         }
     }
     if let Some(last) = failed.pop() {
-        report.lines.iter().chain(&report.warnings).for_each(|line| cli::note(line));
-        failed.iter().for_each(|line| cli::note(line));
+        report.lines.iter().chain(&report.warnings).for_each(cli::note);
+        failed.iter().for_each(cli::note);
         return Err(last);
     }
     if report.lines.is_empty() && report.warnings.is_empty() {
@@ -143,7 +144,7 @@ fn uplink(taken: &TakeoverRecord, options: &Options, report: &mut TakeoverReport
     half(taken, options, report)?;
     if attached {
         let _lock = Folder::below(&options.state_dir).lock(LOCK)?;
-        reattach::tidy(taken)?;
+        reattach::move_link_local(taken)?;
     }
     Ok(())
 }
@@ -190,11 +191,11 @@ fn half(taken: &TakeoverRecord, options: &Options, report: &mut TakeoverReport) 
 fn attached(taken: &TakeoverRecord, options: &Options, report: &mut TakeoverReport) -> Result<bool> {
     let (nic, bridge) = (&taken.uplink.nic.name, &taken.uplink.bridge);
     let lock = Folder::below(&options.state_dir).lock(LOCK)?;
-    let attached = reattach::mend(&lock, taken, &options.db);
+    let attached = reattach::reattach_recorded(&lock, taken, &options.db);
     match &attached {
-        Ok(true) => report.lines.push(format!("{nic} was made anew: attached to {bridge} again")),
+        Ok(true) => report.lines.push(format!("{nic} was recreated: attached to {bridge} again")),
         Ok(false) => {}
-        Err(error) => report.warnings.push(format!("{nic} was made anew, and {error}")),
+        Err(error) => report.warnings.push(format!("{nic} was recreated, and {error}")),
     }
     Ok(attached.unwrap_or_default())
 }
@@ -253,8 +254,14 @@ fn to_nic(
     let (nic, bridge) = (&taken.uplink.nic.name, &taken.uplink.bridge);
     reattach::raise(&socket, nic)?;
     let (Some(on_nic), Some(on_bridge)) = (device(nic), device(bridge)) else { return Ok(()) };
-    let context = switchover::Context { socket: &socket, nic: on_nic, bridge: on_bridge, filter: Some(ears) };
-    report.warnings.extend(switchover::to_nic(&context)?);
+    let context = Context {
+        socket: &socket,
+        nic: on_nic,
+        bridge: on_bridge,
+        filter: Some(ears),
+        in_flight: InFlight::Accept,
+    };
+    report.warnings.extend(context.run(Target::Nic, |_| Ok(()))?);
     report.lines.push(format!(
         "{bridge} carries nothing (is ovs-vswitchd dead?): {nic} has addresses and routes for now; `{PROGRAM} recover` \
          again when the switch is back"

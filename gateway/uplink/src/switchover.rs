@@ -1,9 +1,10 @@
-//! The switchover: which device the host accepts frames from (the ingress filter), and which one the routes name.
+//! A switchover: the ingress filter (from which device the host accepts frames) and the routes (which device they name)
+//! change, from the NIC to the bridge or back.
 //!
 //! [`Migration`] moves what one device carries to another, in parts that the takeover, its undo and the way back put
-//! between their own steps; [`to_bridge`] and [`to_nic`] are the whole of it. Each part observes the kernel right before
-//! it writes, so that what was added meanwhile is carried, too, and a part that was done (or died half done) can be done
-//! again.
+//! between their own steps; [`Context::run`] is the whole of it, for a failover. Each part observes right before it
+//! writes, so that what another program added meanwhile moves, too, and a part that was done (or was interrupted) can be
+//! done again. Nothing is kept between parts but what the caller wants besides.
 
 use std::time::Duration;
 
@@ -17,14 +18,71 @@ use super::device_config::{DeviceRows, Network};
 use super::error::Result;
 use super::migration::{self, Transfer};
 
-/// How long the host accepts frames from both devices on the way back: frames that the NIC's filter dropped are still
+/// How long the host accepts frames from both devices on the way to the NIC: what the filter dropped at the NIC is still
 /// inside the switch then.
 const OVERLAP: Duration = Duration::from_millis(3);
 
 /// How the kernel says that it does not see a gateway.
 const UNREACHABLE: [Errno; 3] = [Errno::ENETUNREACH, Errno::EHOSTUNREACH, Errno::EINVAL];
 
-/// One uplink, for a switchover outside of a takeover.
+/// Where management goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Target {
+    /// Onto the bridge. The path through it has been proven before.
+    Bridge,
+    /// Onto the NIC; works while the switch is dead.
+    Nic,
+}
+
+/// A part of a switchover.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Part {
+    /// Addresses, neighbours and connected routes are on the target.
+    Prepare,
+    /// The host accepts frames from the target.
+    IngressFilter,
+    /// The routes name the target.
+    Routes,
+    /// The other device has no addresses any more.
+    OldOff,
+}
+
+impl Target {
+    /// The order of the parts; the takeover and its undo ([`super::steps`]) have the same with their own steps between.
+    ///
+    /// A new ingress filter holds at once, but the kernel returns only when no processor uses the old one any more, some
+    /// ten milliseconds later. On the way to the NIC each of them counts, so the routes come first. On the way to the
+    /// bridge both paths carry, and the host must accept the replies before it sends through the bridge.
+    pub fn order(self) -> [Part; 4] {
+        match self {
+            Self::Bridge => [Part::Prepare, Part::IngressFilter, Part::Routes, Part::OldOff],
+            Self::Nic => [Part::Prepare, Part::Routes, Part::IngressFilter, Part::OldOff],
+        }
+    }
+}
+
+impl Part {
+    /// Its name in fault points.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Prepare => "prepare",
+            Self::IngressFilter => "ingress-filter",
+            Self::Routes => "routes",
+            Self::OldOff => "old-off",
+        }
+    }
+}
+
+/// What happens to frames that are still inside the switch on the way to the NIC.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum InFlight {
+    /// They are accepted from the bridge for a moment longer.
+    Accept,
+    /// There are none: the switch is dead, or forwards nothing.
+    None,
+}
+
+/// One uplink, for a switchover outside of a takeover's steps.
 #[derive(Debug)]
 pub struct Context<'a> {
     /// The kernel.
@@ -33,38 +91,47 @@ pub struct Context<'a> {
     pub nic: Device,
     /// The bridge.
     pub bridge: Device,
-    /// The ingress filter; none on the kernel datapath, where the port itself decides who gets the frames.
+    /// The ingress filter; none on the kernel datapath, where the port decides.
     pub filter: Option<&'a IngressFilter>,
+    /// Frames inside the switch.
+    pub in_flight: InFlight,
 }
 
 /// What the kernel refused on the way, in words; everything else is done.
 pub type Refusals = Vec<String>;
 
-/// Management onto the bridge: ingress filter, then routes. The path through the bridge has been proved before.
-pub fn to_bridge(context: &Context<'_>) -> Result<Refusals> {
-    let migration = Migration::new(context.socket, &context.nic, &context.bridge);
-    let mut refused = migration.prepare()?;
-    if let Some(filter) = context.filter {
-        filter.set(Accepting::Bridge)?;
+impl Context<'_> {
+    /// Moves management, in the target's order. `after` is called after each part; its error ends the switchover there.
+    pub fn run(&self, target: Target, mut after: impl FnMut(Part) -> Result<()>) -> Result<Refusals> {
+        let (from, to) = match target {
+            Target::Bridge => (&self.nic, &self.bridge),
+            Target::Nic => (&self.bridge, &self.nic),
+        };
+        let migration = Migration::new(self.socket, from, to);
+        let mut refused = Vec::new();
+        for part in target.order() {
+            match part {
+                Part::Prepare => refused.extend(migration.prepare()?),
+                Part::IngressFilter => self.accept(target)?,
+                Part::Routes => refused.extend(migration.move_routes()?),
+                Part::OldOff => refused.extend(migration.remove_old()?),
+            }
+            after(part)?;
+        }
+        Ok(refused)
     }
-    refused.extend(migration.move_routes()?);
-    refused.extend(migration.remove_old()?);
-    Ok(refused)
+
+    fn accept(&self, target: Target) -> Result<()> {
+        let Some(filter) = self.filter else { return Ok(()) };
+        match (target, self.in_flight) {
+            (Target::Bridge, _) => Ok(filter.set(Accepting::Bridge)?),
+            (Target::Nic, InFlight::Accept) => accept_from_nic(filter),
+            (Target::Nic, InFlight::None) => Ok(filter.set(Accepting::Nic)?),
+        }
+    }
 }
 
-/// Management onto the NIC; works while the switch is dead.
-pub fn to_nic(context: &Context<'_>) -> Result<Refusals> {
-    let migration = Migration::new(context.socket, &context.bridge, &context.nic);
-    let mut refused = migration.prepare()?;
-    refused.extend(migration.move_routes()?);
-    if let Some(filter) = context.filter {
-        accept_from_nic(filter)?;
-    }
-    refused.extend(migration.remove_old()?);
-    Ok(refused)
-}
-
-/// Accepts frames from both devices for a moment, then from the NIC alone.
+/// The host accepts frames from the NIC, and for a moment from both.
 pub fn accept_from_nic(filter: &IngressFilter) -> Result<()> {
     filter.set(Accepting::Both)?;
     std::thread::sleep(OVERLAP);
@@ -201,5 +268,32 @@ fn is_as_good(request: &Request, refused: &Refused) -> bool {
         Verb::Delete => refused.is_missing(),
         Verb::Replace => refused.already_exists() && request.row.kind != Kind::Nexthop,
         _ => refused.already_exists(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Part, Target};
+    use crate::options::Datapath;
+    use crate::steps::{self, DetachStep, Step};
+
+    #[test]
+    fn takeover_and_undo_have_the_order_of_a_switchover() {
+        let attach = steps::attach(Datapath::Netdev).iter().filter_map(|step| match step {
+            Step::Addresses => Some(Part::Prepare),
+            Step::IngressFilter => Some(Part::IngressFilter),
+            Step::Routes => Some(Part::Routes),
+            Step::OldOff => Some(Part::OldOff),
+            _ => None,
+        });
+        assert_eq!(attach.collect::<Vec<_>>(), Target::Bridge.order());
+        let detach = steps::to_nic(Datapath::Netdev).iter().filter_map(|step| match step {
+            DetachStep::Addresses => Some(Part::Prepare),
+            DetachStep::IngressFilter => Some(Part::IngressFilter),
+            DetachStep::Routes => Some(Part::Routes),
+            DetachStep::OldOff => Some(Part::OldOff),
+            _ => None,
+        });
+        assert_eq!(detach.collect::<Vec<_>>(), Target::Nic.order());
     }
 }

@@ -20,7 +20,6 @@ use host::Mac;
 use host::neighbour_probe::{Prober, Question};
 use host::ping::ping;
 use host::rtnl::link::Link;
-use host::rtnl::neighbour::Neighbour;
 use host::rtnl::{Device, Socket};
 use host::sockets::{Connection, connections};
 
@@ -29,59 +28,35 @@ use super::error::{Error, Result};
 use super::journal::Uplink;
 use super::migration;
 use super::options::Datapath;
+use super::probe_targets::{ProbePurpose, probe_targets};
 
 mod command;
 
 pub use command::run as run_command;
 
-/// How long a next hop may take to answer through a bridge that is thought to be well.
+/// How long a next hop may take to reply through a bridge that is taken to be well.
 const ANSWER: Duration = Duration::from_secs(1);
-/// How often a question is asked.
+/// Between two probes.
 const EVERY: Duration = Duration::from_millis(2);
-/// The first patience with all who are asked; it doubles until somebody answers.
+/// How long the first reply is waited for; it doubles until one comes.
 const FIRST: Duration = Duration::from_millis(6);
-/// When nobody has answered for so long, nobody will.
-const NOBODY: Duration = Duration::from_secs(3);
+/// Without a reply for so long, none will come.
+const NO_REPLY: Duration = Duration::from_secs(3);
 /// How long a router may take to answer its ping before the turn, to be expected to answer afterwards.
 const SOON: Duration = Duration::from_millis(10);
 /// How long it may take afterwards.
 const LATER: Duration = Duration::from_secs(1);
-/// Nobody needs to ask all neighbours of a large network.
-const MOST: usize = 16;
 
-/// Who can be asked on an uplink: the routers of its routes; where it has none, its neighbours.
-#[must_use]
-pub fn questions(rows: &DeviceRows) -> Vec<Question> {
-    let mut targets = rows.routers();
-    if targets.is_empty() {
-        targets = rows.neighbours.iter().filter_map(Neighbour::of).filter_map(|row| row.address()).collect();
-    }
-    let addresses = rows.addresses();
-    let source = |target: &IpAddr| {
-        let family =
-            addresses.iter().filter(|own| own.local().is_some_and(|own| own.is_ipv4() == target.is_ipv4()));
-        let covers = |own: &&host::rtnl::address::Address| {
-            let network = own.local().and_then(|local| ipnet::IpNet::new(local, own.prefix()).ok());
-            network.is_some_and(|network| network.contains(target))
-        };
-        let all: Vec<_> = family.collect();
-        all.iter().copied().find(covers).or(all.first().copied()).and_then(|own| own.local())
-    };
-    let asked =
-        targets.iter().filter_map(|target| Some(Question { target: *target, source: source(target)? }));
-    asked.take(MOST).collect()
-}
-
-/// Somebody answers on a device, whoever it is first.
-pub fn answered(device: u32, mac: Mac, questions: &[Question], deadline: Instant) -> Result<bool> {
-    if questions.is_empty() {
+/// Whether one of the targets replies on a device.
+pub fn any_reply(device: u32, mac: Mac, probes: &[Question], deadline: Instant) -> Result<bool> {
+    if probes.is_empty() {
         return Ok(false);
     }
     let prober = Prober::open(device, mac)?;
-    let deadline = deadline.min(Instant::now() + NOBODY);
+    let deadline = deadline.min(Instant::now() + NO_REPLY);
     let mut patience = FIRST;
     while Instant::now() < deadline {
-        if !prober.probe_all(questions, EVERY, patience)?.is_empty() {
+        if !prober.probe_all(probes, EVERY, patience)?.is_empty() {
             return Ok(true);
         }
         patience *= 2;
@@ -100,27 +75,27 @@ pub(crate) fn is_alive(network: &Network, uplink: &Uplink) -> Result<bool> {
     if !bridge.has_carrier() {
         return Ok(false);
     }
-    let questions = questions(&network.of(&bridge.device()));
-    let answers = |link: &Link| match link.mac() {
-        Some(mac) => answered(link.index(), mac, &questions, Instant::now() + ANSWER),
+    let probes = probe_targets(&network.of(&bridge.device()), ProbePurpose::Proof);
+    let replies = |link: &Link| match link.mac() {
+        Some(mac) => any_reply(link.index(), mac, &probes, Instant::now() + ANSWER),
         None => Ok(false),
     };
     // A probe over a NIC with another MAC address would make neighbours send the bridge's traffic there.
     let one = bridge.mac() == nic.mac();
-    Ok(questions.is_empty() || answers(bridge)? || !one || !answers(nic)?)
+    Ok(probes.is_empty() || replies(bridge)? || !one || !replies(nic)?)
 }
 
 /// A next hop of the NIC answers through the bridge; an error otherwise.
 pub fn prove(nic: &DeviceRows, bridge: &Device, mac: Mac, deadline: Instant) -> Result<()> {
-    let questions = questions(nic);
-    if answered(bridge.index, mac, &questions, deadline)? {
+    let probes = probe_targets(nic, ProbePurpose::Proof);
+    if any_reply(bridge.index, mac, &probes, deadline)? {
         return Ok(());
     }
     let device = &nic.device.name;
-    let asked: Vec<String> = questions.iter().take(4).map(|question| question.target.to_string()).collect();
-    let what = match asked.len() {
-        0 => format!("{device} has neither a route over a router nor a neighbour to ask"),
-        _ => format!("nobody answers through it ({})", asked.join(", ")),
+    let probed: Vec<String> = probes.iter().take(4).map(|probe| probe.target.to_string()).collect();
+    let what = match probed.len() {
+        0 => format!("{device} has neither a route over a router nor a neighbour to probe"),
+        _ => format!("no reply comes through it ({})", probed.join(", ")),
     };
     Err(Error::failed(
         format!("prove the way through {}", bridge.name),
@@ -129,8 +104,8 @@ pub fn prove(nic: &DeviceRows, bridge: &Device, mac: Mac, deadline: Instant) -> 
     ))
 }
 
-/// The routers that answer a ping now: they have to afterwards.
-pub fn answering(rows: &DeviceRows) -> Vec<IpAddr> {
+/// The routers that reply to a ping now: they have to afterwards.
+pub fn replying_routers(rows: &DeviceRows) -> Vec<IpAddr> {
     let defaults = rows.routes();
     let defaults = defaults.iter().filter(|route| route.is_default());
     let routers: std::collections::BTreeSet<IpAddr> =
@@ -139,8 +114,8 @@ pub fn answering(rows: &DeviceRows) -> Vec<IpAddr> {
     routers.into_iter().take(2).filter(pings).collect()
 }
 
-/// Those routers still answer, by whatever device the routes name now.
-pub fn still_answer(routers: &[IpAddr], device: &Device, deadline: Instant) -> Result<()> {
+/// Those routers still reply, over the device that the routes name now.
+pub fn still_reply(routers: &[IpAddr], device: &Device, deadline: Instant) -> Result<()> {
     for router in routers {
         let patience = LATER.min(deadline.saturating_duration_since(Instant::now()));
         if ping(*router, device.index, EVERY, patience)?.is_none() {
@@ -190,7 +165,7 @@ impl<'a> Connections<'a> {
         if waited.is_empty() {
             return Ok(());
         }
-        let deadline = deadline.min(Instant::now() + NOBODY);
+        let deadline = deadline.min(Instant::now() + NO_REPLY);
         loop {
             let now = connections()?;
             let here = now.iter().filter(|now| waited.iter().any(|one| one.cookie == now.cookie)).count();

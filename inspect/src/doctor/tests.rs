@@ -12,7 +12,7 @@ use cli::OutputFormat;
 use helper::restore_wait;
 use helper::status::{SourceStatus, Status};
 use ovs::ovsdb::Remote;
-use uplink::failover::At;
+use uplink::failover::ManagementLocation;
 use uplink::managers::{Details, DetectedManager, Manager};
 use uplink::observe::{
     AddressSnapshot, Binding, BoundSocket, Bridge, LinkSnapshot, NicSnapshot, Observed, Port, RouteSnapshot,
@@ -119,7 +119,7 @@ fn well() -> NodeSnapshot {
     let links = vec![eth0.link.clone(), breth0.link.clone()];
     let mut status = Status { ready: true, ..Status::default() };
     status.flows.connected = true;
-    status.management.at = At::Bridge;
+    status.management.location = ManagementLocation::Bridge;
     NodeSnapshot {
         observed: Observed { links, nics: vec![eth0, breth0], switch, ..Observed::default() },
         uplinks: vec![UplinkSnapshot {

@@ -1,4 +1,4 @@
-//! The helper killed in the middle of a turn of its own, after each part of it; its successor finds what it left.
+//! The helper killed during a switchover of its own, after each part of it; its successor goes on from what it finds.
 
 use anyhow::{Context, Result, ensure};
 use netns_tests::takeover::{Load, Meter, meter::Kind, switch::Daemon};
@@ -7,17 +7,17 @@ use crate::bench::is_on_the_bridge;
 use crate::meanwhile::is_on_the_nic;
 use crate::survival::{Survival, helper_log};
 
-/// The parts of a turn.
-const PARTS: [&str; 4] = ["prepare", "mouth", "ears", "old-off"];
+/// The parts of a switchover.
+const PARTS: [&str; 4] = ["prepare", "routes", "ingress-filter", "old-off"];
 
-/// Whether the switch lives when the successor comes.
+/// Whether the switch runs when the successor starts.
 #[derive(Debug, Clone, Copy)]
 enum Found {
     Dead,
     Alive,
 }
 
-/// Killed after a part of the turn to the NIC, or back; the successor brings it to an end, and no connection dies.
+/// Killed after a part of the switchover to the NIC, or back; the successor completes it, and no connection dies.
 fn killed_after(way: &str, part: &str, found: Found) -> Result<()> {
     let mut survival = Survival::set_up(&[])?;
     if let Some(helper) = survival.helper.take() {

@@ -132,7 +132,7 @@ fn settled(then: impl FnOnce(&Site) -> Result<()>) -> Result<()> {
     site.plug()?;
     then(&site)?;
     let said = site.run("recover")?.expect_ok()?;
-    ensure!(said.printed.contains("made anew"), "{said:?}");
+    ensure!(said.printed.contains("recreated"), "{said:?}");
     site.wait_until_reachable()?;
     is_on_the_bridge(&site, &before).with_context(|| format!("{said:?}"))?;
     is_noted(&site)?;
@@ -171,7 +171,7 @@ fn one_without_addresses_is_left_in_peace() -> Result<()> {
     is_noted(&site).with_context(|| helper_log(&site))?;
     thread::sleep(Duration::from_secs(3));
     let log = std::fs::read_to_string(site.dir().join("ovn-k8s-gateway-helper.log"))?;
-    let lines: Vec<&str> = log.lines().filter(|line| line.contains("made anew")).collect();
+    let lines: Vec<&str> = log.lines().filter(|line| line.contains("recreated")).collect();
     ensure!((1..=3).contains(&lines.len()), "{} lines:\n{}", lines.len(), helper_log(&site));
     helper.terminate()
 }

@@ -86,7 +86,7 @@ fn the_switch_is_killed_and_somebody_is_at_work() -> Result<()> {
     let held = site.node().enter(|| net::UnixDatagram::bind_addr(&name))??;
     site.kill(Daemon::Switch)?;
     site.wait_until_reachable().context("while the switch is dead").with_context(|| helper_log(site))?;
-    ensure!(helper_log(site).contains("at work with another"), "{}", helper_log(site));
+    ensure!(helper_log(site).contains("with another --state-dir"), "{}", helper_log(site));
     drop(held);
     site.restart_daemons()?;
     is_on_the_bridge(site, &survival.before).with_context(|| helper_log(site))?;

@@ -66,7 +66,7 @@ fn the_switch_dies_on_the_way_there() -> Result<()> {
     thread::sleep(Duration::from_millis(1500));
     is_on_the_nic(&site, &before).context("with the switch back").with_context(log)?;
     let says = management(&site)?;
-    ensure!(says.contains("not looked after"), "{says}");
+    ensure!(says.contains("failover inactive"), "{says}");
     site.wait_until_reachable()?;
     meter.wait_until_all_move()?;
     // And once more, with a word.
@@ -74,7 +74,7 @@ fn the_switch_dies_on_the_way_there() -> Result<()> {
     wait_until("`confirm` to be taken", || Ok(outcome(site.util("confirm")?)?.ok))?;
     ends(held)?;
     is_on_the_bridge(&site, &before).with_context(log)?;
-    wait_until("the helper to look after it", || Ok(management(&site)?.contains("on breth0")))?;
+    wait_until("failover to be active", || Ok(management(&site)?.contains("on breth0")))?;
     site.kill(Daemon::Switch)?;
     site.wait_until_reachable().context("kept").with_context(log)?;
     site.restart_daemons()?;

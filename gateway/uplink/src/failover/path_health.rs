@@ -1,106 +1,106 @@
-//! What is known of one way to the next hops (through the bridge, or over the NIC itself): pure bookkeeping.
+//! What is known of one path to the next hops (through the bridge, or over the NIC itself): pure bookkeeping.
 
 use std::time::Duration;
 
-/// So many questions must stay unanswered before a way counts as silent.
+/// So many probes must stay without a reply before a path counts as silent.
 const UNANSWERED: u32 = 3;
 /// And so long must the first of them be ago.
 const SILENCE: Duration = Duration::from_millis(220);
-/// An answer is fresh for so long.
+/// A frame is fresh for so long.
 const FRESH: Duration = Duration::from_millis(400);
-/// So many questions in a row must be answered for a way to count as proved.
+/// So many probes in a row must get a reply for a path to count as proven.
 const PROOF: u32 = 3;
 
-/// One way, as it has answered so far. Times are those of the keeper's own clock.
+/// One path. Times are since the start of the failover thread.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct PathHealth {
-    /// When something last came this way.
-    heard: Option<Duration>,
-    /// When the first question was asked that nobody has answered since.
+    /// When a frame last came this way.
+    received: Option<Duration>,
+    /// When the first probe was sent that nothing has followed since.
     silent_since: Option<Duration>,
-    /// When the last question was asked.
-    asked: Option<Duration>,
-    /// Questions since something came.
+    /// When the last probe was sent.
+    probed: Option<Duration>,
+    /// Probes since a frame came.
     unanswered: u32,
-    /// Questions answered one after the other.
-    row: u32,
+    /// Probes with a reply, one after the other.
+    replies: u32,
 }
 
 impl PathHealth {
-    /// A question was asked.
-    pub fn asked(&mut self, now: Duration) {
+    /// A probe was sent.
+    pub fn probe_sent(&mut self, now: Duration) {
         if self.unanswered > 0 {
-            self.row = 0;
+            self.replies = 0;
         }
         self.unanswered += 1;
-        self.asked = Some(now);
+        self.probed = Some(now);
         self.silent_since.get_or_insert(now);
     }
 
-    /// A question was answered.
-    pub fn answered(&mut self, now: Duration) {
+    /// A reply to a probe came.
+    pub fn reply_received(&mut self, now: Duration) {
         if self.unanswered > 0 {
-            self.row = self.row.saturating_add(1);
+            self.replies = self.replies.saturating_add(1);
         }
-        self.moved(now);
+        self.frame_received(now);
     }
 
-    /// A frame came that nobody asked for: the way works, but it was not proved from end to end.
-    pub fn moved(&mut self, now: Duration) {
-        self.heard = Some(now);
+    /// A frame came that is no reply to a probe: the path works, but is not proven from end to end.
+    pub fn frame_received(&mut self, now: Duration) {
+        self.received = Some(now);
         self.silent_since = None;
         self.unanswered = 0;
     }
 
-    /// Whoever listens was itself not running for a while: what stayed unanswered in that time says nothing.
-    pub fn excuse(&mut self) {
+    /// The thread itself did not run for a while: a reply that is missing from that time proves nothing.
+    pub fn discount_missing(&mut self) {
         self.silent_since = None;
         self.unanswered = 0;
     }
 
-    /// Nothing is known any more: whatever forwarded has gone.
-    pub fn forget(&mut self) {
+    /// Nothing is known any more: what forwarded is gone.
+    pub fn reset(&mut self) {
         *self = PathHealth::default();
     }
 
-    /// Questions stay unanswered for long enough.
+    /// Probes stay without a reply for long enough.
     pub fn is_silent(&self, now: Duration) -> bool {
         self.unanswered >= UNANSWERED && self.silent_for(now).is_some_and(|time| time >= SILENCE)
     }
 
-    /// At least one question is without an answer for longer than an answer takes.
+    /// At least one probe is without a reply for longer than a reply takes.
     pub fn is_suspect(&self, now: Duration) -> bool {
         self.unanswered > 1 || self.silent_for(now).is_some_and(|time| time >= SILENCE / 4)
     }
 
-    /// Something came just now, and nothing was asked in vain since.
+    /// A frame came just now, and no probe is without a reply since.
     pub fn is_fresh(&self, now: Duration) -> bool {
-        self.heard.is_some_and(|heard| now.saturating_sub(heard) <= FRESH)
+        self.received.is_some_and(|received| now.saturating_sub(received) <= FRESH)
     }
 
-    /// Enough questions in a row were answered, the last just now.
-    pub fn is_proved(&self, now: Duration) -> bool {
-        self.row >= PROOF && self.is_fresh(now)
+    /// Enough probes in a row got a reply, the last just now.
+    pub fn is_proven(&self, now: Duration) -> bool {
+        self.replies >= PROOF && self.is_fresh(now)
     }
 
-    /// Whether the last question had its answer, or there was none.
-    pub fn is_settled(&self) -> bool {
-        self.unanswered == 0
+    /// Whether a probe waits for its reply.
+    pub fn is_waiting(&self) -> bool {
+        self.unanswered > 0
     }
 
-    /// Whether it has begun to answer in a row.
-    pub fn answers(&self) -> bool {
-        self.row > 0
+    /// Whether probes have begun to get replies.
+    pub fn is_replying(&self) -> bool {
+        self.replies > 0
     }
 
-    /// When the first question was asked that nobody has answered since.
+    /// When the first probe was sent that nothing has followed since.
     pub fn silent_since(&self) -> Option<Duration> {
         self.silent_since
     }
 
-    /// How long ago the last question was.
-    pub fn since_asked(&self, now: Duration) -> Option<Duration> {
-        self.asked.map(|asked| now.saturating_sub(asked))
+    /// How long ago the last probe was sent.
+    pub fn since_probe(&self, now: Duration) -> Option<Duration> {
+        self.probed.map(|probed| now.saturating_sub(probed))
     }
 
     fn silent_for(&self, now: Duration) -> Option<Duration> {
@@ -117,43 +117,43 @@ mod tests {
     }
 
     #[test]
-    fn silence_takes_questions_and_time() {
-        let mut way = PathHealth::default();
+    fn silence_takes_probes_and_time() {
+        let mut path = PathHealth::default();
         for at in [0, 5, 10, 15] {
-            way.asked(ms(at));
+            path.probe_sent(ms(at));
         }
-        assert!(!way.is_silent(ms(100)), "many questions at once prove nothing");
-        assert!(way.is_silent(ms(220)));
-        way.moved(ms(221));
-        assert!(!way.is_silent(ms(2000)), "nothing was asked since");
-        way.asked(ms(2000));
-        assert!(!way.is_silent(ms(9000)), "one question may be lost");
-        way.asked(ms(9000));
-        way.asked(ms(9050));
-        way.excuse();
-        assert!(!way.is_silent(ms(9999)));
+        assert!(!path.is_silent(ms(100)), "many probes at once prove nothing");
+        assert!(path.is_silent(ms(220)));
+        path.frame_received(ms(221));
+        assert!(!path.is_silent(ms(2000)), "no probe was sent since");
+        path.probe_sent(ms(2000));
+        assert!(!path.is_silent(ms(9000)), "one probe may be lost");
+        path.probe_sent(ms(9000));
+        path.probe_sent(ms(9050));
+        path.discount_missing();
+        assert!(!path.is_silent(ms(9999)));
     }
 
     #[test]
-    fn proof_is_a_row_without_a_gap() {
-        let mut way = PathHealth::default();
+    fn proof_takes_replies_in_a_row() {
+        let mut path = PathHealth::default();
         for at in [0, 20, 40] {
-            way.moved(ms(at));
+            path.frame_received(ms(at));
         }
-        assert!(!way.is_proved(ms(40)), "frames that nobody asked for are no proof");
+        assert!(!path.is_proven(ms(40)), "frames that are no replies are no proof");
         for at in [100, 120] {
-            way.asked(ms(at));
-            way.answered(ms(at + 1));
+            path.probe_sent(ms(at));
+            path.reply_received(ms(at + 1));
         }
-        way.asked(ms(140));
-        way.asked(ms(160));
-        way.answered(ms(161));
-        assert!(!way.is_proved(ms(161)), "the row was broken");
+        path.probe_sent(ms(140));
+        path.probe_sent(ms(160));
+        path.reply_received(ms(161));
+        assert!(!path.is_proven(ms(161)), "the row was broken");
         for at in [180, 200] {
-            way.asked(ms(at));
-            way.answered(ms(at + 1));
+            path.probe_sent(ms(at));
+            path.reply_received(ms(at + 1));
         }
-        assert!(way.is_proved(ms(201)));
-        assert!(!way.is_proved(ms(2000)), "an old proof is none");
+        assert!(path.is_proven(ms(201)));
+        assert!(!path.is_proven(ms(2000)), "an old proof is none");
     }
 }

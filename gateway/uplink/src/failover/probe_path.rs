@@ -1,5 +1,6 @@
-//! One of the two ways, as the thread holds it: its device's counters, who asks there, and what came back.
+//! One of the two paths, as the thread holds it: its device's counters, the prober on it, and the replies that came.
 
+use std::os::fd::{AsFd, BorrowedFd};
 use std::time::Duration;
 
 use host::link_stats::LinkStats;
@@ -7,65 +8,75 @@ use host::neighbour_probe::{Prober, Question};
 
 use super::path_health::PathHealth;
 
-/// One of the two ways.
+/// One of the two paths.
 #[derive(Debug, Default)]
 pub(super) struct ProbePath {
-    /// What it answered.
-    pub(super) way: PathHealth,
-    /// Who asks there, on the device of this number.
-    pub(super) asker: Option<(u32, Prober)>,
-    /// The device, when it was last looked at.
-    pub(super) pulse: Option<LinkStats>,
-    /// Questions since the last look.
-    pub(super) asked: u64,
+    /// What is known of it.
+    pub(super) health: PathHealth,
+    /// The device, as last observed.
+    pub(super) stats: Option<LinkStats>,
+    /// The prober, and the index of its device.
+    prober: Option<(u32, Prober)>,
+    /// Probes since the device was last observed.
+    probes_sent: u64,
 }
 
 impl ProbePath {
-    /// Takes note of the answers that have come.
-    pub(super) fn hear(&mut self, now: Duration, questions: &[Question]) {
-        let Some((_, asker)) = &self.asker else { return };
-        // An error is as good as no answer: who asks in vain finds out.
-        while let Ok(Some(heard)) = asker.receive() {
-            if questions.iter().any(|question| question.is_answered_by(&heard)) {
-                self.way.answered(now);
+    /// Notes the replies that have come.
+    pub(super) fn receive_replies(&mut self, now: Duration, probes: &[Question]) {
+        let Some((_, prober)) = &self.prober else { return };
+        // An error is as good as no reply: the probes stay without one.
+        while let Ok(Some(reply)) = prober.receive() {
+            if probes.iter().any(|probe| probe.is_answered_by(&reply)) {
+                self.health.reply_received(now);
             }
         }
     }
 
-    /// Whether the device is another one than at the last look.
-    pub(super) fn is_another(&self, pulse: Option<LinkStats>) -> bool {
-        self.pulse.map(|before| before.index) != pulse.map(|now| now.index)
+    /// Whether the device is another one than the last observed.
+    pub(super) fn is_recreated(&self, stats: Option<LinkStats>) -> bool {
+        self.stats.map(|before| before.index) != stats.map(|now| now.index)
     }
 
-    /// Takes note of the device's counters; how many frames it received and sent since the last look.
-    pub(super) fn feel(&mut self, pulse: Option<LinkStats>) -> (u64, u64) {
-        let before = std::mem::replace(&mut self.pulse, pulse);
-        match (before, pulse) {
+    /// Notes the device's counters. Frames that it received and sent since the last time.
+    pub(super) fn update(&mut self, stats: Option<LinkStats>) -> (u64, u64) {
+        let before = std::mem::replace(&mut self.stats, stats);
+        match (before, stats) {
             (Some(before), Some(now)) if (before.index, before.mac) == (now.index, now.mac) => {
                 (now.received.saturating_sub(before.received), now.sent.saturating_sub(before.sent))
             }
-            // Who asks names a MAC address, and whoever hears the question believes it: never one of before.
+            // A probe carries a MAC address that its receivers believe: never an earlier one.
             _ => {
-                self.asker = None;
-                self.way.forget();
+                self.prober = None;
+                self.health.reset();
                 (0, 0)
             }
         }
     }
 
-    /// Asks all; one answer is enough.
-    pub(super) fn ask(&mut self, now: Duration, questions: &[Question]) {
-        let Some(pulse) = self.pulse else { return };
-        if self.asker.as_ref().is_none_or(|(index, _)| *index != pulse.index) {
-            self.asker = Prober::open(pulse.index, pulse.mac).ok().map(|asker| (pulse.index, asker));
+    /// How many probes were sent since this was last asked for.
+    pub(super) fn take_probes_sent(&mut self) -> u64 {
+        std::mem::take(&mut self.probes_sent)
+    }
+
+    /// Sends all probes; one reply is enough.
+    pub(super) fn send_probes(&mut self, now: Duration, probes: &[Question]) {
+        let Some(stats) = self.stats else { return };
+        if self.prober.as_ref().is_none_or(|(index, _)| *index != stats.index) {
+            self.prober = Prober::open(stats.index, stats.mac).ok().map(|prober| (stats.index, prober));
         }
-        let Some((_, asker)) = &self.asker else { return };
-        for question in questions {
-            // One that cannot be sent stays unanswered.
-            let _ = asker.send(question);
-            self.asked += 1;
+        let Some((_, prober)) = &self.prober else { return };
+        for probe in probes {
+            // One that cannot be sent stays without a reply.
+            let _ = prober.send(probe);
+            self.probes_sent += 1;
         }
-        self.way.asked(now);
+        self.health.probe_sent(now);
+    }
+
+    /// Becomes readable when a reply comes.
+    pub(super) fn descriptor(&self) -> Option<BorrowedFd<'_>> {
+        self.prober.as_ref().map(|(_, prober)| prober.as_fd())
     }
 }
 
@@ -83,28 +94,28 @@ mod tests {
     }
 
     #[test]
-    fn nobody_asks_by_a_mac_address_of_before() {
-        let question = Question { target: "10.0.0.1".parse().unwrap(), source: "10.0.0.2".parse().unwrap() };
+    fn no_probe_carries_an_earlier_mac_address() {
+        let probe = Question { target: "10.0.0.1".parse().unwrap(), source: "10.0.0.2".parse().unwrap() };
         let work = || {
             ip("link add nic type veth peer name wire");
             ip("link set wire up");
             ip("link set nic up");
-            let mut doctor = LinkMonitor::open().unwrap();
-            let mut pulse = || doctor.read("nic").unwrap();
-            let mut line = ProbePath::default();
-            line.feel(pulse());
-            line.ask(Duration::ZERO, &[question]);
-            line.feel(pulse());
-            assert!(line.asker.is_some() && !line.way.is_settled() && !line.is_another(pulse()));
+            let mut monitor = LinkMonitor::open().unwrap();
+            let mut stats = || monitor.read("nic").unwrap();
+            let mut path = ProbePath::default();
+            path.update(stats());
+            path.send_probes(Duration::ZERO, &[probe]);
+            path.update(stats());
+            assert!(path.prober.is_some() && path.health.is_waiting() && !path.is_recreated(stats()));
             ip("link set nic address 0a:00:00:00:00:77");
-            line.feel(pulse());
-            assert!(line.asker.is_none() && line.way.is_settled() && !line.is_another(pulse()));
-            line.ask(Duration::ZERO, &[question]);
+            path.update(stats());
+            assert!(path.prober.is_none() && !path.health.is_waiting() && !path.is_recreated(stats()));
+            path.send_probes(Duration::ZERO, &[probe]);
             ip("link del nic");
             ip("link add nic index 4711 address 0a:00:00:00:00:77 type veth peer name wire");
-            assert!(line.is_another(pulse()));
-            line.feel(pulse());
-            assert!(line.asker.is_none() && line.is_another(None));
+            assert!(path.is_recreated(stats()));
+            path.update(stats());
+            assert!(path.prober.is_none() && path.is_recreated(None));
         };
         Namespace::create().unwrap().run(work).unwrap();
     }

@@ -201,7 +201,7 @@ fn execute_one(run: &mut Run<'_>, step: Step, one: &mut Live) -> Result<()> {
         Step::Addresses => run.report.warnings.extend(migration.addresses()?),
         Step::Neighbours => {
             if let Some(uplink) = run.journal.uplinks.get(one.number) {
-                one.answering = verify::answering(&uplink.rows);
+                one.answering = verify::replying_routers(&uplink.rows);
             }
             run.report.warnings.extend(migration.neighbours()?);
         }
@@ -270,7 +270,7 @@ fn verify(run: &Run<'_>, live: &[Live]) -> Result<()> {
             let rows = Network::moving(&run.socket)?.of(&one.bridge);
             verify::prove(&rows, &one.bridge, one.mac, run.deadline)?;
         }
-        verify::still_answer(&one.answering, &one.bridge, run.deadline)?;
+        verify::still_reply(&one.answering, &one.bridge, run.deadline)?;
     }
     sampled.move_on(run.deadline)?;
     match &run.options.verify_cmd {

@@ -9,9 +9,11 @@ use std::time::Instant;
 use host::ingress_filter::IngressFilter;
 
 use super::*;
+use crate::migration;
+use crate::probe_targets::{ProbePurpose, probe_targets};
 use crate::steps::{DetachStep, PlannedStep};
+use crate::switchover::{Context, InFlight, Target};
 use crate::undo::Rollback;
-use crate::{migration, switchover};
 
 /// Moves what each bridge carries back to its NIC, and removes the bridge. Needs no switch: it is what is left to a node
 /// whose switch does not start any more.
@@ -76,7 +78,7 @@ fn commit(run: &mut Run<'_>, journal: &Journal, pending: bool) -> Result<()> {
 
 /// The routers of a bridge that answer a ping now.
 fn answering(uplink: &Uplink) -> Vec<IpAddr> {
-    uplink.bridge_rows.as_ref().map(verify::answering).unwrap_or_default()
+    uplink.bridge_rows.as_ref().map(verify::replying_routers).unwrap_or_default()
 }
 
 /// The NICs carry what the bridges carried, and it works.
@@ -94,7 +96,7 @@ fn verified(run: &Run<'_>, answering: &[Vec<IpAddr>]) -> Result<()> {
             let way = host::rtnl::DeviceMapping { from: rows.device.clone(), to: link.device() };
             verify::carries(&run.socket, &migration::moved(rows, &way))?;
         }
-        verify::still_answer(answering, &link.device(), run.deadline)?;
+        verify::still_reply(answering, &link.device(), run.deadline)?;
     }
     match &run.options.verify_cmd {
         Some(line) => verify::run_command(line, run.deadline),
@@ -112,18 +114,19 @@ fn undone(mut run: Run<'_>, why: Error) -> Error {
         let rows = network.of(&nic.device());
         let soon = Instant::now() + SILENCE;
         let Some(mac) = bridge.mac() else { return Ok(false) };
-        if !verify::answered(bridge.index(), mac, &verify::questions(&rows), soon)? {
+        if !verify::any_reply(bridge.index(), mac, &probe_targets(&rows, ProbePurpose::Proof), soon)? {
             return Ok(false);
         }
         let filter = (uplink.datapath == Datapath::Netdev)
             .then(|| IngressFilter::new(&uplink.nic.name, &uplink.bridge));
-        let context = switchover::Context {
+        let context = Context {
             socket: &run.socket,
             nic: nic.device(),
             bridge: bridge.device(),
             filter: filter.as_ref(),
+            in_flight: InFlight::Accept,
         };
-        switchover::to_bridge(&context)?;
+        context.run(Target::Bridge, |_| Ok(()))?;
         Ok(true)
     };
     let all = run

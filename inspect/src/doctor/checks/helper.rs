@@ -4,7 +4,7 @@ use crate::doctor::finding::Finding;
 use crate::doctor::snapshot::{HelperSnapshot, NodeSnapshot};
 use helper::PROGRAM;
 use helper::status::Status;
-use uplink::failover::At;
+use uplink::failover::ManagementLocation;
 
 /// All findings about the helper.
 pub(super) fn check(node: &NodeSnapshot) -> Vec<Finding> {
@@ -47,7 +47,7 @@ fn not_running(node: &NodeSnapshot) -> Finding {
 fn reported(status: &Status, flows_known: bool) -> Vec<Finding> {
     let mut findings = Vec::new();
     let bridge = status.bridge.name.as_str();
-    if status.management.at == At::Nic {
+    if status.management.location == ManagementLocation::Nic {
         let why = status.management.reason.map(|reason| format!(" ({reason:?})")).unwrap_or_default();
         findings.push(Finding::warning(
             "failed-over",

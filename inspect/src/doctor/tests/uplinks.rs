@@ -66,18 +66,18 @@ fn the_two_devices() {
 fn where_the_addresses_are() {
     let both = with(|node| node.observed.nics[0].addresses = device(2, "", &["10.0.0.5/24"]).addresses);
     assert!(finds(&both, "address-twice", Severity::Warning).what.contains("10.0.0.5"));
-    let on_nic = |reported: At| {
+    let on_nic = |reported: ManagementLocation| {
         with(|node| {
             node.observed.nics[0].addresses = std::mem::take(&mut node.observed.nics[1].addresses);
             node.observed.nics[0].routes = std::mem::take(&mut node.observed.nics[1].routes);
             node.uplinks[0].ingress_filter = Some(accepting(Accepting::Nic));
             if let Some(HelperSnapshot { status: Ok(status), .. }) = &mut node.helper {
-                status.management.at = reported;
+                status.management.location = reported;
             }
         })
     };
-    finds(&on_nic(At::Bridge), "address-on-nic", Severity::Warning);
-    let failed_over = on_nic(At::Nic);
+    finds(&on_nic(ManagementLocation::Bridge), "address-on-nic", Severity::Warning);
+    let failed_over = on_nic(ManagementLocation::Nic);
     finds(&failed_over, "failed-over", Severity::Warning);
     assert!(report(&failed_over).findings.iter().all(|finding| finding.name != "address-on-nic"));
     finds(&with(|node| node.observed.nics[1].addresses.clear()), "no-address", Severity::Error);

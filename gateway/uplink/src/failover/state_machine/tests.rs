@@ -1,39 +1,45 @@
-//! A small world around the pure core: vswitchd that lives and dies, a wire that may be cut, turns that may fail.
+//! A small world around the pure core: vswitchd that runs and dies, a wire that may be cut, switchovers that may fail.
 
 use proptest::prelude::*;
 
 use super::*;
+use crate::failover::observation::DeviceObservation;
 
 const STEP: Duration = Duration::from_millis(10);
 
-/// What really is the case; the mind sees it through questions and counters only.
+/// What really is the case; the state machine learns it by probes and counters alone.
 #[derive(Clone, Copy, Debug)]
 struct Truth {
-    process: Process,
+    process: SwitchProcess,
     /// vswitchd forwards.
     forwards: bool,
-    /// The next hop answers.
+    /// The next hop replies.
     hop: bool,
-    flows_in: bool,
-    /// Turns fail.
+    flows_installed: bool,
+    /// Switchovers fail.
     refused: bool,
 }
 
-const WELL: Truth =
-    Truth { process: Process::Running, forwards: true, hop: true, flows_in: true, refused: false };
+const WELL: Truth = Truth {
+    process: SwitchProcess::Running,
+    forwards: true,
+    hop: true,
+    flows_installed: true,
+    refused: false,
+};
 
 struct World {
     now: Duration,
     truth: Truth,
-    place: Place,
-    mind: StateMachine,
+    location: AddressLocation,
+    machine: StateMachine,
     bridge: PathHealth,
     nic: PathHealth,
-    can_ask: bool,
+    can_probe: bool,
     nic_up: bool,
     may_leave: bool,
-    /// When, which order, and what was the case.
-    orders: Vec<(Duration, Order, Truth)>,
+    /// When, which switchover, and what was the case.
+    switchovers: Vec<(Duration, Switchover, Truth)>,
 }
 
 impl World {
@@ -41,62 +47,60 @@ impl World {
         World {
             now: Duration::from_secs(100),
             truth: WELL,
-            place: Place::Bridge,
-            mind: StateMachine::default(),
+            location: AddressLocation::Bridge,
+            machine: StateMachine::default(),
             bridge: PathHealth::default(),
             nic: PathHealth::default(),
-            can_ask: true,
+            can_probe: true,
             nic_up: true,
             may_leave: true,
-            orders: Vec::new(),
+            switchovers: Vec::new(),
         }
     }
 
-    fn seen(&self) -> Seen {
-        Seen {
+    fn observation(&self) -> Observation {
+        Observation {
             now: self.now,
             process: self.truth.process,
-            place: self.place,
+            location: self.location,
             bridge: self.bridge,
             nic: self.nic,
             nic_up: self.nic_up,
-            can_ask: self.can_ask,
-            flows_in: self.truth.flows_in,
-            kept: true,
+            can_probe: self.can_probe,
+            flows_installed: self.truth.flows_installed,
+            has_traffic: false,
+            active: true,
             may_leave: self.may_leave,
+            devices: DeviceObservation::default(),
         }
     }
 
     fn step(&mut self) {
         self.now += STEP;
-        if self.truth.process != Process::Running {
-            self.bridge.forget();
+        if self.truth.process != SwitchProcess::Running {
+            self.bridge.reset();
         }
-        let asking = self.mind.asking(&self.seen(), false);
-        let due = |way: &PathHealth, pace: Option<Duration>| {
-            pace.is_some_and(|pace| way.since_asked(self.now).is_none_or(|ago| ago >= pace))
-        };
-        let through = self.truth.process == Process::Running && self.truth.forwards && self.truth.hop;
-        if due(&self.bridge, asking.bridge) {
-            self.bridge.asked(self.now);
+        let due = self.machine.probes_due(&self.observation());
+        let through = self.truth.process == SwitchProcess::Running && self.truth.forwards && self.truth.hop;
+        if due.bridge {
+            self.bridge.probe_sent(self.now);
             if through {
-                self.bridge.answered(self.now);
+                self.bridge.reply_received(self.now);
             }
         }
-        if due(&self.nic, asking.nic) {
-            self.nic.asked(self.now);
+        if due.nic {
+            self.nic.probe_sent(self.now);
             if self.truth.hop {
-                self.nic.answered(self.now);
+                self.nic.reply_received(self.now);
             }
         }
-        let (mind, order) = self.mind.next(&self.seen());
-        self.mind = mind;
-        if order == Order::Stay {
-            return;
-        }
-        self.orders.push((self.now, order, self.truth));
+        let (machine, switchover) = self.machine.next(&self.observation());
+        self.machine = machine;
+        let Some(switchover) = switchover else { return };
+        self.switchovers.push((self.now, switchover, self.truth));
         if !self.truth.refused {
-            self.place = if order == Order::ToBridge { Place::Bridge } else { Place::Nic };
+            let to_bridge = switchover == Switchover::ToBridge;
+            self.location = if to_bridge { AddressLocation::Bridge } else { AddressLocation::Nic };
         }
     }
 
@@ -119,80 +123,84 @@ fn ms(number: u64) -> Duration {
 }
 
 #[test]
-fn a_dead_switch_is_left_at_once_and_come_back_to_when_it_carries() {
+fn management_leaves_a_dead_switch_at_once_and_returns_when_it_carries() {
     let mut world = World::new();
-    world.run(ms(500)).with(Truth { process: Process::Gone, ..WELL }).run(STEP);
-    assert_eq!(world.place, Place::Nic, "one look is enough");
+    world.run(ms(500)).with(Truth { process: SwitchProcess::Gone, ..WELL }).run(STEP);
+    assert_eq!(world.location, AddressLocation::Nic, "one observation is enough");
     world.run(ms(500));
-    assert!(matches!(world.mind.state, State::OnNic { why: Reason::Ended, .. }));
+    assert!(matches!(world.machine.state, FailoverState::OnNic { why: Reason::Ended, .. }));
     // It runs but does not forward yet.
-    world.with(Truth { forwards: false, flows_in: false, ..WELL }).run(ms(100));
-    assert_eq!(world.place, Place::Nic);
-    world.with(Truth { flows_in: false, ..WELL }).run(ms(300));
-    assert!(matches!(world.mind.state, State::Proving { .. }), "flows are waited for");
+    world.with(Truth { forwards: false, flows_installed: false, ..WELL }).run(ms(100));
+    assert_eq!(world.location, AddressLocation::Nic);
+    world.with(Truth { flows_installed: false, ..WELL }).run(ms(300));
+    assert!(matches!(world.machine.state, FailoverState::Proving { .. }), "flows are waited for");
     world.with(WELL).run(ms(50));
-    assert_eq!(world.place, Place::Bridge);
-    assert_eq!(world.orders.len(), 2);
+    assert_eq!(world.location, AddressLocation::Bridge);
+    assert_eq!(world.switchovers.len(), 2);
 }
 
 #[test]
-fn flows_are_not_waited_for_for_ever() {
+fn flows_are_waited_for_only_so_long() {
     let mut world = World::new();
-    world.run(ms(500)).with(Truth { process: Process::Gone, ..WELL }).run(STEP);
-    world.with(Truth { flows_in: false, ..WELL }).run(FLOWS + ms(200));
-    assert_eq!(world.place, Place::Bridge);
+    world.run(ms(500)).with(Truth { process: SwitchProcess::Gone, ..WELL }).run(STEP);
+    world.with(Truth { flows_installed: false, ..WELL }).run(FLOWS + ms(200));
+    assert_eq!(world.location, AddressLocation::Bridge);
 }
 
 #[test]
-fn a_switch_that_forwards_nothing_is_left_within_half_a_second() {
+fn management_leaves_a_switch_that_forwards_nothing() {
     let mut world = World::new();
     world.run(ms(2000)).with(Truth { forwards: false, ..WELL });
-    // The last idle question may have been just before.
+    // The last idle probe may have been just before.
     world.run(ms(1400));
-    assert_eq!(world.place, Place::Nic);
-    assert!(matches!(world.mind.state, State::OnNic { why: Reason::Silent, .. }), "{:?}", world.mind);
+    assert_eq!(world.location, AddressLocation::Nic);
+    assert!(
+        matches!(world.machine.state, FailoverState::OnNic { why: Reason::Silent, .. }),
+        "{:?}",
+        world.machine
+    );
     world.run(ms(60_000)).with(WELL).run(ms(1500));
-    assert_eq!(world.place, Place::Bridge);
+    assert_eq!(world.location, AddressLocation::Bridge);
 }
 
 #[test]
 fn a_cut_wire_is_no_reason_to_leave() {
     let mut world = World::new();
     world.run(ms(500)).with(Truth { hop: false, ..WELL }).run(ms(60_000));
-    assert!(world.orders.is_empty(), "{:?}", world.orders);
+    assert!(world.switchovers.is_empty(), "{:?}", world.switchovers);
 }
 
 #[test]
-fn a_nic_that_is_down_takes_nothing() {
+fn a_nic_that_is_down_gets_nothing() {
     let mut world = World { nic_up: false, ..World::new() };
-    world.run(ms(500)).with(Truth { process: Process::Gone, ..WELL }).run(ms(5000));
-    assert!(world.orders.is_empty(), "{:?}", world.orders);
+    world.run(ms(500)).with(Truth { process: SwitchProcess::Gone, ..WELL }).run(ms(5000));
+    assert!(world.switchovers.is_empty(), "{:?}", world.switchovers);
     world.nic_up = true;
     world.run(STEP);
-    assert_eq!(world.place, Place::Nic);
+    assert_eq!(world.location, AddressLocation::Nic);
 }
 
 #[test]
 fn a_stopped_switch_and_no_next_hop() {
-    let mut world = World { can_ask: false, ..World::new() };
-    world.run(ms(500)).with(Truth { process: Process::Stopped, ..WELL }).run(STEP);
-    assert_eq!(world.place, Place::Nic);
-    world.with(WELL).run(UNPROVED + ms(50));
-    assert_eq!(world.place, Place::Bridge);
+    let mut world = World { can_probe: false, ..World::new() };
+    world.run(ms(500)).with(Truth { process: SwitchProcess::Stopped, ..WELL }).run(STEP);
+    assert_eq!(world.location, AddressLocation::Nic);
+    world.with(WELL).run(UNPROVEN + ms(50));
+    assert_eq!(world.location, AddressLocation::Bridge);
     // Silence cannot be noticed.
     world.with(Truth { forwards: false, ..WELL }).run(ms(5000));
-    assert_eq!(world.orders.len(), 2);
+    assert_eq!(world.switchovers.len(), 2);
 }
 
 #[test]
-fn another_bridge_is_proved_anew() {
-    let mut world = World { can_ask: false, place: Place::Nic, ..World::new() };
-    world.run(UNPROVED - ms(50));
-    world.mind.prove_anew();
-    world.run(UNPROVED - ms(50));
-    assert_eq!(world.place, Place::Nic);
+fn another_bridge_is_proven_again() {
+    let mut world = World { can_probe: false, location: AddressLocation::Nic, ..World::new() };
+    world.run(UNPROVEN - ms(50));
+    world.machine.prove_again();
+    world.run(UNPROVEN - ms(50));
+    assert_eq!(world.location, AddressLocation::Nic);
     world.run(ms(100));
-    assert_eq!(world.place, Place::Bridge);
+    assert_eq!(world.location, AddressLocation::Bridge);
 }
 
 #[test]
@@ -200,90 +208,95 @@ fn the_more_often_it_changes_the_longer_the_bridge_must_be_steady() {
     let mut world = World::new();
     let mut waits = Vec::new();
     for _ in 0..8 {
-        world.run(ms(300)).with(Truth { process: Process::Gone, ..WELL }).run(ms(100));
+        world.run(ms(300)).with(Truth { process: SwitchProcess::Gone, ..WELL }).run(ms(100));
         world.with(WELL);
         let back = world.now;
-        while world.place != Place::Bridge && world.now < back + ms(100_000) {
+        while world.location != AddressLocation::Bridge && world.now < back + ms(100_000) {
             world.step();
         }
         waits.push(world.now - back);
     }
     assert!(waits.iter().take(2).all(|wait| *wait < ms(200)), "{waits:?}");
     assert!(waits.is_sorted() && waits[7] >= ms(8000), "{waits:?}");
-    world.run(MEMORY).with(Truth { process: Process::Gone, ..WELL }).run(ms(100)).with(WELL).run(ms(200));
-    assert_eq!(world.place, Place::Bridge, "an old unrest is forgotten");
+    world
+        .run(MEMORY)
+        .with(Truth { process: SwitchProcess::Gone, ..WELL })
+        .run(ms(100))
+        .with(WELL)
+        .run(ms(200));
+    assert_eq!(world.location, AddressLocation::Bridge, "old failovers are forgotten");
 }
 
 #[test]
-fn who_starts_anew_goes_on_from_what_is_found() {
+fn a_new_process_goes_on_from_what_it_finds() {
     // A predecessor left it on the NIC.
-    let mut world = World { place: Place::Nic, ..World::new() };
+    let mut world = World { location: AddressLocation::Nic, ..World::new() };
     world.run(ms(300));
-    assert_eq!(world.place, Place::Bridge);
-    // A predecessor was killed in the middle of a turn.
-    let mut world = World { place: Place::Both, ..World::new() };
+    assert_eq!(world.location, AddressLocation::Bridge);
+    // A predecessor was killed during a switchover.
+    let mut world = World { location: AddressLocation::Both, ..World::new() };
     world.run(ms(300));
-    assert_eq!(world.place, Place::Bridge);
-    let mut world = World { place: Place::Both, ..World::new() };
-    world.with(Truth { process: Process::Gone, ..WELL }).run(STEP);
-    assert_eq!(world.place, Place::Nic);
-    let mut world = World { place: Place::Both, ..World::new() };
-    world.with(Truth { forwards: false, ..WELL }).run(HALF + ms(100));
-    assert_eq!(world.place, Place::Nic);
+    assert_eq!(world.location, AddressLocation::Bridge);
+    let mut world = World { location: AddressLocation::Both, ..World::new() };
+    world.with(Truth { process: SwitchProcess::Gone, ..WELL }).run(STEP);
+    assert_eq!(world.location, AddressLocation::Nic);
+    let mut world = World { location: AddressLocation::Both, ..World::new() };
+    world.with(Truth { forwards: false, ..WELL }).run(BOTH + ms(100));
+    assert_eq!(world.location, AddressLocation::Nic);
     // A switch that was dead before.
     let mut world = World::new();
-    world.with(Truth { process: Process::Gone, ..WELL }).run(STEP);
-    assert_eq!(world.place, Place::Nic);
+    world.with(Truth { process: SwitchProcess::Gone, ..WELL }).run(STEP);
+    assert_eq!(world.location, AddressLocation::Nic);
 }
 
 #[test]
-fn what_is_put_back_on_the_nic_is_moved_again() {
+fn an_address_put_back_on_the_nic_moves_to_the_bridge() {
     let mut world = World::new();
     world.run(ms(500));
-    world.place = Place::Both;
+    world.location = AddressLocation::Both;
     world.run(STEP);
-    assert_eq!(world.place, Place::Bridge);
+    assert_eq!(world.location, AddressLocation::Bridge);
 }
 
 #[test]
-fn a_turn_that_is_refused_is_tried_again_but_not_without_pause() {
+fn a_switchover_that_fails_is_retried_with_pauses() {
     let mut world = World::new();
-    world.run(ms(500)).with(Truth { process: Process::Gone, refused: true, ..WELL }).run(ms(1000));
-    assert!((3..=5).contains(&world.orders.len()), "{}", world.orders.len());
-    world.with(Truth { process: Process::Gone, ..WELL }).run(RETRY + STEP);
-    assert_eq!(world.place, Place::Nic);
+    world.run(ms(500)).with(Truth { process: SwitchProcess::Gone, refused: true, ..WELL }).run(ms(1000));
+    assert!((3..=5).contains(&world.switchovers.len()), "{}", world.switchovers.len());
+    world.with(Truth { process: SwitchProcess::Gone, ..WELL }).run(RETRY + STEP);
+    assert_eq!(world.location, AddressLocation::Nic);
 }
 
 #[test]
-fn told_to_stay_it_stays_but_still_comes_back() {
+fn without_failover_management_stays_but_still_returns() {
     let mut world = World { may_leave: false, ..World::new() };
-    world.run(ms(500)).with(Truth { process: Process::Gone, ..WELL }).run(ms(5000));
-    assert!(world.orders.is_empty());
-    let mut world = World { may_leave: false, place: Place::Nic, ..World::new() };
+    world.run(ms(500)).with(Truth { process: SwitchProcess::Gone, ..WELL }).run(ms(5000));
+    assert!(world.switchovers.is_empty());
+    let mut world = World { may_leave: false, location: AddressLocation::Nic, ..World::new() };
     world.run(ms(300));
-    assert_eq!(world.place, Place::Bridge);
+    assert_eq!(world.location, AddressLocation::Bridge);
 }
 
 #[test]
-fn what_is_not_ours_is_left_alone() {
+fn an_inactive_failover_does_nothing() {
     let mut world = World::new();
-    world.truth.process = Process::Gone;
-    let (mind, order) = world.mind.next(&Seen { kept: false, ..world.seen() });
-    assert_eq!((mind.state, order), (State::Idle, Order::Stay));
-    world.place = Place::Nowhere;
-    assert_eq!(world.mind.next(&world.seen()).1, Order::Stay);
+    world.truth.process = SwitchProcess::Gone;
+    let (machine, switchover) = world.machine.next(&Observation { active: false, ..world.observation() });
+    assert_eq!((machine.state, switchover), (FailoverState::Idle, None));
+    world.location = AddressLocation::Nowhere;
+    assert_eq!(world.machine.next(&world.observation()).1, None);
 }
 
 fn truths() -> impl Strategy<Value = (Truth, u64)> {
     let process = prop_oneof![
-        4 => Just(Process::Running),
-        2 => Just(Process::Gone),
-        1 => Just(Process::Stopped),
-        1 => Just(Process::Detached)
+        4 => Just(SwitchProcess::Running),
+        2 => Just(SwitchProcess::Gone),
+        1 => Just(SwitchProcess::Stopped),
+        1 => Just(SwitchProcess::Detached)
     ];
     let truth = (process, any::<bool>(), prop::bool::weighted(0.8), any::<bool>(), prop::bool::weighted(0.1));
-    (truth, 1u64..3000).prop_map(|((process, forwards, hop, flows_in, refused), time)| {
-        (Truth { process, forwards, hop, flows_in, refused }, time)
+    (truth, 1u64..3000).prop_map(|((process, forwards, hop, flows_installed, refused), time)| {
+        (Truth { process, forwards, hop, flows_installed, refused }, time)
     })
 }
 
@@ -291,43 +304,95 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 200, ..ProptestConfig::default() })]
 
     #[test]
-    fn it_never_turns_without_cause_and_always_ends_where_frames_are_carried(
+    fn every_switchover_has_a_cause_and_management_ends_where_frames_are_carried(
         phases in prop::collection::vec(truths(), 1..12),
-        start in prop_oneof![Just(Place::Bridge), Just(Place::Nic), Just(Place::Both)],
+        start in prop_oneof![Just(AddressLocation::Bridge), Just(AddressLocation::Nic), Just(AddressLocation::Both)],
     ) {
-        let mut world = World { place: start, ..World::new() };
+        let mut world = World { location: start, ..World::new() };
         for (truth, time) in phases {
             world.with(truth).run(ms(time));
         }
-        for (at, order, truth) in &world.orders {
-            let early = *at <= Duration::from_secs(100) + HALF + ms(20);
-            match order {
-                Order::ToNic(Reason::Ended) => prop_assert_eq!(truth.process, Process::Gone),
-                Order::ToNic(Reason::Stopped) => prop_assert_eq!(truth.process, Process::Stopped),
-                Order::ToNic(Reason::Detached) => prop_assert_eq!(truth.process, Process::Detached),
-                // Silence and answers may be a moment old when the truth has just changed; never without vswitchd.
-                Order::ToNic(Reason::Silent) => prop_assert_eq!(truth.process, Process::Running),
-                Order::ToNic(Reason::Found) => prop_assert!(start != Place::Bridge),
-                Order::ToBridge => prop_assert!(truth.process == Process::Running || early),
-                Order::Stay => prop_assert!(false),
+        for (at, switchover, truth) in &world.switchovers {
+            let early = *at <= Duration::from_secs(100) + BOTH + ms(20);
+            match switchover {
+                Switchover::ToNic(Reason::Ended) => prop_assert_eq!(truth.process, SwitchProcess::Gone),
+                Switchover::ToNic(Reason::Stopped) => prop_assert_eq!(truth.process, SwitchProcess::Stopped),
+                Switchover::ToNic(Reason::Detached) => prop_assert_eq!(truth.process, SwitchProcess::Detached),
+                // Silence and replies may be a moment old when the truth has just changed; never without vswitchd.
+                Switchover::ToNic(Reason::Silent) => prop_assert_eq!(truth.process, SwitchProcess::Running),
+                Switchover::ToNic(Reason::Found) => prop_assert!(start != AddressLocation::Bridge),
+                Switchover::ToBridge => prop_assert!(truth.process == SwitchProcess::Running || early),
             }
         }
-        // However it went: a dead switch leaves management on the NIC, a sound one gets it back.
-        world.with(Truth { process: Process::Gone, ..WELL }).run(RETRY + STEP);
-        prop_assert_eq!(world.place, Place::Nic);
+        // However it went: a dead switch leaves management on the NIC, a healthy one gets it back.
+        world.with(Truth { process: SwitchProcess::Gone, ..WELL }).run(RETRY + STEP);
+        prop_assert_eq!(world.location, AddressLocation::Nic);
         world.with(WELL).run(STEADY_MOST + FLOWS);
-        prop_assert_eq!(world.place, Place::Bridge);
-        let turns = world.orders.len();
+        prop_assert_eq!(world.location, AddressLocation::Bridge);
+        let switchovers = world.switchovers.len();
         world.run(ms(10_000));
-        prop_assert_eq!(world.orders.len(), turns, "and all is quiet");
+        prop_assert_eq!(world.switchovers.len(), switchovers, "no further switchover");
     }
 }
 
 #[test]
-fn a_turn_that_failed_and_is_not_wanted_any_more_is_forgotten() {
+fn a_failed_switchover_that_is_not_wanted_any_more_is_forgotten() {
     let mut world = World::new();
-    world.run(ms(500)).with(Truth { process: Process::Gone, refused: true, ..WELL }).run(ms(500));
-    assert!(!world.mind.is_calm());
+    world.run(ms(500)).with(Truth { process: SwitchProcess::Gone, refused: true, ..WELL }).run(ms(500));
+    assert!(!world.machine.is_settled());
     world.with(WELL).run(ms(200));
-    assert!(world.mind.is_calm() && world.place == Place::Bridge);
+    assert!(world.machine.is_settled() && world.location == AddressLocation::Bridge);
+}
+
+#[test]
+fn probes_follow_state_traffic_and_replies() {
+    let now = Duration::from_secs(500);
+    let sent = |ago: u64| {
+        let mut path = PathHealth::default();
+        path.probe_sent(now - ms(ago));
+        path
+    };
+    let replied = |ago: u64| {
+        let mut path = sent(ago);
+        path.reply_received(now - ms(ago) + ms(1));
+        path
+    };
+    let on_nic =
+        |ago: u64| FailoverState::OnNic { since: now - Duration::from_secs(ago), why: Reason::Ended };
+    let proving = FailoverState::Proving { left: now - ms(900), why: Reason::Ended, since: now - ms(90) };
+    let both = Probes { bridge: true, nic: true };
+    let bridge = Probes { bridge: true, nic: false };
+    let none = Probes::default();
+    let quiet = Observation { now, has_traffic: false, ..World::new().observation() };
+    let busy = Observation { has_traffic: true, ..quiet };
+    // The state, what is observed, the path through the bridge, the probes that are due.
+    for (state, seen, path, probes) in [
+        (FailoverState::Idle, busy, PathHealth::default(), none),
+        (FailoverState::OnBridge, quiet, PathHealth::default(), bridge),
+        (FailoverState::OnBridge, quiet, replied(998), none),
+        (FailoverState::OnBridge, quiet, replied(999), bridge),
+        (FailoverState::OnBridge, busy, replied(48), none),
+        (FailoverState::OnBridge, busy, replied(49), bridge),
+        (FailoverState::OnBridge, quiet, sent(48), none),
+        (FailoverState::OnBridge, quiet, sent(54), bridge),
+        (FailoverState::OnBridge, quiet, sent(60), both),
+        (FailoverState::OnBridge, Observation { can_probe: false, ..busy }, sent(60), none),
+        (FailoverState::OnBridge, Observation { active: false, ..busy }, sent(60), none),
+        (FailoverState::OnBridge, Observation { process: SwitchProcess::Gone, ..busy }, sent(60), none),
+        (on_nic(1), quiet, sent(18), none),
+        (on_nic(1), quiet, sent(19), bridge),
+        (on_nic(5), quiet, sent(148), none),
+        (on_nic(5), quiet, sent(149), bridge),
+        (on_nic(60), quiet, sent(998), none),
+        (on_nic(60), quiet, sent(999), bridge),
+        (on_nic(60), quiet, replied(19), bridge),
+        (proving, quiet, replied(18), none),
+        (proving, quiet, replied(19), bridge),
+        (proving, quiet, sent(148), none),
+        (proving, quiet, sent(149), bridge),
+    ] {
+        let machine = StateMachine { state, ..StateMachine::default() };
+        let seen = Observation { bridge: path, ..seen };
+        assert_eq!(machine.probes_due(&seen), probes, "{state:?} {seen:?}");
+    }
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use host::ingress_filter::Accepting;
-use uplink::failover::At;
+use uplink::failover::ManagementLocation;
 use uplink::observe::NicSnapshot;
 
 use crate::doctor::finding::Finding;
@@ -26,7 +26,8 @@ pub(super) fn check(
         addresses.map(ToString::to_string).collect::<Vec<_>>().join(", ")
     };
     let both = list(&mut on_nic.intersection(&on_bridge));
-    let failed_over = node.status().is_some_and(|status| status.management.at == At::Nic);
+    let failed_over =
+        node.status().is_some_and(|status| status.management.location == ManagementLocation::Nic);
     if !both.is_empty() {
         findings.push(Finding::warning(
             "address-twice",

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
-/// Which of them became readable within the time.
+/// The positions of those that became readable within the time.
 pub(super) fn readable(fds: &[BorrowedFd<'_>], within: Duration) -> Vec<usize> {
     let mut polled: Vec<PollFd<'_>> = fds.iter().map(|fd| PollFd::new(*fd, PollFlags::POLLIN)).collect();
     let timeout = PollTimeout::try_from(within).unwrap_or(PollTimeout::MAX);

@@ -1,8 +1,8 @@
 //! ovs-vswitchd as a process: found by its pidfile, watched by pidfd.
 //!
 //! The pidfd of a process fires when its last thread is gone, which for one as large as vswitchd is 16 to 33 ms after a
-//! kill: its memory is taken down first. So its threads are watched as well (Linux 6.9): the first of them that goes is
-//! reason to look whether all of them are going.
+//! kill: its memory is freed first. So its threads are watched as well (Linux 6.9): the first of them that ends is a reason
+//! to check whether the process is ending.
 
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::{Path, PathBuf};
@@ -10,20 +10,20 @@ use std::path::{Path, PathBuf};
 use host::pidfd::PidFd;
 use ovs::pidfile::read_pid;
 
-use super::state_machine::Process;
+use super::observation::SwitchProcess;
 
 /// The name of the program, as the kernel has it.
 const PROGRAM: &str = "ovs-vswitchd";
 
 /// vswitchd, as far as it is known.
 #[derive(Debug)]
-pub struct Vswitchd {
+pub(super) struct Vswitchd {
     pidfile: PathBuf,
     life: Option<Life>,
     /// One that was known has ended, and no other was found since.
     ended: bool,
-    /// Its tap lost its carrier since.
-    dark: bool,
+    /// The tap has lost its carrier since.
+    lost_carrier: bool,
 }
 
 #[derive(Debug)]
@@ -42,52 +42,52 @@ enum Stat {
 }
 
 impl Vswitchd {
-    /// One that is looked for by its pidfile.
-    pub fn of(pidfile: &Path) -> Self {
-        Self { pidfile: pidfile.to_owned(), life: None, ended: false, dark: false }
+    /// One that is found by its pidfile.
+    pub(super) fn of(pidfile: &Path) -> Self {
+        Self { pidfile: pidfile.to_owned(), life: None, ended: false, lost_carrier: false }
     }
 
-    /// How it is now. `carrier`: whether somebody holds the bridge's tap, where the bridge is there.
-    pub fn look(&mut self, carrier: Option<bool>) -> Process {
+    /// Its state now. `carrier`: whether a process holds the bridge's tap; `None` where there is no bridge.
+    pub(super) fn observe(&mut self, carrier: Option<bool>) -> SwitchProcess {
         if let Some(life) = &self.life {
             match stat(life.pid) {
-                Some(Stat::Alive) => return Process::Running,
-                Some(Stat::Stopped) => return Process::Stopped,
+                Some(Stat::Alive) => return SwitchProcess::Running,
+                Some(Stat::Stopped) => return SwitchProcess::Stopped,
                 Some(Stat::Ending) | None => {
-                    (self.life, self.ended, self.dark) = (None, true, false);
+                    (self.life, self.ended, self.lost_carrier) = (None, true, false);
                 }
             }
         }
-        self.dark |= carrier == Some(false);
+        self.lost_carrier |= carrier == Some(false);
         if let Some(life) = Life::find(&self.pidfile) {
             (self.life, self.ended) = (Some(life), false);
-            return Process::Running;
+            return SwitchProcess::Running;
         }
-        // Somebody without a pidfile, or of another process namespace: only its tap tells.
+        // It has no pidfile, or another process namespace: only its tap shows whether it runs.
         match carrier {
-            Some(true) if !self.ended || self.dark => {
+            Some(true) if !self.ended || self.lost_carrier => {
                 self.ended = false;
-                Process::Running
+                SwitchProcess::Running
             }
-            None if !self.ended => Process::Running,
-            _ => Process::Gone,
+            None if !self.ended => SwitchProcess::Running,
+            _ => SwitchProcess::Gone,
         }
     }
 
-    /// Its number, while it is known.
-    pub fn pid(&self) -> Option<u32> {
+    /// Its process ID, while it is known.
+    pub(super) fn pid(&self) -> Option<u32> {
         self.life.as_ref().map(|life| life.pid)
     }
 
-    /// What becomes readable when it, or a part of it, ends.
-    pub fn descriptors(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
+    /// They become readable when it, or one of its threads, ends.
+    pub(super) fn descriptors(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
         self.life.iter().flat_map(|life| {
             std::iter::once(life.process.as_fd()).chain(life.threads.iter().map(AsFd::as_fd))
         })
     }
 
-    /// After a thread has ended and the process has not: the others are watched.
-    pub fn watch_again(&mut self) {
+    /// A thread has ended and the process has not: the others are watched.
+    pub(super) fn watch_again(&mut self) {
         if let Some(life) = &mut self.life {
             life.threads = threads(life.pid);
         }
@@ -98,23 +98,23 @@ impl Life {
     fn find(pidfile: &Path) -> Option<Self> {
         let pid = read_pid(pidfile).ok()?;
         let process = PidFd::open(pid, None).ok()?;
-        // A pidfile may be older than what now has its number. Looked at after the descriptor was made: it cannot
-        // become another's any more.
+        // A pidfile may be older than the process that now has its ID. Checked after the descriptor was made: from then on
+        // the ID cannot pass to another process.
         let name = std::fs::read_to_string(format!("/proc/{pid}/comm")).ok()?;
         let sound = name.trim() == PROGRAM && stat(pid)? != Stat::Ending;
         sound.then(|| Self { pid, process, threads: threads(pid) })
     }
 }
 
-/// The threads beside the first, where the kernel lets them be watched.
+/// The threads beside the first, where the kernel can report their end.
 fn threads(pid: u32) -> Vec<PidFd> {
-    const ENOUGH: usize = 4;
+    const WATCHED: usize = 4;
     let Ok(entries) = std::fs::read_dir(format!("/proc/{pid}/task")) else { return Vec::new() };
     let numbers = entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
     numbers
         .filter(|thread| *thread != pid)
         .filter_map(|thread| PidFd::of_thread(thread).ok())
-        .take(ENOUGH)
+        .take(WATCHED)
         .collect()
 }
 
@@ -126,7 +126,8 @@ fn condition(stat: &host::process::Stat) -> Stat {
     match stat.state {
         _ if stat.is_exiting() => Stat::Ending,
         'T' => Stat::Stopped,
-        // Traced ("t") counts as alive: a debugger may let it run between its stops, and questions tell.
+        // Traced ("t") counts as alive: a debugger may let it run between its stops, and probes show whether
+        // it forwards.
         _ => Stat::Alive,
     }
 }
@@ -136,7 +137,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_kernels_line_is_read() {
+    fn proc_stat_is_parsed() {
         let line = |state: &str, flags: u32| {
             format!(
                 "4242 (ovs-vswitchd) x) {state} 1 4242 4242 0 -1 {flags} 3521 0 0 0 12 8 0 0 10 -10 9 0 5000"
@@ -153,29 +154,29 @@ mod tests {
     }
 
     #[test]
-    fn without_a_pidfile_the_carrier_tells() {
+    fn without_a_pidfile_the_carrier_decides() {
         let mut switch = Vswitchd::of(Path::new("/nowhere/ovs-vswitchd.pid"));
-        assert_eq!(switch.look(Some(true)), Process::Running);
-        assert_eq!(switch.look(Some(false)), Process::Gone);
-        assert_eq!(switch.look(Some(true)), Process::Running);
+        assert_eq!(switch.observe(Some(true)), SwitchProcess::Running);
+        assert_eq!(switch.observe(Some(false)), SwitchProcess::Gone);
+        assert_eq!(switch.observe(Some(true)), SwitchProcess::Running);
         switch.ended = true;
-        switch.dark = false;
+        switch.lost_carrier = false;
         assert_eq!(
-            switch.look(Some(true)),
-            Process::Gone,
+            switch.observe(Some(true)),
+            SwitchProcess::Gone,
             "it is dying: its tap has not lost its carrier yet"
         );
-        assert_eq!(switch.look(Some(false)), Process::Gone);
-        assert_eq!(switch.look(Some(true)), Process::Running, "another one");
+        assert_eq!(switch.observe(Some(false)), SwitchProcess::Gone);
+        assert_eq!(switch.observe(Some(true)), SwitchProcess::Running, "another one");
     }
 
     #[test]
-    fn what_has_another_name_is_not_it() {
+    fn a_process_of_another_name_is_not_vswitchd() {
         let dir = tempfile::tempdir().unwrap();
         let pidfile = dir.path().join("ovs-vswitchd.pid");
         std::fs::write(&pidfile, format!("{}\n", std::process::id())).unwrap();
         let mut switch = Vswitchd::of(&pidfile);
-        assert_eq!(switch.look(Some(false)), Process::Gone);
+        assert_eq!(switch.observe(Some(false)), SwitchProcess::Gone);
         assert_eq!(switch.pid(), None);
     }
 }
