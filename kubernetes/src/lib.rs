@@ -23,6 +23,8 @@
 
 mod config;
 mod error;
+#[doc(hidden)]
+pub mod fuzz;
 pub mod object;
 mod source;
 mod validate;

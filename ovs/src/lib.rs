@@ -10,6 +10,8 @@
 //! What it never does: it knows nothing of gateways, Kubernetes or policies, runs no tool of OVS, and changes nothing
 //! that it was not asked to change.
 pub mod daemon;
+#[doc(hidden)]
+pub mod fuzz;
 pub mod openflow;
 pub mod ovsdb;
 pub mod paths;

@@ -33,6 +33,7 @@ use super::options::{Datapath, Direction};
 use super::switch_db::PriorOvsConfig;
 
 mod files;
+pub(crate) mod fuzz;
 mod lock;
 #[cfg(test)]
 mod tests;

@@ -51,6 +51,8 @@ pub mod device_config;
 pub mod error;
 pub mod failover;
 pub mod fault;
+#[doc(hidden)]
+pub mod fuzz;
 pub mod journal;
 pub mod managers;
 pub mod migration;

@@ -19,6 +19,7 @@
 
 mod api;
 mod file;
+pub(crate) mod fuzz;
 mod health;
 mod manifests;
 mod reflector;

@@ -50,6 +50,7 @@ mod connection;
 mod db;
 mod error;
 pub mod framing;
+pub(crate) mod fuzz;
 mod locks;
 mod member;
 mod operation;

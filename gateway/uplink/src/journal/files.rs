@@ -21,10 +21,6 @@ const LIMIT: u64 = 256 << 20;
 
 /// Reads a file of ours; `None` when it is not there.
 pub(super) fn read<T: DeserializeOwned>(path: &Path) -> Result<Option<T>> {
-    #[derive(Deserialize)]
-    struct Head {
-        version: u32,
-    }
     let broken = |what: String| Error::JournalBroken { path: path.to_owned(), what };
     let bytes = match regular_file::read(path, LIMIT) {
         Ok(bytes) => bytes,
@@ -32,15 +28,25 @@ pub(super) fn read<T: DeserializeOwned>(path: &Path) -> Result<Option<T>> {
         Err(error) if regular_file::is_invalid(&error) => return Err(broken(error.to_string())),
         Err(error) => return Err(failed("read", path)(error)),
     };
+    parse(path, &bytes).map(Some)
+}
+
+/// The value in the bytes of a file of ours.
+pub(super) fn parse<T: DeserializeOwned>(path: &Path, bytes: &[u8]) -> Result<T> {
+    #[derive(Deserialize)]
+    struct Head {
+        version: u32,
+    }
     let broken = |error: serde_json::Error| {
-        broken(if bytes.is_empty() { "it is empty".to_owned() } else { error.to_string() })
+        let what = if bytes.is_empty() { "it is empty".to_owned() } else { error.to_string() };
+        Error::JournalBroken { path: path.to_owned(), what }
     };
     // The version first: what another one holds elsewhere need not make sense to us.
-    let head: Head = serde_json::from_slice(&bytes).map_err(broken)?;
+    let head: Head = serde_json::from_slice(bytes).map_err(broken)?;
     if head.version != VERSION {
         return Err(Error::JournalVersion { path: path.to_owned(), version: head.version, known: VERSION });
     }
-    serde_json::from_slice(&bytes).map(Some).map_err(broken)
+    serde_json::from_slice(bytes).map_err(broken)
 }
 
 /// Writes a file of ours, so that a reader finds the old one or the new one, also after a loss of power.

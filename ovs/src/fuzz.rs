@@ -1,0 +1,48 @@
+//! Entry points of the fuzz targets (crate `fuzz`): every reader of what a peer sends.
+
+use bytes::BytesMut;
+
+use crate::openflow::wire::{errors, hello, message, monitor, stats};
+use crate::ovsdb::framing::JsonFramer;
+use crate::ovsdb::fuzz::Reader;
+
+/// One OpenFlow message of any kind.
+pub fn openflow(input: &[u8]) {
+    if let Some(header) = input.first_chunk() {
+        let _ = message::Header::read(header);
+    }
+    let _ = hello::check(input);
+    let _ = errors::read_error(input);
+    let _ = monitor::read_updates(input, |_| {});
+    let _ = stats::read_aggregate(input);
+    let _ = stats::read_ports(input, &mut Vec::new());
+    let mut flows = Vec::new();
+    let _ = stats::read_flows(input, &mut flows);
+    for flow in flows {
+        let _ = flow.to_string();
+    }
+}
+
+/// A stream of JSON messages: framed in one portion and in two, with one result; then read as what a server may send.
+pub fn ovsdb(input: &[u8]) {
+    let whole = messages(&[input]);
+    let (first, second) = input.split_at(input.len() / 2);
+    assert_eq!(whole, messages(&[first, second]), "the portions make a difference");
+    let mut reader = Reader::new();
+    for message in whole {
+        reader.read(&message);
+    }
+}
+
+fn messages(portions: &[&[u8]]) -> Vec<String> {
+    let mut framer = JsonFramer::new(1 << 20);
+    let mut buffer = BytesMut::new();
+    let mut messages = Vec::new();
+    for portion in portions {
+        buffer.extend_from_slice(portion);
+        while let Ok(Some(message)) = framer.next(&mut buffer) {
+            messages.push(message.get().to_owned());
+        }
+    }
+    messages
+}
