@@ -94,8 +94,11 @@ pub fn run((_, target): Target, input: &[u8], after: u64) -> Result<(), Crash> {
         Ok(text) => *text,
         Err(panic) => panic.downcast_ref::<&str>().copied().unwrap_or("no message").to_owned(),
     };
-    catch_unwind(AssertUnwindSafe(|| target(input)))
-        .map_err(|panic| Crash { input: input.to_vec(), message: message(panic), after })
+    catch_unwind(AssertUnwindSafe(|| target(input))).map_err(|panic| Crash {
+        input: input.to_vec(),
+        message: message(panic),
+        after,
+    })
 }
 
 /// Runs mutations of the inputs for the given time; gives their number. The sequence depends on the seed alone.

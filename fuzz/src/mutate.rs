@@ -5,8 +5,22 @@ const EDGES: [u64; 12] =
     [0, 1, 2, 3, 4, 0x7f, 0x80, 0xff, 0x7fff_ffff, 0x8000_0000, 0xffff_ffff, 0x7fff_ffff_ffff_ffff];
 /// Text that means something to JSON and YAML.
 const WORDS: [&str; 16] = [
-    "null", "true", "-1", "0", "1e999", "18446744073709551616", "{}", "[]", "\"", "\\u0000", "\\ud800", ": ", "- ", "\n---\n",
-    "&a ", "*a",
+    "null",
+    "true",
+    "-1",
+    "0",
+    "1e999",
+    "18446744073709551616",
+    "{}",
+    "[]",
+    "\"",
+    "\\u0000",
+    "\\ud800",
+    ": ",
+    "- ",
+    "\n---\n",
+    "&a ",
+    "*a",
 ];
 /// Mutated inputs do not grow beyond this many bytes.
 const LIMIT: usize = 16 * 1024;
