@@ -16,7 +16,7 @@ use netns_tests::lab::helper::{Daemon, Helper as _, HelperOptions, binary};
 use netns_tests::lab::node::{BRIDGE, Node, PATCH};
 use netns_tests::lab::service::{EndpointSpec, ServiceSpec};
 use netns_tests::lab::{Lab, LabOptions};
-use netns_tests::probe::{Ask, Listen, Responder};
+use netns_tests::probe::{Listen, Request, Responder};
 use serde_json::Value;
 
 const NODE_PORT: u16 = 30080;
@@ -145,8 +145,8 @@ fn owners(bench: &Bench, family: Family) -> Result<()> {
     for (namespace, expected) in
         [(pod, "north-south by owner-pods, pods"), (host, "management by owner-host, host")]
     {
-        for (name, ask) in [("tcp", Ask::tcp(server)), ("udp", Ask::udp(server))] {
-            let seen = ask.ask(namespace)?.seen_as;
+        for (name, request) in [("tcp", Request::tcp(server)), ("udp", Request::udp(server))] {
+            let seen = request.send(namespace)?.seen_as;
             let found = bench.verdict(&format!("{name} {server} {seen} --flags ack"))?;
             ensure!(found == expected, "{name} {server} to {seen}: {found}");
             let piece = bench.verdict(&format!("{name} {server} {seen} --flags ack --fragment first"))?;
@@ -262,7 +262,7 @@ fn a_policy_in_a_file(bench: &Bench) -> Result<()> {
 
 fn without_a_helper(bench: Bench) -> Result<()> {
     let Bench { helper, node, _server, lab } = bench;
-    helper.end(netns_tests::lab::node::Stop::Politely)?;
+    helper.end(netns_tests::lab::node::Stop::Terminate)?;
     let mut command = Command::new(binary()?);
     command.args(["explain", "arp", "172.18.0.1", "172.18.0.11"]).envs(node.environment().iter().cloned());
     let output = command.output()?;

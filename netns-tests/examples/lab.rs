@@ -1,6 +1,6 @@
 //! Brings a lab up, says how to look at it, and holds it until its standard input ends.
 //!
-//! `LAB_STANDIN=1` puts the stand-in on the nodes, `LAB_HELPER=0` nothing; otherwise the product's helper runs there.
+//! `LAB_REFERENCE_HELPER=1` puts the reference helper on the nodes, `LAB_HELPER=0` nothing; otherwise the product's helper runs there.
 
 use anyhow::Result;
 use netns_tests::{

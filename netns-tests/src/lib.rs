@@ -32,7 +32,7 @@
 //! ```no_run
 //! use netns_tests::{
 //!     lab::{LabOptions, address::Family, helper::{Cluster, HelperOptions}, service::{EndpointSpec, ServiceSpec}},
-//!     probe::{Ask, Listen, Responder},
+//!     probe::{Request, Listen, Responder},
 //! };
 //!
 //! # fn main() -> anyhow::Result<()> {
@@ -47,7 +47,7 @@
 //!
 //! // Somebody in the internet asks the first node's NodePort.
 //! let to = lab.node(1)?.address().port(Family::V4, 30080);
-//! let answer = Ask::tcp(to).ask(lab.world().internet().namespace())?;
+//! let answer = Request::tcp(to).send(lab.world().internet().namespace())?;
 //! assert_eq!(answer.name, "pod21");
 //! # Ok(())
 //! # }
@@ -60,7 +60,7 @@
 //! | environment | effect |
 //! |---|---|
 //! | `OVN_K8S_BIN` | the binary under test |
-//! | `LAB_STANDIN=1` | [`lab::standin`] in the helper's place: a failure with it is the lab's |
+//! | `LAB_REFERENCE_HELPER=1` | [`lab::reference_helper`] in the helper's place: a failure with it is the lab's |
 //! | `LAB_DATAPATH=kernel` | the kernel's own datapath (module `openvswitch`), see [`lab::machine`] |
 //! | `LAB_SLOWNESS=5` | every time limit five times as long |
 //! | `LAB_KEEP=1` | folders (logs, databases) stay when a lab goes |

@@ -32,7 +32,7 @@ use crate::{
         netns::Namespace,
         service::{EndpointSpec, Protocol, ServiceSpec},
     },
-    probe::{Ask, Listen, Responder},
+    probe::{Listen, Request, Responder},
 };
 
 /// Where servers in pods listen.
@@ -156,9 +156,9 @@ impl Cell<'_> {
     }
 
     fn try_it(&self) -> Option<String> {
-        let ask = Ask::new(self.protocol, self.to);
+        let request = Request::new(self.protocol, self.to);
         let errors: Vec<String> = (0..TRIES)
-            .filter_map(|_| match ask.ask(self.namespace) {
+            .filter_map(|_| match request.send(self.namespace) {
                 Ok(answer) if answer.name == self.expected => None,
                 Ok(answer) => Some(format!("{} answered", answer.name)),
                 Err(error) => Some(format!("{error:#}")),

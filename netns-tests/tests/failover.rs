@@ -9,7 +9,7 @@ use netns_tests::{
     lab::{
         Lab, LabOptions,
         address::Family,
-        helper::{Daemon, HelperOptions, stand_in_wanted},
+        helper::{Daemon, HelperOptions, uses_reference_helper},
         machine::Datapath,
         netns::Namespace,
         node::{BRIDGE, Node, Stop, UPLINK},
@@ -17,7 +17,7 @@ use netns_tests::{
         service::{EndpointSpec, ServiceSpec},
     },
     matrix::{HOST_PORT, POD_PORT},
-    probe::{Ask, Listen, Responder, Session, Stream},
+    probe::{Listen, Request, Responder, Session, Stream},
 };
 use nix::sys::signal::Signal;
 use serde_json::Value;
@@ -58,7 +58,7 @@ impl Bench {
         self.lab.node(1)
     }
 
-    fn ways(&self) -> Result<Vec<(&Namespace, Ask, String)>> {
+    fn ways(&self) -> Result<Vec<(&Namespace, Request, String)>> {
         let (node, world) = (self.node()?, self.lab.world());
         let mut ways = Vec::new();
         for family in Family::ALL {
@@ -66,21 +66,25 @@ impl Bench {
             let (host, port) =
                 (node.address().port(family, HOST_PORT), node.address().port(family, NODE_PORT));
             let name = world.internet().name().to_owned();
-            ways.push((world.administrator().namespace(), Ask::tcp(host), node.name().to_owned()));
-            ways.push((node.namespace(), Ask::tcp(far), name.clone()));
-            ways.push((world.internet().namespace(), Ask::tcp(port), self.lab.pod(1, 1)?.name().to_owned()));
-            ways.push((self.lab.pod(1, 1)?.namespace(), Ask::tcp(far), name));
+            ways.push((world.administrator().namespace(), Request::tcp(host), node.name().to_owned()));
+            ways.push((node.namespace(), Request::tcp(far), name.clone()));
+            ways.push((
+                world.internet().namespace(),
+                Request::tcp(port),
+                self.lab.pod(1, 1)?.name().to_owned(),
+            ));
+            ways.push((self.lab.pod(1, 1)?.namespace(), Request::tcp(far), name));
         }
         Ok(ways)
     }
 
     fn answers(&self, wanted: impl Fn(usize) -> bool) -> Result<()> {
-        for (at, (from, ask, name)) in self.ways()?.into_iter().enumerate() {
+        for (at, (from, request, name)) in self.ways()?.into_iter().enumerate() {
             if !wanted(at % 4) {
                 continue;
             }
-            wait_until(&format!("{name} to answer {} at {}", from.name(), ask.to), || {
-                let answer = ask.clone().within(Duration::from_millis(1500)).ask(from)?;
+            wait_until(&format!("{name} to answer {} at {}", from.name(), request.to), || {
+                let answer = request.clone().within(Duration::from_millis(1500)).send(from)?;
                 ensure!(answer.name == name, "{} answered", answer.name);
                 Ok(true)
             })?;
@@ -133,10 +137,10 @@ impl Bench {
     fn under_traffic(&self, what: impl FnOnce() -> Result<()>) -> Result<()> {
         let ways = self.ways()?;
         let mut held = Vec::new();
-        for (at, (from, ask, name)) in ways.into_iter().enumerate() {
-            let session = Session::open(from, &ask, PACE)?;
-            let stream = Stream::open(from, &Ask::udp(ask.to), PACE)?;
-            held.push((at % 4, format!("{} to {name} at {}", from.name(), ask.to), session, stream));
+        for (at, (from, request, name)) in ways.into_iter().enumerate() {
+            let session = Session::open(from, &request, PACE)?;
+            let stream = Stream::open(from, &Request::udp(request.to), PACE)?;
+            held.push((at % 4, format!("{} to {name} at {}", from.name(), request.to), session, stream));
         }
         thread::sleep(Duration::from_millis(300));
         what()?;
@@ -155,7 +159,7 @@ impl Bench {
 }
 
 fn with_bench(extra: &[&str], test: impl FnOnce(&Bench) -> Result<()>) -> Result<()> {
-    if stand_in_wanted() || Datapath::wanted() != Datapath::Userspace {
+    if uses_reference_helper() || Datapath::wanted() != Datapath::Userspace {
         return Ok(());
     }
     let bench = Bench::up(extra)?;
@@ -171,7 +175,7 @@ fn the_switch_is_killed() -> Result<()> {
         let node = bench.node()?;
         for round in 1..=2 {
             bench.under_traffic(|| {
-                node.stop_switch(Stop::AtOnce)?;
+                node.stop_switch(Stop::Kill)?;
                 thread::sleep(Duration::from_millis(500));
                 bench.is_on(UPLINK)?;
                 bench.management_answers().context("while ovs-vswitchd is dead")?;
@@ -215,7 +219,7 @@ fn the_database_under_the_switch_is_killed() -> Result<()> {
     with_bench(&[], |bench| {
         let node = bench.node()?;
         bench.under_traffic(|| {
-            node.stop_database(Stop::AtOnce)?;
+            node.stop_database(Stop::Kill)?;
             // OVS 3.1 forwards nothing then, on the userspace datapath, though it lives.
             bench.is_on(UPLINK)?;
             bench.management_answers().context("while ovsdb-server is dead")?;
@@ -232,9 +236,9 @@ fn the_helper_dies_with_the_switch() -> Result<()> {
     with_bench(&[], |bench| {
         let node = bench.node()?;
         bench.under_traffic(|| {
-            node.stop_switch(Stop::AtOnce)?;
+            node.stop_switch(Stop::Kill)?;
             bench.is_on(UPLINK)?;
-            bench.helper.end(Stop::AtOnce)?;
+            bench.helper.end(Stop::Kill)?;
             node.start_switch()?;
             thread::sleep(Duration::from_millis(300));
             // Nobody turns it back: it works all the same.
@@ -243,8 +247,8 @@ fn the_helper_dies_with_the_switch() -> Result<()> {
             bench.is_on(BRIDGE)
         })?;
         // The other order: the switch dies while nobody looks.
-        bench.helper.end(Stop::AtOnce)?;
-        node.stop_switch(Stop::AtOnce)?;
+        bench.helper.end(Stop::Kill)?;
+        node.stop_switch(Stop::Kill)?;
         bench.helper.start_without_waiting()?;
         bench.is_on(UPLINK)?;
         bench.management_answers()?;
@@ -258,7 +262,7 @@ fn the_helper_dies_with_the_switch() -> Result<()> {
 fn told_to_it_stays() -> Result<()> {
     with_bench(&["--no-failover"], |bench| {
         let node = bench.node()?;
-        node.stop_switch(Stop::AtOnce)?;
+        node.stop_switch(Stop::Kill)?;
         thread::sleep(Duration::from_millis(700));
         ensure!(bench.carriers()? == [BRIDGE, BRIDGE], "{:?}", bench.carriers()?);
         node.start_switch()?;

@@ -18,7 +18,7 @@ use netns_tests::{
         service::{EndpointSpec, ServiceSpec},
     },
     matrix::{HOST_PORT, POD_PORT},
-    probe::{Ask, Listen, Responder, Session},
+    probe::{Listen, Request, Responder, Session},
 };
 use serde_json::Value;
 
@@ -82,7 +82,7 @@ impl Bench {
             ];
             for (from, to, name) in asked {
                 wait_until(&format!("{to} to be answered by {name}"), || {
-                    let answer = Ask::tcp(to).ask(from)?;
+                    let answer = Request::tcp(to).send(from)?;
                     ensure!(answer.name == name, "{} answered", answer.name);
                     Ok(true)
                 })?;
@@ -187,7 +187,7 @@ fn foreign_flows_are_left_alone_and_an_older_helpers_are_adopted_when_told() -> 
     let ours = |cookie: &str| node.ofctl(&format!("dump-flows breth0 {cookie}/-1"));
     ensure!(ours("cookie=0x77")?.contains("0x88cc"), "a foreign flow was touched");
 
-    bench.helper.end(Stop::Politely)?;
+    bench.helper.end(Stop::Terminate)?;
     let options = HelperOptions { extra: vec!["--adopt".to_owned()], ..HelperOptions::default() };
     let adopting = Daemon::start(&bench.lab, node, &options)?;
     let left = node.flows("breth0")?;
@@ -198,7 +198,7 @@ fn foreign_flows_are_left_alone_and_an_older_helpers_are_adopted_when_told() -> 
     ensure!(ours("cookie=0x77")?.contains("0x88cc"), "a foreign flow was touched by --adopt");
     let status: Value = serde_json::from_str(&adopting.appctl("status json")?)?;
     ensure!(status["flows"]["foreign"] == 1, "foreign flows: {}", status["flows"]["foreign"]);
-    adopting.end(Stop::Politely)
+    adopting.end(Stop::Terminate)
 }
 
 #[test]
@@ -240,7 +240,7 @@ fn cleanup_leaves_nothing_of_ours_and_a_node_that_can_be_reached() -> Result<()>
     ensure!(!ok && said.contains("a helper is running"), "cleanup beside a running helper: {said}");
     node.ofctl("add-flow breth0 cookie=0x77,priority=4000,dl_type=0x88cc,actions=drop")?;
     node.namespace().ip("route add 198.51.100.0/24 via 172.18.0.1 dev breth0\n")?;
-    bench.helper.end(Stop::Politely)?;
+    bench.helper.end(Stop::Terminate)?;
 
     let dry = HelperOptions { extra: vec!["--dry-run".to_owned()], ..HelperOptions::default() };
     let plan = command(node, &bench.lab.manifests(), &dry)?.run()?;
@@ -262,7 +262,7 @@ fn cleanup_leaves_nothing_of_ours_and_a_node_that_can_be_reached() -> Result<()>
     ensure!(node.namespace().read_sysctl("net/ipv4/ip_local_reserved_ports")?.trim().is_empty());
     let to = node.address().port(Family::V4, HOST_PORT);
     wait_until("the node to be reached by the bridge's own flow", || {
-        Ok(Ask::tcp(to).ask(bench.lab.world().administrator().namespace())?.name == node.name())
+        Ok(Request::tcp(to).send(bench.lab.world().administrator().namespace())?.name == node.name())
     })?;
 
     let plan = command(node, &bench.lab.manifests(), &dry)?.run()?;
@@ -281,7 +281,7 @@ fn a_restart_rewrites_no_flow_and_databases_may_be_away() -> Result<()> {
         Ok(dump.lines().filter(|line| line.contains("n_packets=0,")).map(str::to_owned).collect())
     };
     let silent = ages()?.len();
-    bench.helper.end(Stop::AtOnce)?;
+    bench.helper.end(Stop::Kill)?;
     let second = Daemon::start(&bench.lab, node, &HelperOptions::default())?;
     ensure!(ages()?.len() <= silent, "flows were written anew");
     let status: Value = serde_json::from_str(&second.appctl("status json")?)?;
@@ -290,7 +290,7 @@ fn a_restart_rewrites_no_flow_and_databases_may_be_away() -> Result<()> {
     // The local database goes and comes back under the helper.
     bench.works_with(&second)?;
     let pid = second.id()?;
-    node.stop_database(Stop::AtOnce)?;
+    node.stop_database(Stop::Kill)?;
     // OVS 3.1 itself stands still now: its main loop, which polls the ports of the userspace datapath, waits for the
     // database's lock (`bridge_run` in vswitchd/bridge.c). All that is asked is that everything comes back.
     node.start_database()?;
@@ -300,7 +300,7 @@ fn a_restart_rewrites_no_flow_and_databases_may_be_away() -> Result<()> {
     })?;
     bench.works_with(&second)?;
     ensure!(second.id()? == pid && second.is_alive()?, "the helper has ended");
-    second.end(Stop::Politely)
+    second.end(Stop::Terminate)
 }
 
 #[test]
@@ -311,9 +311,9 @@ fn a_full_conntrack_table_is_said() -> Result<()> {
     let to = bench.lab.world().internet().address().port(Family::V4, POD_PORT);
     for _ in 0..12 {
         // Some of these are lost: that is the point.
-        let _ = Ask::tcp(to).ask(bench.lab.pod(1, 1)?.namespace());
+        let _ = Request::tcp(to).send(bench.lab.pod(1, 1)?.namespace());
     }
-    bench.helper.end(Stop::Politely)?;
+    bench.helper.end(Stop::Terminate)?;
     let helper = Daemon::start(&bench.lab, node, &HelperOptions::default())?;
     wait_until("the warning", || {
         let (_, metrics) = helper.get("/metrics")?;
@@ -325,7 +325,7 @@ fn a_full_conntrack_table_is_said() -> Result<()> {
         }
         Ok(true)
     })?;
-    helper.end(Stop::Politely)
+    helper.end(Stop::Terminate)
 }
 
 #[test]
@@ -337,7 +337,7 @@ fn the_partitioned_rule_waits_for_the_hosts_own_sockets() -> Result<()> {
     let _server = Responder::start(internet.namespace(), internet.name(), &Listen::everywhere(POD_PORT))?;
     let to = internet.address().port(Family::V4, POD_PORT);
     let from = node.address().port(Family::V4, 45000);
-    let held = wait_for(|| Session::open(node.namespace(), &Ask::tcp(to).from(from), PACE))?;
+    let held = wait_for(|| Session::open(node.namespace(), &Request::tcp(to).from(from), PACE))?;
     let options = HelperOptions {
         reply_rule: ReplyRule::Partitioned,
         snat_ports: Some(range),
@@ -359,7 +359,7 @@ fn the_partitioned_rule_waits_for_the_hosts_own_sockets() -> Result<()> {
     wait_until("the partitioned rule to come into force", || {
         Ok(owners()?["reply_rule"].as_str().is_some_and(|rule| rule.starts_with("partitioned")))
     })?;
-    helper.end(Stop::Politely)
+    helper.end(Stop::Terminate)
 }
 
 #[test]
@@ -381,7 +381,7 @@ fn health_checks_say_whether_endpoints_are_here() -> Result<()> {
     {
         fs::write(&file, manifest(ready))?;
         wait_until(&format!("a load balancer to be told {code}"), || {
-            let mut stream = Ask::tcp(to).connect(bench.lab.world().internet().namespace())?;
+            let mut stream = Request::tcp(to).connect(bench.lab.world().internet().namespace())?;
             stream.write_all(b"GET /healthz HTTP/1.1\r\nHost: node1\r\nConnection: close\r\n\r\n")?;
             let mut text = String::new();
             stream.read_to_string(&mut text)?;
@@ -391,7 +391,7 @@ fn health_checks_say_whether_endpoints_are_here() -> Result<()> {
     }
     fs::remove_file(&file)?;
     wait_until("the port to be closed", || {
-        Ok(Ask::tcp(to).connect(bench.lab.world().internet().namespace()).is_err())
+        Ok(Request::tcp(to).connect(bench.lab.world().internet().namespace()).is_err())
     })
 }
 

@@ -14,7 +14,7 @@ use netns_tests::{
         service::{EndpointSpec, ServiceSpec},
     },
     matrix::{self, HOST_PORT, POD_PORT},
-    probe::{Ask, Capture, Responder, Session, Stream},
+    probe::{Capture, Request, Responder, Session, Stream},
 };
 
 /// Whose traffic it is.
@@ -29,7 +29,7 @@ struct Way<'a> {
     owner: Owner,
     title: String,
     namespace: &'a Namespace,
-    ask: Ask,
+    request: Request,
 }
 
 /// What is held, of every owner at once.
@@ -60,7 +60,12 @@ impl Bench {
         let mut ways = Vec::new();
         for family in Family::ALL {
             let mut way = |owner, title: &str, namespace, to| {
-                ways.push(Way { owner, title: format!("{title}, {family}"), namespace, ask: Ask::tcp(to) });
+                ways.push(Way {
+                    owner,
+                    title: format!("{title}, {family}"),
+                    namespace,
+                    request: Request::tcp(to),
+                });
             };
             let (far, host) =
                 (world.internet().address().port(family, POD_PORT), node.address().port(family, HOST_PORT));
@@ -85,9 +90,9 @@ impl Bench {
     fn traffic(&self) -> Result<Traffic<'_>> {
         let held = self.ways()?.into_iter().map(|way| {
             // The first packet of a way may find a tunnel or a neighbour unresolved.
-            wait_until(&way.title, || way.ask.ask(way.namespace).map(|_| true))?;
-            let session = Session::open(way.namespace, &way.ask, PACE)?;
-            let datagrams = Ask::udp(way.ask.to);
+            wait_until(&way.title, || way.request.send(way.namespace).map(|_| true))?;
+            let session = Session::open(way.namespace, &way.request, PACE)?;
+            let datagrams = Request::udp(way.request.to);
             let stream = Stream::open(way.namespace, &datagrams, PACE)?;
             Ok((way, session, stream))
         });
@@ -97,7 +102,7 @@ impl Bench {
     /// New connections of every owner work.
     fn everything_answers(&self) -> Result<()> {
         for way in self.ways()? {
-            wait_until(&way.title, || way.ask.ask(way.namespace).map(|_| true))?;
+            wait_until(&way.title, || way.request.send(way.namespace).map(|_| true))?;
         }
         Ok(())
     }
@@ -152,7 +157,7 @@ const ALL: [Owner; 2] = [Owner::Management, Owner::NorthSouth];
 fn helper_restarts() -> Result<()> {
     let bench = Bench::set_up()?;
     let traffic = bench.traffic()?;
-    for how in [Stop::Politely, Stop::AtOnce, Stop::AtOnce] {
+    for how in [Stop::Terminate, Stop::Kill, Stop::Kill] {
         for node in 1..=2 {
             bench.cluster.helper(node)?.restart(how)?;
         }
@@ -193,12 +198,12 @@ fn a_thousand_service_changes() -> Result<()> {
 
 #[test]
 fn switch_restarts() -> Result<()> {
-    switch_ends(Stop::Politely)
+    switch_ends(Stop::Terminate)
 }
 
 #[test]
 fn switch_is_killed() -> Result<()> {
-    switch_ends(Stop::AtOnce)
+    switch_ends(Stop::Kill)
 }
 
 /// On the userspace datapath connections of pods end with the switch (the router's NAT state is its own); the host's do
@@ -228,7 +233,7 @@ fn switch_ends(how: Stop) -> Result<()> {
     }
     ensure!(complaints.is_empty(), "{how:?}:\n{}", complaints.join("\n"));
     ensure!(
-        resets == 0 || netns_tests::lab::helper::stand_in_wanted(),
+        resets == 0 || netns_tests::lab::helper::uses_reference_helper(),
         "{resets} resets left the node for frames that were the pods'"
     );
     Ok(())

@@ -115,7 +115,7 @@ impl Measured {
         let (mut back, mut up) = (Samples::default(), Samples::default());
         let socket = stage::socket(&self.node, BRIDGE);
         for _ in 0..runs {
-            self.node.stop_switch(Stop::AtOnce)?;
+            self.node.stop_switch(Stop::Kill)?;
             let began = Instant::now();
             let opened = std::thread::scope(|scope| {
                 let starting = scope.spawn(|| self.node.start_switch());
@@ -160,7 +160,7 @@ impl Measured {
         for _ in 0..runs {
             let seen = std::fs::read_to_string(&log)?.len();
             let began = Instant::now();
-            self.daemon.restart(Stop::AtOnce)?;
+            self.daemon.restart(Stop::Kill)?;
             let line = adoption(&log, seen)?;
             whole.add(began.elapsed());
             adopted.add(line);

@@ -35,7 +35,7 @@ pub fn measure(report: &mut Report) -> Result<()> {
             );
             report.number(&what, &upcalls.to_string(), if count == NODE_PORTS { "<= 10" } else { "" });
         }
-        daemon.end(netns_tests::lab::node::Stop::Politely)?;
+        daemon.end(netns_tests::lab::node::Stop::Terminate)?;
     }
     Ok(())
 }

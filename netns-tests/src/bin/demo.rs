@@ -74,5 +74,5 @@ fn heed_signals() -> Result<()> {
 }
 
 extern "C" fn on_signal(_: nix::libc::c_int) {
-    QUIT.ask();
+    QUIT.request();
 }

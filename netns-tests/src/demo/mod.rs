@@ -14,11 +14,11 @@
 //! though it is the pods'. So a frame that goes to the wrong owner is seen. Losses and gaps are counted, and said for each
 //! thing that was done; on a busy machine some are the machine's.
 
+mod clients;
+mod environment;
+mod events;
 mod meter;
-mod script;
-mod stage;
 mod summary;
-mod talk;
 mod traffic;
 mod view;
 
@@ -29,7 +29,7 @@ use std::{
 
 use anyhow::{Result, bail};
 
-use self::{stage::Stage, traffic::Traffic, view::View};
+use self::{environment::Environment, traffic::Traffic, view::View};
 
 /// What to show.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -51,7 +51,7 @@ impl Quit {
     }
 
     /// Asks the demo to end as soon as it can, and to clean up.
-    pub fn ask(&self) {
+    pub fn request(&self) {
         self.0.store(true, Ordering::Relaxed);
     }
 
@@ -76,10 +76,10 @@ impl Quit {
 /// Runs the demo and prints what happens. Gives what was not as it should be: nothing, when all is well.
 pub fn run(options: Options, quit: &Quit) -> Result<Vec<String>> {
     let view = View::open();
-    let mut stage = Stage::set_up(options, &view)?;
-    let mut traffic = Traffic::start(&stage, quit)?;
+    let mut environment = Environment::set_up(options, &view)?;
+    let mut traffic = Traffic::start(&environment, quit)?;
     let live = view.follow(traffic.meters())?;
-    let outcome = script::play(&mut stage, &mut traffic, &view, quit);
+    let outcome = events::play(&mut environment, &mut traffic, &view, quit);
     let ended = traffic.finish();
     // The table stands still before anything else is printed, whatever came of the script.
     drop(live);

@@ -5,8 +5,8 @@ use std::fmt;
 use serde_json::Value;
 
 use super::{
+    events::Outcome,
     meter::{Meter, Owner},
-    script::Outcome,
     traffic::Traffic,
     view::table,
 };

@@ -14,8 +14,8 @@ use anyhow::{Context, Result, anyhow, bail};
 
 use super::{
     Quit,
+    environment::{Environment, NODE_PORT_HERE, NODE_PORT_THERE},
     meter::{Meter, Owner, Reading},
-    stage::{NODE_PORT_HERE, NODE_PORT_THERE, Stage},
     talk,
 };
 use crate::{
@@ -25,7 +25,7 @@ use crate::{
         process::wait_until,
     },
     matrix::{HOST_PORT, POD_PORT},
-    probe::Ask,
+    probe::Request,
 };
 
 /// The last number of the internet address only pods talk to: what comes from it is the pods'.
@@ -81,20 +81,20 @@ pub struct Sum {
 
 impl Traffic {
     /// Starts the ways of management. Those of the pods [`join`](Self::join) later.
-    pub fn start(stage: &Stage, quit: &Quit) -> Result<Self> {
+    pub fn start(environment: &Environment, quit: &Quit) -> Result<Self> {
         let mut traffic = Self { meters: Vec::new(), running: Vec::new() };
-        traffic.join(stage, Owner::Management, quit)?;
+        traffic.join(environment, Owner::Management, quit)?;
         Ok(traffic)
     }
 
     /// Starts every way of an owner, after each has been answered once.
-    pub fn join(&mut self, stage: &Stage, owner: Owner, quit: &Quit) -> Result<()> {
-        let ways = ways(stage)?;
+    pub fn join(&mut self, environment: &Environment, owner: Owner, quit: &Quit) -> Result<()> {
+        let ways = ways(environment)?;
         let ways: Vec<_> = ways.iter().filter(|way| way.owner == owner).collect();
         for way in &ways {
             // The first packet of a way may find a tunnel or a neighbour unresolved.
             wait_until(way.title, || {
-                let answer = Ask::tcp(way.to).ask(way.namespace);
+                let answer = Request::tcp(way.to).send(way.namespace);
                 if quit.is_asked() {
                     bail!("interrupted");
                 }
@@ -114,10 +114,10 @@ impl Traffic {
             way.namespace.sysctl("net/ipv4/ping_group_range", "0 2147483647")?;
         }
         let work = move || match kind {
-            Kind::Session => talk::session(to, &counted, &told),
-            Kind::Datagrams => talk::datagrams(to, &counted, &told),
-            Kind::Connections => talk::connections(to, &counted, &told),
-            Kind::Pings => talk::pings(to, name, &counted, &told),
+            Kind::Session => clients::session(to, &counted, &told),
+            Kind::Datagrams => clients::datagrams(to, &counted, &told),
+            Kind::Connections => clients::connections(to, &counted, &told),
+            Kind::Pings => clients::pings(to, name, &counted, &told),
         };
         // A thread is born in the namespace of the one that starts it.
         let thread = way.namespace.enter(|| std::thread::Builder::new().spawn(work))?;
@@ -173,10 +173,10 @@ impl Drop for Traffic {
     }
 }
 
-fn ways(stage: &Stage) -> Result<Vec<Way<'_>>> {
+fn ways(environment: &Environment) -> Result<Vec<Way<'_>>> {
     use Family::{V4, V6};
     use Kind::{Connections, Datagrams, Pings, Session};
-    let lab = stage.lab();
+    let lab = environment.lab();
     let (node, world) = (lab.node(1)?, lab.world());
     let (administrator, outside) = (world.administrator().namespace(), world.internet().namespace());
     let pod = |node, number| lab.pod(node, number).map(crate::lab::pod::Pod::namespace);

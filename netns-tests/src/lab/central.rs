@@ -8,14 +8,14 @@ use super::{
     address::{self, mac, mac_text},
     identity::Identity,
     netns::Namespace,
-    process::{Held, Program, Register, wait_until},
+    process::{Program, Register, RunningProgram, wait_until},
     world::{World, interfaces},
 };
 
 /// OVN central: databases at tcp 6641 (northbound) and 6642 (southbound) of 172.18.0.2.
 #[derive(Debug)]
 pub struct Central {
-    _daemons: [Held; 3],
+    _daemons: [RunningProgram; 3],
     dir: PathBuf,
     namespace: Namespace,
 }
@@ -79,7 +79,7 @@ fn database(
     port: u16,
     namespace: &Namespace,
     register: &Register,
-) -> Result<Held> {
+) -> Result<RunningProgram> {
     let file = |suffix: &str| format!("{}/{name}.{suffix}", dir.display());
     Program::new("ovsdb-tool").args(["create", &file("db"), schema]).run()?;
     let mut server = Program::new("ovsdb-server")

@@ -1,4 +1,4 @@
-//! The gateway helper on a node: the product's binary, driven from outside, or the stand-in.
+//! The gateway helper on a node: the product's binary, driven from outside, or the reference helper.
 
 use std::{
     collections::BTreeSet,
@@ -15,11 +15,11 @@ use super::{
     Lab, LabOptions, PortRange,
     address::{JOIN, SERVICES},
     node::{BRIDGE, Node, Stop, UPLINK},
-    process::{Held, Program, wait_until},
+    process::{Program, RunningProgram, wait_until},
+    reference_helper::ReferenceHelper,
     service::ServiceSpec,
-    standin::StandIn,
 };
-use crate::probe::Ask;
+use crate::probe::Request;
 
 /// `--reply-rule`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -85,9 +85,9 @@ pub trait Helper: Send + Sync + fmt::Debug {
     }
 }
 
-/// Whether the environment asks for the stand-in (`LAB_STANDIN=1`).
-pub fn stand_in_wanted() -> bool {
-    std::env::var_os("LAB_STANDIN").is_some_and(|value| value != "0" && !value.is_empty())
+/// Whether the environment asks for the reference helper (`LAB_REFERENCE_HELPER=1`).
+pub fn uses_reference_helper() -> bool {
+    std::env::var_os("LAB_REFERENCE_HELPER").is_some_and(|value| value != "0" && !value.is_empty())
 }
 
 /// The product's binary: `OVN_K8S_BIN`, or `ovn-k8s` beside the test's own folder in the target directory.
@@ -109,7 +109,7 @@ pub struct Daemon {
     node: Arc<Node>,
     manifests: PathBuf,
     options: HelperOptions,
-    held: Mutex<Option<Held>>,
+    held: Mutex<Option<RunningProgram>>,
 }
 
 impl Daemon {
@@ -150,7 +150,7 @@ impl Daemon {
     /// Waits until `/readyz` says yes; an error when it ends before.
     pub fn wait_until_ready(&self) -> Result<()> {
         wait_until(&format!("the helper of {} to be ready", self.node.name()), || {
-            self.with(Held::expect_alive)??;
+            self.with(RunningProgram::expect_alive)??;
             let (code, body) = self.get("/readyz")?;
             ensure!(code == 200, "/readyz says {code}: {}", body.trim());
             Ok(true)
@@ -164,13 +164,13 @@ impl Daemon {
 
     /// Whether it still runs.
     pub fn is_alive(&self) -> Result<bool> {
-        self.with(Held::is_alive)?
+        self.with(RunningProgram::is_alive)?
     }
 
     /// A page of its HTTP server: status code and body.
     pub fn get(&self, path: &str) -> Result<(u16, String)> {
         let to = ([127, 0, 0, 1], METRICS_PORT).into();
-        let mut stream = Ask::tcp(to).within(Duration::from_secs(5)).connect(self.node.namespace())?;
+        let mut stream = Request::tcp(to).within(Duration::from_secs(5)).connect(self.node.namespace())?;
         write!(stream, "GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")?;
         let mut text = String::new();
         stream.read_to_string(&mut text)?;
@@ -184,11 +184,11 @@ impl Daemon {
         self.node.program("ovs-appctl").args(["-t", "ovn-k8s-gateway-helper"]).line(line).run()
     }
 
-    fn with<T>(&self, work: impl FnOnce(&mut Held) -> T) -> Result<T> {
+    fn with<T>(&self, work: impl FnOnce(&mut RunningProgram) -> T) -> Result<T> {
         self.slot(|held| held.as_mut().map(work))?.context("the helper does not run")
     }
 
-    fn slot<T>(&self, work: impl FnOnce(&mut Option<Held>) -> T) -> Result<T> {
+    fn slot<T>(&self, work: impl FnOnce(&mut Option<RunningProgram>) -> T) -> Result<T> {
         let mut held = self.held.lock().map_err(|_| anyhow!("a thread broke while it held the helper"))?;
         Ok(work(&mut held))
     }
@@ -248,7 +248,7 @@ impl Helper for Daemon {
         let allowed: BTreeSet<String> =
             own.into_iter().flat_map(ports).chain(wanted.iter().cloned()).collect();
         wait_until(&format!("the helper of {} to serve {} ports", self.node.name(), wanted.len()), || {
-            self.with(Held::expect_alive)??;
+            self.with(RunningProgram::expect_alive)??;
             let flows = self.node.flows(BRIDGE)?;
             let found: BTreeSet<String> = flows.iter().filter_map(|flow| node_port_of(flow)).collect();
             if let Some(missing) = wanted.difference(&found).next() {
@@ -303,15 +303,15 @@ pub struct Cluster {
 }
 
 impl Cluster {
-    /// Brings a lab up and starts a helper on each node: the product's, or the stand-in when the environment says so.
+    /// Brings a lab up and starts a helper on each node: the product's, or the reference helper when the environment says so.
     pub fn up(lab: LabOptions, helper: &HelperOptions) -> Result<Self> {
         let lab = Lab::start(lab)?;
         let helpers = lab
             .nodes()
             .iter()
             .map(|node| -> Result<Box<dyn Helper>> {
-                if stand_in_wanted() {
-                    Ok(Box::new(StandIn::start(node, helper)?))
+                if uses_reference_helper() {
+                    Ok(Box::new(ReferenceHelper::start(node, helper)?))
                 } else {
                     Ok(Box::new(Daemon::start(&lab, node, helper)?))
                 }

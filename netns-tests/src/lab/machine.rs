@@ -30,7 +30,7 @@ impl Datapath {
 }
 
 /// A time limit as this machine needs it: `LAB_SLOWNESS` times as long. An emulated machine is slow, not wrong.
-pub fn at_our_pace(limit: Duration) -> Duration {
+pub fn scaled(limit: Duration) -> Duration {
     static SLOWNESS: OnceLock<u32> = OnceLock::new();
     let factor = SLOWNESS.get_or_init(|| {
         let said = std::env::var("LAB_SLOWNESS").ok().and_then(|text| text.parse().ok());

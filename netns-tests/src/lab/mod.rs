@@ -9,8 +9,8 @@ pub mod netns;
 pub mod node;
 pub mod pod;
 pub mod process;
+pub mod reference_helper;
 pub mod service;
-pub mod standin;
 pub mod topology;
 pub mod world;
 
@@ -182,7 +182,7 @@ impl Lab {
                 eprintln!("{stuck:#}; ovn-controller is started again\n{}{south}", node.diagnosis());
                 self.hold_if_asked();
                 self.started_again.fetch_add(1, Ordering::Relaxed);
-                node.stop_controller(Stop::AtOnce)?;
+                node.stop_controller(Stop::Kill)?;
                 node.start_controller()?;
                 bound().with_context(|| {
                     format!("{}also after another start of ovn-controller", node.diagnosis())

@@ -15,7 +15,7 @@ use super::{
     machine::Datapath,
     netns::Namespace,
     pod::{POD_MTU, Pod},
-    process::{Held, Program, Register, wait_until},
+    process::{Program, Register, RunningProgram, wait_until},
     world::{World, interfaces},
 };
 
@@ -42,9 +42,9 @@ pub struct Node {
 
 #[derive(Debug, Default)]
 struct Daemons {
-    controller: Option<Held>,
-    switch: Option<Held>,
-    database: Option<Held>,
+    controller: Option<RunningProgram>,
+    switch: Option<RunningProgram>,
+    database: Option<RunningProgram>,
 }
 
 impl Node {
@@ -413,9 +413,13 @@ impl Node {
         Ok(work(&mut daemons))
     }
 
-    fn wait_for_socket(&self, path: &Path, pick: impl Fn(&mut Daemons) -> Option<&mut Held>) -> Result<()> {
+    fn wait_for_socket(
+        &self,
+        path: &Path,
+        pick: impl Fn(&mut Daemons) -> Option<&mut RunningProgram>,
+    ) -> Result<()> {
         wait_until(&format!("{} to answer", path.display()), || {
-            self.hold(|daemons| pick(daemons).map_or(Ok(()), Held::expect_alive))??;
+            self.hold(|daemons| pick(daemons).map_or(Ok(()), RunningProgram::expect_alive))??;
             Ok(std::os::unix::net::UnixStream::connect(path).is_ok())
         })
     }
@@ -425,17 +429,17 @@ impl Node {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Stop {
     /// SIGTERM, and waiting: what a service manager does.
-    Politely,
+    Terminate,
     /// SIGKILL: a crash.
-    AtOnce,
+    Kill,
 }
 
 impl Stop {
     /// Ends a held process in this way.
-    pub fn end(self, held: Held) -> Result<()> {
+    pub fn end(self, held: RunningProgram) -> Result<()> {
         match self {
-            Self::Politely => held.terminate(),
-            Self::AtOnce => held.kill(),
+            Self::Terminate => held.terminate(),
+            Self::Kill => held.kill(),
         }
     }
 }

@@ -15,7 +15,7 @@ use nix::{
     unistd::Pid,
 };
 
-use super::{machine::at_our_pace, netns::Namespace};
+use super::{machine::scaled, netns::Namespace};
 
 /// How long the lab waits for something that must happen before it calls it a failure.
 ///
@@ -24,7 +24,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 
 /// The same, on this machine.
 pub fn patience() -> Duration {
-    at_our_pace(PATIENCE)
+    scaled(PATIENCE)
 }
 
 /// A program to run: its words, its environment, the namespace it runs in.
@@ -134,7 +134,7 @@ impl<'a> Program<'a> {
     /// Starts the program and holds it: it ends when the returned value is dropped.
     ///
     /// `log` receives both outputs; `register` is the lab's list of processes to sweep when the owner dies.
-    pub fn hold(mut self, log: &Path, register: &Register) -> Result<Held> {
+    pub fn hold(mut self, log: &Path, register: &Register) -> Result<RunningProgram> {
         let words = std::mem::take(&mut self.words);
         let file = OpenOptions::new()
             .create(true)
@@ -145,7 +145,7 @@ impl<'a> Program<'a> {
         self.command.stdout(file).stderr(twin);
         let child = spawn_inside(self.namespace, &mut self.command, &words)?;
         register.note(child.id())?;
-        Ok(Held { child, words, log: log.to_owned() })
+        Ok(RunningProgram { child, words, log: log.to_owned() })
     }
 }
 
@@ -160,13 +160,13 @@ fn spawn_inside(namespace: Option<&Namespace>, command: &mut Command, words: &st
 
 /// A process that is ours until dropped.
 #[derive(Debug)]
-pub struct Held {
+pub struct RunningProgram {
     child: Child,
     words: String,
     log: PathBuf,
 }
 
-impl Held {
+impl RunningProgram {
     /// Its process id.
     pub fn id(&self) -> u32 {
         self.child.id()
@@ -213,7 +213,7 @@ impl Held {
     }
 }
 
-impl Drop for Held {
+impl Drop for RunningProgram {
     fn drop(&mut self) {
         // Already ended is as good as ended now.
         drop(self.child.kill());
@@ -267,7 +267,7 @@ pub fn wait_until(what: &str, ready: impl FnMut() -> Result<bool>) -> Result<()>
 
 /// Polls until `ready` says yes, for at most `bound` (more where `LAB_SLOWNESS` says so).
 pub fn wait_within(what: &str, bound: Duration, mut ready: impl FnMut() -> Result<bool>) -> Result<()> {
-    let (start, bound) = (Instant::now(), at_our_pace(bound));
+    let (start, bound) = (Instant::now(), scaled(bound));
     let mut pause = Duration::from_micros(500);
     loop {
         let last = ready();

@@ -13,8 +13,8 @@ use std::{
 
 use anyhow::{Context, Result, anyhow};
 
-use super::ask::Ask;
-use crate::lab::{machine::at_our_pace, netns::Namespace, process::patience};
+use super::request::Request;
+use crate::lab::{machine::scaled, netns::Namespace, process::patience};
 
 /// An SSH-like TCP session: one connection, small messages back and forth at a pace.
 #[derive(Debug)]
@@ -37,9 +37,9 @@ pub struct SessionReport {
 
 impl Session {
     /// Opens a session to a [`super::Responder`].
-    pub fn open(namespace: &Namespace, ask: &Ask, pace: Duration) -> Result<Self> {
+    pub fn open(namespace: &Namespace, request: &Request, pace: Duration) -> Result<Self> {
         let mut stream =
-            ask.connect(namespace).with_context(|| format!("opening a session to {}", ask.to))?;
+            request.connect(namespace).with_context(|| format!("opening a session to {}", request.to))?;
         // TCP itself gives up much later; a session that stalls this long counts as dead.
         stream.set_read_timeout(Some(patience()))?;
         let greeting = read_line(&mut stream).context("waiting for the greeting of a session")?;
@@ -125,8 +125,9 @@ pub struct StreamReport {
 
 impl Stream {
     /// Starts a stream to a [`super::Responder`], a datagram every `pace`.
-    pub fn open(namespace: &Namespace, ask: &Ask, pace: Duration) -> Result<Self> {
-        let socket = ask.datagrams(namespace).with_context(|| format!("opening a stream to {}", ask.to))?;
+    pub fn open(namespace: &Namespace, request: &Request, pace: Duration) -> Result<Self> {
+        let socket =
+            request.datagrams(namespace).with_context(|| format!("opening a stream to {}", request.to))?;
         let stop = Arc::new(AtomicBool::new(false));
         let flag = Arc::clone(&stop);
         let thread = std::thread::spawn(move || {
@@ -138,7 +139,7 @@ impl Stream {
                 let now = Instant::now();
                 if end.is_none() && flag.load(Ordering::Relaxed) {
                     // What is under way may still arrive.
-                    end = Some(now + at_our_pace(Duration::from_millis(500)));
+                    end = Some(now + scaled(Duration::from_millis(500)));
                 }
                 if end.is_some_and(|end| now >= end) {
                     break;

@@ -11,13 +11,13 @@ use super::{
 use crate::lab::{
     address::{JOIN, SERVICES},
     machine::Datapath,
-    process::{Held, Program, wait_until},
+    process::{Program, RunningProgram, wait_until},
 };
 
 /// A helper that runs until it is dropped.
 #[derive(Debug)]
 pub struct Helper {
-    held: Held,
+    held: RunningProgram,
 }
 
 impl Site {

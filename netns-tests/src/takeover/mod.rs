@@ -14,7 +14,7 @@ pub mod meter;
 pub mod nic;
 pub mod original;
 pub mod product;
-pub mod reach;
+pub mod reachability;
 mod site;
 pub mod state;
 pub mod switch;

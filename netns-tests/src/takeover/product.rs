@@ -12,7 +12,7 @@ use serde_json::Value;
 use super::Site;
 use crate::lab::{
     helper::binary,
-    process::{Held, Program, wait_until},
+    process::{Program, RunningProgram, wait_until},
 };
 
 /// What a run of the program came to.
@@ -155,7 +155,7 @@ pub fn outcome(program: Program<'_>) -> Result<Outcome> {
 /// A run that waits after a step.
 #[derive(Debug)]
 pub struct Halted {
-    held: Held,
+    held: RunningProgram,
 }
 
 impl Halted {

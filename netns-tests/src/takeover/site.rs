@@ -236,7 +236,7 @@ impl Site {
 
     /// Kills a daemon and waits for its end.
     pub fn kill(&self, daemon: Daemon) -> Result<()> {
-        self.switch.end(daemon, Stop::AtOnce)
+        self.switch.end(daemon, Stop::Kill)
     }
 
     /// Starts what does not run of the two daemons.

@@ -12,7 +12,7 @@ use nix::sys::signal::Signal;
 use crate::lab::{
     netns::Namespace,
     node::Stop,
-    process::{Held, Program, Register, wait_until},
+    process::{Program, Register, RunningProgram, wait_until},
 };
 
 /// One of the two daemons.
@@ -40,7 +40,7 @@ impl Daemon {
 /// The daemons of one node, with a folder of their own.
 #[derive(Debug)]
 pub struct Switch {
-    held: Mutex<[Option<Held>; 2]>,
+    held: Mutex<[Option<RunningProgram>; 2]>,
     dir: PathBuf,
     environment: Vec<(String, String)>,
     register: Register,
@@ -77,7 +77,7 @@ impl Switch {
 
     /// The process id of a running daemon.
     pub fn id(&self, daemon: Daemon) -> Result<u32> {
-        self.with(daemon, |slot| slot.as_ref().map(Held::id))?
+        self.with(daemon, |slot| slot.as_ref().map(RunningProgram::id))?
             .with_context(|| format!("{} does not run", daemon.name()))
     }
 
@@ -110,7 +110,7 @@ impl Switch {
         };
         self.with(daemon, |slot| *slot = Some(held))?;
         wait_until(&format!("{name} to answer"), || {
-            self.with(daemon, |slot| slot.as_mut().map_or(Ok(()), Held::expect_alive))??;
+            self.with(daemon, |slot| slot.as_mut().map_or(Ok(()), RunningProgram::expect_alive))??;
             Ok(UnixStream::connect(&socket).is_ok())
         })
     }
@@ -132,7 +132,7 @@ impl Switch {
             .with_context(|| format!("{} does not run", daemon.name()))?
     }
 
-    fn with<T>(&self, daemon: Daemon, work: impl FnOnce(&mut Option<Held>) -> T) -> Result<T> {
+    fn with<T>(&self, daemon: Daemon, work: impl FnOnce(&mut Option<RunningProgram>) -> T) -> Result<T> {
         let mut held = self.held.lock().map_err(|_| anyhow!("a thread broke while it held the daemons"))?;
         let [database, switch] = &mut *held;
         Ok(work(match daemon {

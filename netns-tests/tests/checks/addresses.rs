@@ -4,56 +4,58 @@ use anyhow::{Result, ensure};
 use netns_tests::{
     lab::{address::Family, process::wait_until, service::Protocol},
     matrix::BOUND_PORT,
-    probe::{Ask, Capture, Injector, ping},
+    probe::{Capture, Injector, Request, ping},
 };
 
-use crate::bench::{Bench, expect, on_link, routed};
+use crate::fixture::{Fixture, expect, on_link, routed};
 
-pub fn external(bench: &Bench) -> Result<()> {
-    let lab = bench.lab();
+pub fn external(fixture: &Fixture) -> Result<()> {
+    let lab = fixture.lab();
     for family in Family::ALL {
         for protocol in Protocol::ALL {
             for address in [on_link(), routed()] {
-                let ask = Ask::new(protocol, address.port(family, 80));
-                let mut starts = vec![bench.internet()];
+                let request = Request::new(protocol, address.port(family, 80));
+                let mut starts = vec![fixture.internet()];
                 for node in lab.nodes() {
                     starts.push(node.namespace());
                     starts.push(node.pod(2)?.namespace());
                 }
                 for start in starts {
-                    expect(start, &ask, "pod21")?;
+                    expect(start, &request, "pod21")?;
                 }
             }
-            let own = Ask::new(protocol, lab.node(1)?.address().port(family, 80));
-            expect(bench.internet(), &own, "node1")?;
+            let own = Request::new(protocol, lab.node(1)?.address().port(family, 80));
+            expect(fixture.internet(), &own, "node1")?;
         }
     }
     Ok(())
 }
 
-pub fn bound_server(bench: &Bench) -> Result<()> {
+pub fn bound_server(fixture: &Fixture) -> Result<()> {
     for family in Family::ALL {
         for protocol in Protocol::ALL {
-            for node in bench.lab().nodes() {
-                let ask = Ask::new(protocol, node.address().port(family, BOUND_PORT));
-                for start in bench.lab().nodes() {
-                    expect(start.pod(1)?.namespace(), &ask, node.name())?;
+            for node in fixture.lab().nodes() {
+                let request = Request::new(protocol, node.address().port(family, BOUND_PORT));
+                for start in fixture.lab().nodes() {
+                    expect(start.pod(1)?.namespace(), &request, node.name())?;
                 }
-                expect(bench.internet(), &ask, node.name())?;
+                expect(fixture.internet(), &request, node.name())?;
             }
         }
     }
     Ok(())
 }
 
-pub fn echo(bench: &Bench) -> Result<()> {
-    let lab = bench.lab();
+pub fn echo(fixture: &Fixture) -> Result<()> {
+    let lab = fixture.lab();
     let far = lab.world().internet().address();
     for family in Family::ALL {
         for node in lab.nodes() {
-            for (from, to) in
-                [(bench.internet(), node.address()), (node.namespace(), far), (node.pod(1)?.namespace(), far)]
-            {
+            for (from, to) in [
+                (fixture.internet(), node.address()),
+                (node.namespace(), far),
+                (node.pod(1)?.namespace(), far),
+            ] {
                 let pinged = ping(from, to.of(family), 10, 56)?;
                 ensure!(
                     pinged.received > 0 && pinged.duplicates == 0,
@@ -67,11 +69,11 @@ pub fn echo(bench: &Bench) -> Result<()> {
     Ok(())
 }
 
-pub fn tunnels_untracked(bench: &Bench) -> Result<()> {
+pub fn tunnels_untracked(fixture: &Fixture) -> Result<()> {
     // Both directions between the nodes, so that the tunnel is busy.
-    let there = bench.lab().pod(2, 1)?.address();
-    expect(bench.lab().pod(1, 1)?.namespace(), &Ask::tcp(there.port(Family::V4, 8080)), "pod21")?;
-    for node in bench.lab().nodes() {
+    let there = fixture.lab().pod(2, 1)?.address();
+    expect(fixture.lab().pod(1, 1)?.namespace(), &Request::tcp(there.port(Family::V4, 8080)), "pod21")?;
+    for node in fixture.lab().nodes() {
         let table = node.appctl("dpctl/dump-conntrack zone=64000")?;
         let tunnel = table.lines().find(|line| line.contains("=6081,") || line.contains("=6081)"));
         ensure!(tunnel.is_none(), "{} tracks a tunnel: {}", node.name(), tunnel.unwrap_or_default());
@@ -79,9 +81,9 @@ pub fn tunnels_untracked(bench: &Bench) -> Result<()> {
     Ok(())
 }
 
-pub fn tagged_frame(bench: &Bench) -> Result<()> {
-    let node = bench.lab().node(1)?;
-    let router = bench.lab().world().router().namespace();
+pub fn tagged_frame(fixture: &Fixture) -> Result<()> {
+    let node = fixture.lab().node(1)?;
+    let router = fixture.lab().world().router().namespace();
     // A SYN to a NodePort under VLAN 5, from a source port nobody else uses.
     let frame = {
         let mut frame = Vec::new();
@@ -98,17 +100,17 @@ pub fn tagged_frame(bench: &Bench) -> Result<()> {
     };
     let is_it = |frame: &[u8]| frame.windows(4).any(|ports| ports == [0x17, 0x71, 0x75, 0x81]);
     let host = Capture::start(node.namespace(), "breth0")?;
-    let before = patch_packets(bench)?;
+    let before = patch_packets(fixture)?;
     Injector::open(router, "eth0")?.send(&frame)?;
     wait_until("the tagged frame at the host's port", || Ok(host.count(is_it) > 0))?;
-    let after = patch_packets(bench)?;
+    let after = patch_packets(fixture)?;
     ensure!(before == after, "the tagged frame met rules of NodePorts: {before} -> {after}");
     Ok(())
 }
 
 /// How often the flows of NodePort 30081 were hit.
-fn patch_packets(bench: &Bench) -> Result<String> {
-    let node = bench.lab().node(1)?;
+fn patch_packets(fixture: &Fixture) -> Result<String> {
+    let node = fixture.lab().node(1)?;
     node.appctl("revalidator/wait")?;
     let flows = node.ofctl("dump-flows breth0 tcp,tp_dst=30081")?;
     let counters =

@@ -3,7 +3,7 @@
 //! The checks of one rule share a lab and run one after the other; each failed one is named.
 
 mod addresses;
-mod bench;
+mod fixture;
 mod fragments;
 mod neighbours;
 mod policies;
@@ -12,9 +12,9 @@ mod tuples;
 use anyhow::{Result, ensure};
 use netns_tests::lab::{PortRange, helper::ReplyRule};
 
-use crate::bench::Bench;
+use crate::fixture::Fixture;
 
-type Check = fn(&Bench) -> Result<()>;
+type Check = fn(&Fixture) -> Result<()>;
 
 const CHECKS: &[(&str, Check)] = &[
     ("policy Local: a pod behind each gateway, client address kept", policies::local_pods),
@@ -42,12 +42,12 @@ const CHECKS: &[(&str, Check)] = &[
 ];
 
 fn check_all(rule: ReplyRule, snat_ports: Option<PortRange>) -> Result<()> {
-    let bench = Bench::set_up(rule, snat_ports)?;
+    let fixture = Fixture::set_up(rule, snat_ports)?;
     let wanted = std::env::var("LAB_CHECK").unwrap_or_default();
     let mut failures = Vec::new();
     for (name, check) in CHECKS.iter().filter(|(name, _)| name.contains(&wanted)) {
         let start = std::time::Instant::now();
-        let outcome = check(&bench);
+        let outcome = check(&fixture);
         let word = if outcome.is_ok() { "ok" } else { "FAILED" };
         println!("{:11} {word:6} {:6.1?} {name}", rule.name(), start.elapsed());
         if let Err(error) = outcome {

@@ -13,13 +13,13 @@ use netns_tests::{
         process::wait_until,
     },
     matrix::{HOST_PORT, POD_PORT},
-    probe::{Ask, Injector, ping},
+    probe::{Injector, Request, ping},
 };
 
-use crate::bench::{Bench, expect};
+use crate::fixture::{Fixture, expect};
 
-pub fn absent_neighbour(bench: &Bench) -> Result<()> {
-    let lab = bench.lab();
+pub fn absent_neighbour(fixture: &Fixture) -> Result<()> {
+    let lab = fixture.lab();
     let (node, pod) = (lab.node(1)?, lab.pod(1, 1)?);
     let stop = AtomicBool::new(false);
     thread::scope(|scope| -> Result<()> {
@@ -34,9 +34,9 @@ pub fn absent_neighbour(bench: &Bench) -> Result<()> {
         let asked = (0..10).try_for_each(|_| {
             for family in Family::ALL {
                 let far = lab.world().internet().address().port(family, POD_PORT);
-                expect(node.namespace(), &Ask::tcp(far), "internet")?;
+                expect(node.namespace(), &Request::tcp(far), "internet")?;
                 let own = node.address().port(family, HOST_PORT);
-                expect(bench.internet(), &Ask::tcp(own), node.name())?;
+                expect(fixture.internet(), &Request::tcp(own), node.name())?;
             }
             thread::sleep(Duration::from_millis(20));
             Ok(())
@@ -48,8 +48,8 @@ pub fn absent_neighbour(bench: &Bench) -> Result<()> {
 }
 
 /// Leaves the router with another MAC address, so it is the last check.
-pub fn router_moves(bench: &Bench) -> Result<()> {
-    let lab = bench.lab();
+pub fn router_moves(fixture: &Fixture) -> Result<()> {
+    let lab = fixture.lab();
     let router = lab.world().router();
     let new = [0x0a, 0x58, 0xac, 0, 9, 9];
     router.namespace().ip(format!("link set eth0 address {}\n", address::mac_text(new)))?;
@@ -58,16 +58,16 @@ pub fn router_moves(bench: &Bench) -> Result<()> {
     wire.send(&gratuitous_arp(new, own.v4.octets()))?;
     wire.send(&unsolicited_advertisement(new, own.v6.octets()))?;
     for family in Family::ALL {
-        let far = Ask::tcp(lab.world().internet().address().port(family, POD_PORT))
+        let far = Request::tcp(lab.world().internet().address().port(family, POD_PORT))
             .within(Duration::from_millis(500));
         for node in lab.nodes() {
             for start in [node.namespace(), node.pod(1)?.namespace()] {
                 wait_until(&format!("{family} from {} after the router's move", start.name()), || {
-                    Ok(far.ask(start)?.name == "internet")
+                    Ok(far.send(start)?.name == "internet")
                 })?;
             }
             // Moved means moved: nothing may still go to the old address.
-            ensure!(far.ask(node.namespace()).is_ok(), "{family} from {} a second time", node.name());
+            ensure!(far.send(node.namespace()).is_ok(), "{family} from {} a second time", node.name());
         }
     }
     Ok(())

@@ -11,7 +11,7 @@ use std::{
 use anyhow::{Context, Result, bail, ensure};
 use netns_tests::{
     lab::{
-        machine::{Datapath, at_our_pace},
+        machine::{Datapath, scaled},
         process::{Program, patience, wait_until},
     },
     takeover::{
@@ -85,7 +85,7 @@ fn back(bridge: &str) -> String {
 fn settled(site: &Site) -> Result<State> {
     let mut last = State::of(site)?;
     wait_until("the devices to come to rest", || {
-        thread::sleep(at_our_pace(Duration::from_millis(400)));
+        thread::sleep(scaled(Duration::from_millis(400)));
         let now = State::of(site)?;
         let tentative = site.program("ip").line("-6 -o addr show tentative").run()?;
         let rests = tentative.is_empty() && now == last;
@@ -163,14 +163,14 @@ impl Beside {
 
 /// How many of five echo requests over the VLAN are answered, from the node and to it.
 fn pings(site: &Site) -> Result<[usize; 2]> {
-    let ask = |program: Program<'_>, to: Ipv4Addr| -> Result<usize> {
+    let request = |program: Program<'_>, to: Ipv4Addr| -> Result<usize> {
         let line = format!("-q -n -c 5 -i 0.2 -W 3 {}", to);
         let (_, printed, said) = program.line(&line).outcome()?;
         let count = printed.split(", ").find_map(|part| part.strip_suffix(" received")?.parse().ok());
         count.with_context(|| format!("{printed}{said}"))
     };
     let router = Program::new("ping").inside(site.router());
-    Ok([ask(site.program("ping"), VLAN_ROUTER)?, ask(router, VLAN_NODE)?])
+    Ok([request(site.program("ping"), VLAN_ROUTER)?, request(router, VLAN_NODE)?])
 }
 
 /// The kernel's datapath leaves a VLAN's frames to the VLAN.

@@ -1,8 +1,8 @@
 //! What is true on the kernel's own datapath only. `make test-kernel` runs it, on a kernel with the module
 //! `openvswitch`; elsewhere its tests are ignored.
 
-mod alone;
 mod devices;
+mod kernel_datapath;
 mod restart;
 mod sctp;
 mod takeover;
@@ -27,5 +27,5 @@ fn switch_killed_under_traffic() -> Result<()> {
 #[ignore = "needs a kernel with the module openvswitch: make test-kernel"]
 fn further_checks() -> Result<()> {
     on_the_kernel_datapath()?;
-    alone::check_all()
+    kernel_datapath::check_all()
 }

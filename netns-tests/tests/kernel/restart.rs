@@ -16,7 +16,7 @@ use netns_tests::{
         process::wait_until,
     },
     matrix::{self, HOST_PORT, POD_PORT},
-    probe::{Ask, Capture, Session, Stream},
+    probe::{Capture, Request, Session, Stream},
 };
 
 /// Between two messages or datagrams of one way.
@@ -40,7 +40,7 @@ struct Way<'a> {
     title: String,
     promise: Promise,
     namespace: &'a Namespace,
-    ask: Ask,
+    request: Request,
 }
 
 pub fn killed_under_traffic() -> Result<()> {
@@ -63,7 +63,7 @@ pub fn killed_under_traffic() -> Result<()> {
         complaints.extend(kill_once(&lab, round, true)?);
     }
     // For comparison: what a restart costs without the key.
-    first.end(Stop::Politely)?;
+    first.end(Stop::Terminate)?;
     ensure!(
         !is_armed(node)?,
         "the helper ended and left flow-restore-wait behind: nobody would take it away"
@@ -95,14 +95,14 @@ fn kill_once(lab: &Lab, round: &str, armed: bool) -> Result<Vec<String>> {
     let mut held = Vec::new();
     for way in ways(lab)? {
         // The first packet of a way may find a tunnel or a neighbour unresolved.
-        wait_until(&way.title, || way.ask.ask(way.namespace).map(|_| true))?;
-        let session = Session::open(way.namespace, &way.ask, PACE)?;
-        let stream = Stream::open(way.namespace, &Ask::udp(way.ask.to), PACE)?;
+        wait_until(&way.title, || way.request.send(way.namespace).map(|_| true))?;
+        let session = Session::open(way.namespace, &way.request, PACE)?;
+        let stream = Stream::open(way.namespace, &Request::udp(way.request.to), PACE)?;
         held.push((way, session, stream));
     }
     thread::sleep(PAUSE);
     let changes = changes(node)?;
-    node.stop_switch(Stop::AtOnce)?;
+    node.stop_switch(Stop::Kill)?;
     let killed = Instant::now();
     thread::sleep(PAUSE);
     node.start_switch()?;
@@ -117,7 +117,7 @@ fn kill_once(lab: &Lab, round: &str, armed: bool) -> Result<Vec<String>> {
     }
     // New connections of every kind work.
     for way in ways(lab)? {
-        wait_until(&way.title, || way.ask.ask(way.namespace).map(|_| true))?;
+        wait_until(&way.title, || way.request.send(way.namespace).map(|_| true))?;
     }
     println!("{round}: every way answers {:.1?} after its start", started.elapsed());
     thread::sleep(PAUSE);
@@ -165,7 +165,12 @@ fn ways(lab: &Lab) -> Result<Vec<Way<'_>>> {
     let mut ways = Vec::new();
     for family in Family::ALL {
         let mut way = |promise, title: &str, namespace, to| {
-            ways.push(Way { title: format!("{title}, {family}"), promise, namespace, ask: Ask::tcp(to) });
+            ways.push(Way {
+                title: format!("{title}, {family}"),
+                promise,
+                namespace,
+                request: Request::tcp(to),
+            });
         };
         let far = world.internet().address().port(family, POD_PORT);
         let host = node.address().port(family, HOST_PORT);

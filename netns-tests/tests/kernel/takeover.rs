@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use netns_tests::{
-    lab::{machine::at_our_pace, process::wait_until},
+    lab::{machine::scaled, process::wait_until},
     takeover::{
         Load, Meter, Site, State,
         meter::{Direction, Kind, Moment, Report},
@@ -32,7 +32,7 @@ const SLOWER: u32 = 5;
 
 /// How long traffic runs before, between and after the ways.
 fn pause() -> Duration {
-    at_our_pace(Duration::from_millis(300))
+    scaled(Duration::from_millis(300))
 }
 
 /// Under all traffic a site is changed; what the traffic saw is told, of UDP by direction, and every connection lives.

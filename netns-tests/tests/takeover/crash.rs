@@ -8,7 +8,7 @@ use std::time::Instant;
 use anyhow::{Context, Result, ensure};
 use netns_tests::takeover::{Site, State, nic::BRIDGE, switch::Daemon};
 
-use crate::bench::{BACK, Bench, THERE};
+use crate::fixture::{ATTACH, DETACH, Fixture};
 
 /// The steps forwards, in their order.
 const STEPS: [&str; 15] = [
@@ -61,18 +61,18 @@ fn told(what: &str, case: impl FnOnce() -> Result<()>) -> Result<()> {
 }
 
 fn every_step(also: AlsoDead) -> Result<()> {
-    let bench = Bench::set_up(Site::usual()?)?;
+    let fixture = Fixture::set_up(Site::usual()?)?;
     for step in STEPS {
-        told(&format!("killed after {step}, also dead: {also:?}"), || forward(&bench, step, also))
-            .with_context(|| bench.site.diagnosis())?;
+        told(&format!("killed after {step}, also dead: {also:?}"), || forward(&fixture, step, also))
+            .with_context(|| fixture.site.diagnosis())?;
     }
-    bench.finish()
+    fixture.finish()
 }
 
 /// One line of the table: killed after a step on the way there.
-fn forward(bench: &Bench, step: &str, also: AlsoDead) -> Result<()> {
-    let site = &bench.site;
-    let halted = site.run_until_held(THERE, step, "")?;
+fn forward(fixture: &Fixture, step: &str, also: AlsoDead) -> Result<()> {
+    let site = &fixture.site;
+    let halted = site.run_until_held(ATTACH, step, "")?;
     if also == AlsoDead::Nobody {
         // Every state between two steps works.
         site.wait_until_reachable().context("while it was held")?;
@@ -82,14 +82,14 @@ fn forward(bench: &Bench, step: &str, also: AlsoDead) -> Result<()> {
     if step == "commit" {
         // Nothing to undo any more: management is where it was wanted, and works as soon as the switch does.
         site.restart_daemons()?;
-        bench.is_on_the_bridge()?;
-        site.run(BACK)?.expect_ok()?;
-        return bench.is_as_before();
+        fixture.is_on_the_bridge()?;
+        site.run(DETACH)?.expect_ok()?;
+        return fixture.is_unchanged();
     }
     site.wait_until_reachable().context("after undo")?;
     site.wait_until_closed()?;
     if also != AlsoDead::Nobody {
-        let settled = bench.before.without(BRIDGE);
+        let settled = fixture.before.without(BRIDGE);
         netns_tests::lab::process::wait_until("the state of before, but for a dead bridge", || {
             State::of(site)?.without(BRIDGE).expect(&settled).map(|()| true)
         })?;
@@ -97,7 +97,7 @@ fn forward(bench: &Bench, step: &str, also: AlsoDead) -> Result<()> {
         site.restart_daemons()?;
         site.run("recover")?.expect_ok()?;
     }
-    bench.is_as_before()
+    fixture.is_unchanged()
 }
 
 #[test]
@@ -134,14 +134,14 @@ fn killer(site: &Site, also: AlsoDead) -> Result<std::path::PathBuf> {
 /// The way back, killed after each of its steps: the rollback watchdog finishes it, with the switch alive or dead.
 #[test]
 fn killed_on_the_way_back() -> Result<()> {
-    let bench = Bench::set_up(Site::usual()?)?;
-    let site = &bench.site;
+    let fixture = Fixture::set_up(Site::usual()?)?;
+    let site = &fixture.site;
     for step in UNDO.iter().chain(&["journal", "verify"]) {
         for also in [AlsoDead::Nobody, AlsoDead::Switch] {
             told(&format!("on the way back killed after {step}, also dead: {also:?}"), || {
-                site.run(THERE)?.expect_ok()?;
+                site.run(ATTACH)?.expect_ok()?;
                 let script = killer(site, also)?;
-                let ran = site.run_with_fault(BACK, &format!("{step}:run={}", script.display()))?;
+                let ran = site.run_with_fault(DETACH, &format!("{step}:run={}", script.display()))?;
                 ensure!(!ran.ok, "it lived: {ran:?}");
                 also.strike(site)?;
                 site.wait_until_reachable().context("after the rollback watchdog's work")?;
@@ -151,67 +151,67 @@ fn killed_on_the_way_back() -> Result<()> {
                     site.restart_daemons()?;
                     site.run("recover")?.expect_ok()?;
                 }
-                bench.is_as_before()
+                fixture.is_unchanged()
             })
             .with_context(|| site.diagnosis())?;
         }
     }
-    bench.finish()
+    fixture.finish()
 }
 
 /// Undo itself is killed after each of its steps; another undo finishes it.
 #[test]
 fn undo_is_killed_after_every_step() -> Result<()> {
-    let bench = Bench::set_up(Site::usual()?)?;
-    let site = &bench.site;
+    let fixture = Fixture::set_up(Site::usual()?)?;
+    let site = &fixture.site;
     for step in UNDO {
         for from in ["neighbours", "old-off"] {
             told(&format!("killed after {from}, its undo after {step}"), || {
-                let outcome = site.run_with_fault(THERE, &format!("{from}:kill,{step}:kill"))?;
+                let outcome = site.run_with_fault(ATTACH, &format!("{from}:kill,{step}:kill"))?;
                 ensure!(!outcome.ok, "it lived: {outcome:?}");
                 site.wait_until_disarmed()?;
                 site.wait_until_reachable().context("between undo and undo")?;
                 site.run("recover")?.expect_ok()?;
-                bench.is_as_before()
+                fixture.is_unchanged()
             })
             .with_context(|| site.diagnosis())?;
         }
     }
-    bench.finish()
+    fixture.finish()
 }
 
 /// A step that fails: the one at work undoes, itself, and says so.
 #[test]
 fn every_step_fails() -> Result<()> {
-    let bench = Bench::set_up(Site::usual()?)?;
+    let fixture = Fixture::set_up(Site::usual()?)?;
     for step in STEPS.into_iter().filter(|step| *step != "commit") {
         told(&format!("failed after {step}"), || {
-            let outcome = bench.site.run_with_fault(THERE, &format!("{step}:fail"))?;
+            let outcome = fixture.site.run_with_fault(ATTACH, &format!("{step}:fail"))?;
             ensure!(!outcome.ok && !outcome.said.trim().is_empty(), "{outcome:?}");
-            bench.is_as_before()
+            fixture.is_unchanged()
         })
-        .with_context(|| bench.site.diagnosis())?;
+        .with_context(|| fixture.site.diagnosis())?;
     }
-    bench.finish()
+    fixture.finish()
 }
 
 /// Killed at any moment, inside of steps as well; forwards and on the way back.
 #[test]
 fn killed_at_any_moment() -> Result<()> {
-    let bench = Bench::set_up(Site::usual()?)?;
-    let site = &bench.site;
+    let fixture = Fixture::set_up(Site::usual()?)?;
+    let site = &fixture.site;
     // How long it takes here and now.
     let start = Instant::now();
-    site.run(THERE)?.expect_ok()?;
+    site.run(ATTACH)?.expect_ok()?;
     let there = start.elapsed();
     let start = Instant::now();
-    site.run(BACK)?.expect_ok()?;
+    site.run(DETACH)?.expect_ok()?;
     let back = start.elapsed();
     const ROUNDS: u32 = 16;
     for round in 0..ROUNDS {
-        for (line, takes) in [(THERE, there), (BACK, back)] {
-            if line == BACK && !site.has_bridge(BRIDGE)? {
-                site.run(THERE)?.expect_ok()?;
+        for (line, takes) in [(ATTACH, there), (DETACH, back)] {
+            if line == DETACH && !site.has_bridge(BRIDGE)? {
+                site.run(ATTACH)?.expect_ok()?;
             }
             // One place after the other, from the start of the program to its end.
             let moment = takes * (2 * round + 1) / (2 * ROUNDS);
@@ -228,16 +228,16 @@ fn killed_at_any_moment() -> Result<()> {
                 }
                 if site.has_bridge(BRIDGE)? {
                     // It had come to its end, or had not begun.
-                    return bench.is_on_the_bridge();
+                    return fixture.is_on_the_bridge();
                 }
-                bench.is_as_before()
+                fixture.is_unchanged()
             })
             .with_context(|| site.diagnosis())?;
         }
     }
     if site.has_bridge(BRIDGE)? {
-        site.run(BACK)?.expect_ok()?;
+        site.run(DETACH)?.expect_ok()?;
     }
-    bench.is_as_before()?;
-    bench.finish()
+    fixture.is_unchanged()?;
+    fixture.finish()
 }

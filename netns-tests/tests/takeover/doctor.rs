@@ -5,13 +5,13 @@ use netns_tests::lab::process::wait_until;
 use netns_tests::takeover::{Site, State, product::outcome, switch::Daemon};
 use serde_json::Value;
 
-use crate::bench::{BACK, THERE};
+use crate::fixture::{ATTACH, DETACH};
 
-mod dead;
+mod dead_daemons;
 mod flows;
-mod left;
+mod leftovers;
 mod ovn;
-mod parts;
+mod uplink;
 
 /// What it said, once.
 #[derive(Debug)]
@@ -107,7 +107,7 @@ fn a_node_before_and_after() -> Result<()> {
     doctor(&site, "eth0")?.expect_well(&[])?;
     State::of(&site)?.expect(&before).context("the doctor changed something")?;
 
-    site.run(THERE)?.expect_ok()?;
+    site.run(ATTACH)?.expect_ok()?;
     // Nothing runs here that would take management to the NIC.
     let said = doctor(&site, "")?;
     said.expect("warning", "helper-away")?;
@@ -130,6 +130,6 @@ fn a_node_before_and_after() -> Result<()> {
     finds(&site, "error", "guard-missing")?;
     site.run("recover")?.expect_ok()?;
     doctor(&site, "breth0")?.expect_well(&["helper-away"])?;
-    site.run(BACK)?.expect_ok()?;
+    site.run(DETACH)?.expect_ok()?;
     doctor(&site, "eth0")?.expect_well(&[]).context("back")
 }

@@ -20,8 +20,8 @@ use netns_tests::{
 use nix::mount::{MsFlags, mount};
 
 use crate::{
-    bench::{BACK, Bench, THERE, is_refused},
-    proxy::{Manner, Proxy},
+    fixture::{ATTACH, DETACH, Fixture, is_refused},
+    ovsdb_proxy::{Manner, Proxy},
 };
 
 /// A file system of the node's own on a new folder.
@@ -52,7 +52,7 @@ fn the_disk_is_full() -> Result<()> {
     let filler = folder.join("filler");
     // Until nothing more fits.
     site.node().enter(|| drop(fs::write(&filler, vec![0; 64 << 10])))?;
-    let said = outcome(site.util_in(&folder, THERE)?)?;
+    let said = outcome(site.util_in(&folder, ATTACH)?)?;
     is_refused(&site, &said, &before, &[&folder.display().to_string()])?;
     ensure!(!site.has_bridge(BRIDGE)?, "a bridge without a journal");
     Ok(())
@@ -63,7 +63,7 @@ fn the_journals_folder_is_read_only() -> Result<()> {
     let site = Site::usual()?;
     let before = State::of(&site)?;
     let folder = mounted(&site, "fixed", "ro")?;
-    let said = outcome(site.util_in(&folder, THERE)?)?;
+    let said = outcome(site.util_in(&folder, ATTACH)?)?;
     is_refused(&site, &said, &before, &[&folder.display().to_string()])?;
     ensure!(!site.has_bridge(BRIDGE)?, "a bridge without a journal");
     Ok(())
@@ -90,7 +90,7 @@ fn journals_that_mean_nothing_here() -> Result<()> {
         let site = Site::usual()?;
         let before = State::of(&site)?;
         // An open journal of a takeover that is undone long since: written, kept aside, put back.
-        let halted = site.run_until_held(THERE, "journal", "")?;
+        let halted = site.run_until_held(ATTACH, "journal", "")?;
         let path = site.journal_path();
         let open = fs::read_to_string(&path)?;
         halted.kill()?;
@@ -99,11 +99,11 @@ fn journals_that_mean_nothing_here() -> Result<()> {
         let changed = change(&open);
         ensure!(changed != open, "{name}: the journal was not changed: {open}");
         fs::write(&path, changed)?;
-        let outcome = site.run(THERE)?;
+        let outcome = site.run(ATTACH)?;
         ensure!(!outcome.said.contains("panicked"), "{name}: {}", outcome.said);
         if outcome.ok {
             // Set aside, and begun anew: then it has to be whole.
-            crate::bench::is_on_the_bridge(&site, &before).context(name)?;
+            crate::fixture::is_on_the_bridge(&site, &before).context(name)?;
         } else {
             is_refused(&site, &outcome, &before, &[&path.display().to_string()]).context(name)?;
             let settled = site.run("recover")?;
@@ -117,9 +117,9 @@ fn journals_that_mean_nothing_here() -> Result<()> {
 /// An open journal of another boot: interface numbers in it mean nothing, the bridge's remains are cleared.
 #[test]
 fn a_journal_of_another_boot() -> Result<()> {
-    let bench = Bench::set_up(Site::usual()?)?;
-    let site = &bench.site;
-    let halted = site.run_until_held(THERE, "ofport", "")?;
+    let fixture = Fixture::set_up(Site::usual()?)?;
+    let site = &fixture.site;
+    let halted = site.run_until_held(ATTACH, "ofport", "")?;
     let path = site.journal_path();
     let open = fs::read_to_string(&path)?;
     let ours = fs::read_to_string("/proc/sys/kernel/random/boot_id")?;
@@ -129,27 +129,27 @@ fn a_journal_of_another_boot() -> Result<()> {
     site.wait_until_disarmed()?;
     fs::write(&path, open.replace(ours.trim(), "00000000-0000-4000-8000-000000000000"))?;
     site.run("recover")?.expect_ok()?;
-    bench.is_as_before()?;
-    bench.finish()
+    fixture.is_unchanged()?;
+    fixture.finish()
 }
 
 #[test]
 fn a_database_that_answers_late() -> Result<()> {
-    let bench = Bench::set_up(Site::usual()?)?;
-    let proxy = Proxy::start(&bench.site, Manner::Late(Duration::from_millis(200)))?;
-    through(&bench.site, &proxy, THERE)?.expect_ok()?;
-    bench.is_on_the_bridge()?;
-    through(&bench.site, &proxy, BACK)?.expect_ok()?;
-    bench.is_as_before()?;
-    bench.finish()
+    let fixture = Fixture::set_up(Site::usual()?)?;
+    let proxy = Proxy::start(&fixture.site, Manner::Late(Duration::from_millis(200)))?;
+    through(&fixture.site, &proxy, ATTACH)?.expect_ok()?;
+    fixture.is_on_the_bridge()?;
+    through(&fixture.site, &proxy, DETACH)?.expect_ok()?;
+    fixture.is_unchanged()?;
+    fixture.finish()
 }
 
 #[test]
 fn a_database_that_refuses_or_is_silent() -> Result<()> {
-    let bench = Bench::set_up(Site::usual()?)?;
+    let fixture = Fixture::set_up(Site::usual()?)?;
     for manner in [Manner::Never, Manner::Error, Manner::SilentAfter(0), Manner::SilentAfter(1)] {
-        let proxy = Proxy::start(&bench.site, manner)?;
-        let outcome = through(&bench.site, &proxy, "nics-to-bridge --verify-timeout=3 eth0")?;
+        let proxy = Proxy::start(&fixture.site, manner)?;
+        let outcome = through(&fixture.site, &proxy, "nics-to-bridge --verify-timeout=3 eth0")?;
         ensure!(!outcome.ok, "{manner:?}: it was done");
         ensure!(
             !outcome.said.trim().is_empty() && !outcome.said.contains("panicked"),
@@ -157,14 +157,14 @@ fn a_database_that_refuses_or_is_silent() -> Result<()> {
             outcome.said
         );
         drop(proxy);
-        bench.site.wait_until_reachable()?;
-        bench.site.wait_until_closed().with_context(|| format!("{manner:?}"))?;
-        bench.site.wait_until_disarmed()?;
+        fixture.site.wait_until_reachable()?;
+        fixture.site.wait_until_closed().with_context(|| format!("{manner:?}"))?;
+        fixture.site.wait_until_disarmed()?;
         // What could not be told to the database is told to it now.
-        bench.site.run("recover")?.expect_ok().with_context(|| format!("{manner:?}"))?;
-        bench.is_as_before().with_context(|| format!("{manner:?}"))?;
+        fixture.site.run("recover")?.expect_ok().with_context(|| format!("{manner:?}"))?;
+        fixture.is_unchanged().with_context(|| format!("{manner:?}"))?;
     }
-    bench.finish()
+    fixture.finish()
 }
 
 /// The same with `--db` at the proxy's socket.
@@ -204,15 +204,15 @@ fn the_nic_disappears() -> Result<()> {
 #[test]
 fn addresses_and_routes_added_under_way() -> Result<()> {
     for step in ["addresses", "proven", "routes"] {
-        let bench = Bench::set_up(Site::usual()?)?;
-        let site = &bench.site;
+        let fixture = Fixture::set_up(Site::usual()?)?;
+        let site = &fixture.site;
         let add = script(
             site,
             "add",
             "ip addr add 172.18.0.77/24 dev eth0\nip -6 addr add fd00:18::77/64 dev eth0 nodad\n\
              ip route add 198.51.99.0/24 via 172.18.0.1 dev eth0",
         )?;
-        site.run_with_fault(THERE, &format!("{step}:run={}", add.display()))?.expect_ok().context(step)?;
+        site.run_with_fault(ATTACH, &format!("{step}:run={}", add.display()))?.expect_ok().context(step)?;
         let now = State::of(site)?;
         let route = (Subject::Route, ["198.51.99.0/24", BRIDGE]);
         let mut wanted =
@@ -225,15 +225,15 @@ fn addresses_and_routes_added_under_way() -> Result<()> {
         let left = now.about(NIC, &[Subject::Address, Subject::Route]);
         left.expect(&now.about("no such device", &[])).with_context(|| format!("{step}: left on the NIC"))?;
         site.wait_until_reachable()?;
-        bench.finish()?;
+        fixture.finish()?;
     }
     Ok(())
 }
 
 #[test]
 fn checks_of_the_operator() -> Result<()> {
-    let bench = Bench::set_up(Site::usual()?)?;
-    let site = &bench.site;
+    let fixture = Fixture::set_up(Site::usual()?)?;
+    let site = &fixture.site;
     let with = |check: &str, timeout: u32| {
         let program = site.util(&format!("nics-to-bridge --verify-timeout={timeout} eth0"))?;
         outcome(program.arg(format!("--verify-cmd={check}")))
@@ -243,7 +243,7 @@ fn checks_of_the_operator() -> Result<()> {
     {
         let said = with(check, timeout)?;
         ensure!(!said.ok && said.said.contains("--verify-cmd"), "{check}: {said:?}");
-        bench.is_as_before().with_context(|| check.to_owned())?;
+        fixture.is_unchanged().with_context(|| check.to_owned())?;
     }
     // Children that hold on to the descriptors of a check that is done hold up nobody.
     for check in [
@@ -253,46 +253,46 @@ fn checks_of_the_operator() -> Result<()> {
         "yes | head -c 300000; yes | head -c 300000 >&2",
     ] {
         with(check, 15)?.expect_ok().with_context(|| check.to_owned())?;
-        bench.is_on_the_bridge().with_context(|| check.to_owned())?;
-        site.run(BACK)?.expect_ok()?;
-        bench.is_as_before()?;
+        fixture.is_on_the_bridge().with_context(|| check.to_owned())?;
+        site.run(DETACH)?.expect_ok()?;
+        fixture.is_unchanged()?;
     }
-    bench.finish()
+    fixture.finish()
 }
 
 /// The second of two does nothing and says why; the first is not disturbed.
 #[test]
 fn two_at_once() -> Result<()> {
-    let bench = Bench::set_up(Site::usual()?)?;
-    let site = &bench.site;
-    let halted = site.run_until_held(THERE, "addresses", "")?;
+    let fixture = Fixture::set_up(Site::usual()?)?;
+    let site = &fixture.site;
+    let halted = site.run_until_held(ATTACH, "addresses", "")?;
     let held = State::of(site)?;
-    for line in [THERE, BACK, "recover"] {
+    for line in [ATTACH, DETACH, "recover"] {
         let second = site.run(line)?;
         ensure!(!second.ok, "{line} was done: {second:?}");
         ensure!(second.said.trim().lines().count() == 1, "{line}: {}", second.said);
         State::of(site)?.expect(&held).context(line)?;
     }
     halted.kill()?;
-    bench.is_as_before()?;
-    bench.finish()
+    fixture.is_unchanged()?;
+    fixture.finish()
 }
 
 /// Whoever starts a second run at the same moment: one of them is it, and the node is whole.
 #[test]
 fn many_at_once() -> Result<()> {
-    let bench = Bench::set_up(Site::usual()?)?;
-    let site = &bench.site;
+    let fixture = Fixture::set_up(Site::usual()?)?;
+    let site = &fixture.site;
     let outcomes = std::thread::scope(|scope| {
-        let runs: Vec<_> = (0..4).map(|_| scope.spawn(|| site.run(THERE))).collect();
+        let runs: Vec<_> = (0..4).map(|_| scope.spawn(|| site.run(ATTACH))).collect();
         let joined = runs.into_iter().map(|run| run.join().map_err(|_| anyhow::anyhow!("a run broke"))?);
         joined.collect::<Result<Vec<_>>>()
     })?;
     ensure!(outcomes.iter().any(|outcome| outcome.ok), "{outcomes:?}");
-    bench.is_on_the_bridge()?;
-    site.run(BACK)?.expect_ok()?;
-    bench.is_as_before()?;
-    bench.finish()
+    fixture.is_on_the_bridge()?;
+    site.run(DETACH)?.expect_ok()?;
+    fixture.is_unchanged()?;
+    fixture.finish()
 }
 
 /// A folder that is a file.
@@ -302,30 +302,30 @@ fn the_journals_folder_is_no_folder() -> Result<()> {
     let before = State::of(&site)?;
     let file = site.dir().join("file");
     fs::write(&file, "")?;
-    let said = outcome(site.util_in(Path::new(&file), THERE)?)?;
+    let said = outcome(site.util_in(Path::new(&file), ATTACH)?)?;
     is_refused(&site, &said, &before, &[&file.display().to_string()])
 }
 
 /// Two runs with two folders meet: there is one at work in a network namespace, and its rollback watchdog after it.
 #[test]
 fn another_state_dir_is_no_way_around_the_lock() -> Result<()> {
-    let bench = Bench::set_up(Site::usual()?)?;
-    let site = &bench.site;
+    let fixture = Fixture::set_up(Site::usual()?)?;
+    let site = &fixture.site;
     let elsewhere = site.dir().join("elsewhere");
-    let halted = site.run_until_held(THERE, "ears", "")?;
-    for line in [THERE, "recover"] {
+    let halted = site.run_until_held(ATTACH, "ears", "")?;
+    for line in [ATTACH, "recover"] {
         let second = outcome(site.util_in(&elsewhere, line)?)?;
         ensure!(!second.ok && second.said.contains(&format!("pid {}", halted.id())), "{line}: {second:?}");
     }
     halted.kill()?;
     // Now the rollback watchdog has it, and then nobody.
-    bench.is_as_before()?;
+    fixture.is_unchanged()?;
     site.wait_until_disarmed()?;
-    outcome(site.util_in(&elsewhere, THERE)?)?.expect_ok()?;
-    bench.is_on_the_bridge()?;
-    outcome(site.util_in(&elsewhere, BACK)?)?.expect_ok()?;
-    bench.is_as_before()?;
-    bench.finish()
+    outcome(site.util_in(&elsewhere, ATTACH)?)?.expect_ok()?;
+    fixture.is_on_the_bridge()?;
+    outcome(site.util_in(&elsewhere, DETACH)?)?.expect_ok()?;
+    fixture.is_unchanged()?;
+    fixture.finish()
 }
 
 /// udev names the NIC anew under way: it is found by its number.
@@ -335,17 +335,17 @@ fn the_nic_is_renamed() -> Result<()> {
     let configuration = netns_tests::takeover::nic::plain();
     for step in ["neighbours", "ofport", "old-off"] {
         let options = SiteOptions { configuration: configuration.clone(), ..SiteOptions::default() };
-        let bench = Bench::set_up(Site::up(options)?)?;
-        let site = &bench.site;
-        let halted = site.run_until_held(THERE, step, "")?;
+        let fixture = Fixture::set_up(Site::up(options)?)?;
+        let site = &fixture.site;
+        let halted = site.run_until_held(ATTACH, step, "")?;
         site.ip("link set eth0 name lan0\n")?;
         halted.kill()?;
         site.wait_until_reachable().with_context(|| format!("{step}: {}", site.diagnosis()))?;
         site.wait_until_closed()?;
         site.wait_until_disarmed()?;
         site.ip("link set lan0 name eth0\n")?;
-        bench.is_as_before().context(step)?;
-        bench.finish()?;
+        fixture.is_unchanged().context(step)?;
+        fixture.finish()?;
     }
     Ok(())
 }
@@ -355,7 +355,7 @@ fn the_nic_is_renamed() -> Result<()> {
 fn a_journal_that_names_others_devices() -> Result<()> {
     let site = Site::up(SiteOptions { second: true, ..SiteOptions::default() })?;
     let before = State::of(&site)?;
-    let halted = site.run_until_held(THERE, "journal", "")?;
+    let halted = site.run_until_held(ATTACH, "journal", "")?;
     let path = site.journal_path();
     let open = fs::read_to_string(&path)?;
     halted.kill()?;

@@ -1,22 +1,22 @@
 //! The uplink takeover from outside: the built binary, real traffic, faults at every step.
 
-mod attack;
-mod bench;
-mod carried;
+mod commands_during_failover;
+mod configuration;
 mod crash;
 mod doctor;
 mod faults;
-mod halfway;
-mod halves;
-mod identity;
-mod lab;
-mod meanwhile;
-mod proxy;
+mod fixture;
+mod interrupted_failover;
+mod ovsdb_proxy;
+mod pending_confirmation;
+mod probe_source;
+mod recovery;
 mod recreated;
-mod refused;
-mod stranded;
-mod supervised;
+mod refusals;
+mod repeated_failures;
+mod site_selftest;
+mod supervised_dhcp_clients;
 mod survival;
 mod traffic;
-mod waiting;
 mod watchdog;
+mod without_helper;

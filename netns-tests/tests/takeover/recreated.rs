@@ -7,7 +7,7 @@ use anyhow::{Context, Result, ensure};
 use netns_tests::lab::process::wait_until;
 use netns_tests::takeover::{Load, Meter, Site, SiteOptions, State, meter::Kind, nic, switch::Daemon};
 
-use crate::bench::{BACK, THERE, is_on_the_bridge};
+use crate::fixture::{ATTACH, DETACH, is_on_the_bridge};
 use crate::survival::{Survival, helper_log};
 
 /// What a manager does with a NIC that appears.
@@ -125,7 +125,7 @@ fn management_goes_with_it() -> Result<()> {
 fn settled(then: impl FnOnce(&Site) -> Result<()>) -> Result<()> {
     let site = Site::usual()?;
     let before = State::of(&site)?;
-    site.run(THERE)?.expect_ok()?;
+    site.run(ATTACH)?.expect_ok()?;
     let meter = Meter::start(&site, &Load::of(Kind::Tcp).slowed(2))?;
     let port_before = port(&site)?;
     site.unplug()?;
@@ -143,7 +143,7 @@ fn settled(then: impl FnOnce(&Site) -> Result<()>) -> Result<()> {
     ensure!(report.dead().is_empty(), "{report}");
     let again = site.run("recover")?.expect_ok()?;
     ensure!(again.printed.contains("nothing to recover"), "{again:?}");
-    site.run(BACK)?.expect_ok()?;
+    site.run(DETACH)?.expect_ok()?;
     site.wait_until_reachable()
 }
 
@@ -164,7 +164,7 @@ fn one_without_addresses_is_left_in_peace() -> Result<()> {
     for line in ["-6 route flush dev eth0", "addr flush dev eth0"] {
         site.program("ip").line(line).run()?;
     }
-    site.run(&format!("{THERE} --no-probe"))?.expect_ok()?;
+    site.run(&format!("{ATTACH} --no-probe"))?.expect_ok()?;
     let helper = site.start_helper(&[]).with_context(|| helper_log(&site))?;
     site.unplug()?;
     site.plug()?;

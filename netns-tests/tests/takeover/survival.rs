@@ -11,7 +11,7 @@ use netns_tests::takeover::{
 };
 use nix::sys::signal::Signal;
 
-use crate::bench::{BACK, THERE, is_on_the_bridge};
+use crate::fixture::{ATTACH, DETACH, is_on_the_bridge};
 
 /// A node on its bridge with a helper that keeps it alive.
 pub struct Survival {
@@ -24,7 +24,7 @@ impl Survival {
     pub fn set_up(more: &[&str]) -> Result<Self> {
         let site = Site::usual()?;
         let before = State::of(&site)?;
-        site.run(THERE)?.expect_ok()?;
+        site.run(ATTACH)?.expect_ok()?;
         let helper = site.start_helper(more).with_context(|| helper_log(&site))?;
         site.wait_until_reachable()?;
         Ok(Self { before, helper: Some(helper), site })
@@ -41,7 +41,7 @@ impl Survival {
             helper.terminate()?;
         }
         self.site.clean_up_helper()?;
-        self.site.run(BACK)?.expect_ok()?;
+        self.site.run(DETACH)?.expect_ok()?;
         self.site.wait_until_reachable()
     }
 }

@@ -5,14 +5,14 @@ use std::time::Duration;
 use anyhow::{Result, ensure};
 use netns_tests::takeover::{Load, Meter, Site, meter::Moment};
 
-use crate::bench::{BACK, THERE};
+use crate::fixture::{ATTACH, DETACH};
 
 #[test]
 fn there_and_back_under_full_traffic() -> Result<()> {
     let site = Site::usual()?;
     let meter = Meter::start(&site, &Load::full().slowed(4))?;
     let mut quiet = Vec::new();
-    for line in [THERE, BACK] {
+    for line in [ATTACH, DETACH] {
         meter.run_for(Duration::from_millis(300));
         site.run(line)?.expect_ok()?;
         site.connect_anew()?;

@@ -12,7 +12,7 @@ use nix::{
     unistd::Pid,
 };
 
-use crate::bench::{BACK, Bench, THERE};
+use crate::fixture::{ATTACH, DETACH, Fixture};
 
 /// A step at which everything has been turned and nothing is committed.
 const TURNED: &str = "old-off";
@@ -23,39 +23,39 @@ fn pid(id: u32) -> Result<Pid> {
 
 #[test]
 fn the_whole_process_group_is_killed() -> Result<()> {
-    let bench = Bench::set_up(Site::usual()?)?;
-    let halted = bench.site.run_until_held(THERE, TURNED, "")?;
+    let fixture = Fixture::set_up(Site::usual()?)?;
+    let halted = fixture.site.run_until_held(ATTACH, TURNED, "")?;
     killpg(pid(halted.id())?, Signal::SIGKILL)?;
     halted.kill()?;
-    bench.is_as_before()?;
-    bench.finish()
+    fixture.is_unchanged()?;
+    fixture.finish()
 }
 
 #[test]
 fn the_terminal_is_closed() -> Result<()> {
-    let bench = Bench::set_up(Site::usual()?)?;
-    let halted = bench.site.run_until_held(THERE, "routes", "")?;
+    let fixture = Fixture::set_up(Site::usual()?)?;
+    let halted = fixture.site.run_until_held(ATTACH, "routes", "")?;
     // What a closed terminal sends to everybody in it.
     killpg(pid(halted.id())?, Signal::SIGHUP)?;
-    bench.is_as_before()?;
+    fixture.is_unchanged()?;
     drop(halted);
-    bench.finish()
+    fixture.finish()
 }
 
 #[test]
 fn the_one_at_work_is_stopped() -> Result<()> {
-    let bench = Bench::set_up(Site::usual()?)?;
+    let fixture = Fixture::set_up(Site::usual()?)?;
     let ran =
-        bench.site.run_with_fault("nics-to-bridge --verify-timeout=2 eth0", &format!("{TURNED}:stop"))?;
+        fixture.site.run_with_fault("nics-to-bridge --verify-timeout=2 eth0", &format!("{TURNED}:stop"))?;
     ensure!(!ran.ok, "a stopped one succeeded: {ran:?}");
-    bench.is_as_before()?;
-    bench.finish()
+    fixture.is_unchanged()?;
+    fixture.finish()
 }
 
 #[test]
 fn its_control_group_is_killed() -> Result<()> {
-    let bench = Bench::set_up(Site::usual()?)?;
-    let site = &bench.site;
+    let fixture = Fixture::set_up(Site::usual()?)?;
+    let site = &fixture.site;
     let group = Path::new("/sys/fs/cgroup").join(format!("lab-{}", std::process::id()));
     let made = site.node().enter(|| std::fs::create_dir(&group))?;
     if made.is_err() {
@@ -80,48 +80,48 @@ fn its_control_group_is_killed() -> Result<()> {
     })
     .with_context(|| std::fs::read_to_string(&log).unwrap_or_default())?;
     site.node().enter(|| std::fs::write(group.join("cgroup.kill"), "1"))??;
-    bench.is_as_before()?;
+    fixture.is_unchanged()?;
     drop(held);
     wait_until("the control group to be empty", || {
         Ok(site.node().enter(|| std::fs::remove_dir(&group))?.is_ok())
     })?;
-    bench.finish()
+    fixture.finish()
 }
 
 #[test]
 fn after_commit_nobody_undoes() -> Result<()> {
-    let bench = Bench::set_up(Site::usual()?)?;
-    let site = &bench.site;
+    let fixture = Fixture::set_up(Site::usual()?)?;
+    let site = &fixture.site;
     site.run("nics-to-bridge --verify-timeout=6 eth0")?.expect_ok()?;
-    bench.is_on_the_bridge()?;
+    fixture.is_on_the_bridge()?;
     std::thread::sleep(Duration::from_millis(6500));
-    bench.is_on_the_bridge()?;
-    site.run(BACK)?.expect_ok()?;
-    bench.is_as_before()?;
-    bench.finish()
+    fixture.is_on_the_bridge()?;
+    site.run(DETACH)?.expect_ok()?;
+    fixture.is_unchanged()?;
+    fixture.finish()
 }
 
 /// A child of the one at work has inherited what it could, and lives on.
 #[test]
 fn a_child_holds_on_to_everything() -> Result<()> {
-    let bench = Bench::set_up(Site::usual()?)?;
-    let site = &bench.site;
+    let fixture = Fixture::set_up(Site::usual()?)?;
+    let site = &fixture.site;
     let mark = site.dir().join("verifying");
     let command = format!("touch {}; sleep 20", mark.display());
     let log = site.dir().join("child.out");
-    let held = site.util(THERE)?.arg(format!("--verify-cmd={command}")).hold(&log, &site.register())?;
+    let held = site.util(ATTACH)?.arg(format!("--verify-cmd={command}")).hold(&log, &site.register())?;
     wait_until("the check to run", || Ok(mark.exists()))
         .with_context(|| std::fs::read_to_string(&log).unwrap_or_default())?;
     held.kill()?;
-    bench.is_as_before()?;
-    bench.finish()
+    fixture.is_unchanged()?;
+    fixture.finish()
 }
 
 /// The rollback watchdog dies first: the one at work must not go on without.
 #[test]
 fn the_dead_man_dies() -> Result<()> {
-    let bench = Bench::set_up(Site::usual()?)?;
-    let site = &bench.site;
+    let fixture = Fixture::set_up(Site::usual()?)?;
+    let site = &fixture.site;
     let script = site.dir().join("kill-watchdog");
     let ids = site.dir().join("watchdog.ids");
     // The fault point's program runs in the one at work's place; who the rollback watchdog is, is known from outside.
@@ -131,7 +131,7 @@ fn the_dead_man_dies() -> Result<()> {
     )?;
     std::fs::set_permissions(&script, std::os::unix::fs::PermissionsExt::from_mode(0o755))?;
     let outcome = std::thread::scope(|scope| {
-        let run = scope.spawn(|| site.run_with_fault(THERE, &format!("addresses:run={}", script.display())));
+        let run = scope.spawn(|| site.run_with_fault(ATTACH, &format!("addresses:run={}", script.display())));
         let done = (|| -> Result<()> {
             wait_until("the fault point", || Ok(Path::new(&format!("{}.wanted", ids.display())).exists()))?;
             let deadmen = site.processes("uplink-watchdog")?;
@@ -146,18 +146,18 @@ fn the_dead_man_dies() -> Result<()> {
         done.map(|()| outcome)
     })?;
     ensure!(!outcome.ok, "it went on without a rollback watchdog: {outcome:?}");
-    bench.is_as_before()?;
-    bench.finish()
+    fixture.is_unchanged()?;
+    fixture.finish()
 }
 
 /// The operator's word is waited for, and its absence undoes.
 #[test]
 fn confirmation() -> Result<()> {
-    let bench = Bench::set_up(Site::usual()?)?;
-    let site = &bench.site;
+    let fixture = Fixture::set_up(Site::usual()?)?;
+    let site = &fixture.site;
     let silent = site.run("nics-to-bridge --confirm=1 eth0")?;
     ensure!(!silent.ok, "nobody said yes, and it was done: {silent:?}");
-    bench.is_as_before()?;
+    fixture.is_unchanged()?;
     let log = site.dir().join("confirm.out");
     let mut held = site.util("nics-to-bridge --confirm=60 eth0")?.hold(&log, &site.register())?;
     wait_until("`confirm` to be taken", || {
@@ -165,23 +165,23 @@ fn confirmation() -> Result<()> {
         Ok(said.ok)
     })?;
     wait_until("the run to end", || Ok(!held.is_alive()?))?;
-    bench.is_on_the_bridge()?;
-    site.run(BACK)?.expect_ok()?;
-    bench.is_as_before()?;
-    bench.finish()
+    fixture.is_on_the_bridge()?;
+    site.run(DETACH)?.expect_ok()?;
+    fixture.is_unchanged()?;
+    fixture.finish()
 }
 
 /// Nobody but the run itself may turn management while it waits: it does not wait on for a switch that has died.
 #[test]
 fn the_switch_dies_while_a_word_is_waited_for() -> Result<()> {
-    let bench = Bench::set_up(Site::usual()?)?;
-    let site = &bench.site;
+    let fixture = Fixture::set_up(Site::usual()?)?;
+    let site = &fixture.site;
     let log = site.dir().join("confirm.out");
     let mut held = site.util("nics-to-bridge --confirm=3600 eth0")?.hold(&log, &site.register())?;
     wait_until("the run to wait", || Ok(std::fs::read_to_string(&log)?.contains("it works")))?;
     site.kill(Daemon::Switch)?;
     wait_until("the run to end", || Ok(!held.is_alive()?))?;
     site.restart_daemons()?;
-    bench.is_as_before()?;
-    bench.finish()
+    fixture.is_unchanged()?;
+    fixture.finish()
 }

@@ -29,7 +29,7 @@ pub use report::{FlowReport, Report};
 use super::Site;
 use crate::lab::{
     address::{Dual, Family},
-    machine::at_our_pace,
+    machine::scaled,
     netns::Namespace,
     process::wait_until,
 };
@@ -170,7 +170,7 @@ impl Meter {
         for sender in self.senders {
             sent.extend(sender.join().map_err(|_| anyhow!("a sender of the meter broke"))?);
         }
-        thread::sleep(at_our_pace(GRACE));
+        thread::sleep(scaled(GRACE));
         let owed = || {
             self.flows.iter().zip(self.orders.requests.iter().zip(&self.orders.answers)).any(
                 |(flow, (requests, answers))| {

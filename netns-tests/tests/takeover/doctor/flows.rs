@@ -10,7 +10,7 @@ use anyhow::{Context, Result, anyhow};
 use netns_tests::takeover::Site;
 
 use super::{Said, comes_to_be_well, comes_to_find, doctor};
-use crate::bench::THERE;
+use crate::fixture::ATTACH;
 
 /// The helper's mark, and a flow with it that it never wrote.
 const OURS: &str = "cookie=0x6f766e3800000000/0xffffffff00000000";
@@ -41,7 +41,7 @@ fn while_somebody(site: &Site, words: &str, severity: &str, name: &str) -> Resul
 #[test]
 fn beside_the_helper() -> Result<()> {
     let site = Site::usual()?;
-    site.run(THERE)?.expect_ok()?;
+    site.run(ATTACH)?.expect_ok()?;
     let helper = site.start_helper(&[])?;
     comes_to_be_well(&site, &[]).context("with a helper")?;
     let said = doctor(&site, "")?;
@@ -77,7 +77,7 @@ fn beside_the_helper() -> Result<()> {
 #[test]
 fn after_the_helper() -> Result<()> {
     let site = Site::usual()?;
-    site.run(THERE)?.expect_ok()?;
+    site.run(ATTACH)?.expect_ok()?;
     site.start_helper(&[])?.kill()?;
     let said = doctor(&site, "")?;
     said.expect("error", "helper-away")?;

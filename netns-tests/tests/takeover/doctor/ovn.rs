@@ -3,12 +3,12 @@
 use std::os::unix::net::UnixStream;
 
 use anyhow::{Context, Result, ensure};
-use netns_tests::lab::process::{Held, Program, wait_until};
+use netns_tests::lab::process::{Program, RunningProgram, wait_until};
 use netns_tests::takeover::Site;
 use nix::sys::signal::Signal;
 
 use super::{comes_to_be_well, comes_to_find, doctor};
-use crate::bench::THERE;
+use crate::fixture::ATTACH;
 
 /// What nobody sees to here.
 const ALONE: &[&str] = &["helper-away"];
@@ -19,7 +19,7 @@ fn set(site: &Site, settings: &str) -> Result<()> {
 }
 
 /// A southbound database at tcp:127.0.0.1:6642 of the node.
-fn southbound(site: &Site) -> Result<Held> {
+fn southbound(site: &Site) -> Result<RunningProgram> {
     let (dir, file) = (site.dir().display(), site.dir().join("sb.db"));
     if !file.exists() {
         let schema = "/usr/share/ovn/ovn-sb.ovsschema";
@@ -48,7 +48,7 @@ fn southbound(site: &Site) -> Result<Held> {
     Ok(held)
 }
 
-fn controller(site: &Site) -> Result<Held> {
+fn controller(site: &Site) -> Result<RunningProgram> {
     let dir = site.dir().display();
     let mut held = site
         .program("ovn-controller")
@@ -70,7 +70,7 @@ fn controller(site: &Site) -> Result<Held> {
 #[test]
 fn set_up_wrong() -> Result<()> {
     let site = Site::usual()?;
-    site.run(THERE)?.expect_ok()?;
+    site.run(ATTACH)?.expect_ok()?;
     doctor(&site, "")?.expect("note", "ovn")?;
     set(&site, "ovn-remote=tcp:127.0.0.1:6642 ovn-nb=tcp:127.0.0.1:6641")?;
     site.vsctl("-- add-br br-int -- set bridge br-int datapath_type=netdev fail-mode=secure")?;
@@ -109,7 +109,7 @@ fn set_up_wrong() -> Result<()> {
 #[test]
 fn well_and_dying() -> Result<()> {
     let site = Site::usual()?;
-    site.run(THERE)?.expect_ok()?;
+    site.run(ATTACH)?.expect_ok()?;
     let database = southbound(&site)?;
     let address = site.address().v4;
     set(

@@ -3,8 +3,8 @@
 use anyhow::{Context, Result, ensure};
 use netns_tests::takeover::{Load, Meter, meter::Kind, switch::Daemon};
 
-use crate::bench::is_on_the_bridge;
-use crate::meanwhile::is_on_the_nic;
+use crate::commands_during_failover::is_on_the_nic;
+use crate::fixture::is_on_the_bridge;
 use crate::survival::{Survival, helper_log};
 
 /// The parts of a switchover.

@@ -14,7 +14,7 @@ use super::{
 };
 use crate::lab::{
     address::Family,
-    machine::at_our_pace,
+    machine::scaled,
     process::{patience, wait_until},
 };
 
@@ -35,9 +35,9 @@ impl Site {
                 Direction::In => (self.outside(), self.address()),
                 Direction::Out => (self.node(), self.administrator()),
             };
-            here.enter(|| ping::ask(family, to))?
+            here.enter(|| ping::request(family, to))?
         });
-        let (start, patience) = (Instant::now(), at_our_pace(Duration::from_millis(200)));
+        let (start, patience) = (Instant::now(), scaled(Duration::from_millis(200)));
         while answered.contains(&false) && start.elapsed() < patience {
             for ((way, socket), (_, family)) in answered.iter_mut().zip(&sockets).zip(WAYS) {
                 // No route at this moment is no answer.

@@ -3,18 +3,18 @@
 use std::{fs, thread, time::Duration};
 
 use anyhow::{Context, Result, ensure};
-use netns_tests::lab::process::{Held, wait_until};
+use netns_tests::lab::process::{RunningProgram, wait_until};
 use netns_tests::takeover::{Load, Meter, Site, State, meter::Kind, product::outcome, switch::Daemon};
 
 use nix::sys::signal::Signal;
 
-use crate::bench::{Bench, THERE, is_on_the_bridge};
-use crate::halves::bridge_in_the_database;
-use crate::meanwhile::is_on_the_nic;
+use crate::commands_during_failover::is_on_the_nic;
+use crate::fixture::{ATTACH, Fixture, is_on_the_bridge};
+use crate::recovery::bridge_in_the_database;
 use crate::survival::{Survival, helper_log};
 
 /// Starts a run and returns when it waits for a word.
-fn waits(site: &Site, line: &str) -> Result<Held> {
+fn waits(site: &Site, line: &str) -> Result<RunningProgram> {
     let log = site.dir().join("confirm.out");
     let held = site.util(line)?.hold(&log, &site.register())?;
     wait_until("the run to wait", || Ok(fs::read_to_string(&log)?.contains("it works")))
@@ -22,7 +22,7 @@ fn waits(site: &Site, line: &str) -> Result<Held> {
     Ok(held)
 }
 
-fn ends(mut held: Held) -> Result<()> {
+fn ends(mut held: RunningProgram) -> Result<()> {
     wait_until("the run to end", || Ok(!held.is_alive()?))
 }
 
@@ -88,18 +88,18 @@ fn the_switch_dies_on_the_way_there() -> Result<()> {
 /// The switch is stopped while a word is waited for: it holds its device, and carries nothing.
 #[test]
 fn the_switch_is_stopped_on_the_way_there() -> Result<()> {
-    let bench = Bench::set_up(Site::usual()?)?;
-    let site = &bench.site;
+    let fixture = Fixture::set_up(Site::usual()?)?;
+    let site = &fixture.site;
     let held = waits(site, "nics-to-bridge --confirm=3600 eth0")?;
     thread::sleep(Duration::from_millis(2500));
-    is_on_the_bridge(site, &bench.before)?;
+    is_on_the_bridge(site, &fixture.before)?;
     site.switch().signal(Daemon::Switch, Signal::SIGSTOP)?;
     let outcome = site.wait_until_reachable().and_then(|()| ends(held));
     site.switch().signal(Daemon::Switch, Signal::SIGCONT)?;
     outcome.context("with the switch stopped")?;
     site.run("recover")?.expect_ok()?;
-    bench.is_as_before()?;
-    bench.finish()
+    fixture.is_unchanged()?;
+    fixture.finish()
 }
 
 /// On the way back management waits on the NIC, and the helper does not take it onto the bridge; nobody says yes, and the
@@ -135,6 +135,6 @@ fn nobody_says_yes_on_the_way_back() -> Result<()> {
     let held = waits(site, "bridge-to-nics --force --confirm=2 breth0")?;
     ends(held)?;
     is_on_the_bridge(site, &survival.before).with_context(log)?;
-    site.run(THERE)?.expect_ok()?;
+    site.run(ATTACH)?.expect_ok()?;
     survival.ends_well()
 }

@@ -11,19 +11,19 @@ use netns_tests::takeover::{
 };
 
 /// The way there.
-pub const THERE: &str = "nics-to-bridge eth0";
+pub const ATTACH: &str = "nics-to-bridge eth0";
 /// The way back.
-pub const BACK: &str = "bridge-to-nics breth0";
+pub const DETACH: &str = "bridge-to-nics breth0";
 
 /// A site, what it was like, and TCP connections both ways in both families that have to live.
 #[derive(Debug)]
-pub struct Bench {
+pub struct Fixture {
     pub meter: Meter,
     pub before: State,
     pub site: Site,
 }
 
-impl Bench {
+impl Fixture {
     pub fn set_up(site: Site) -> Result<Self> {
         let before = State::of(&site)?;
         let meter = Meter::start(&site, &Load::of(Kind::Tcp).slowed(2))?;
@@ -31,7 +31,7 @@ impl Bench {
     }
 
     /// Everything is as it was: network, database, journal, connections.
-    pub fn is_as_before(&self) -> Result<()> {
+    pub fn is_unchanged(&self) -> Result<()> {
         self.site.wait_until_reachable()?;
         self.site.wait_until_closed()?;
         self.site.wait_for_state(&self.before)?;
@@ -61,10 +61,10 @@ impl Bench {
 /// What the NIC had is the bridge's, and the NIC has no address and no route any more.
 pub fn is_on_the_bridge(site: &Site, before: &State) -> Result<()> {
     // An address that the kernel itself made may still be looking for duplicates.
-    wait_until("everything to be on the bridge", || looks_moved(site, before).map(|()| true))
+    wait_until("everything to be on the bridge", || has_moved(site, before).map(|()| true))
 }
 
-fn looks_moved(site: &Site, before: &State) -> Result<()> {
+fn has_moved(site: &Site, before: &State) -> Result<()> {
     let now = State::of(site)?;
     now.about(BRIDGE, MOVED).expect(&before.about(NIC, MOVED)).context("what the bridge has")?;
     let left = now.about(NIC, &[Subject::Address, Subject::Route]);
@@ -73,7 +73,7 @@ fn looks_moved(site: &Site, before: &State) -> Result<()> {
 
 /// Takes a site there and back: everything moves over, everything returns. What else holds while it is there is looked
 /// at by `there`, which gets the state before and then.
-pub fn there_and_back(site: &Site, there: impl FnOnce(&State, &State) -> Result<()>) -> Result<()> {
+pub fn attach_and_detach(site: &Site, there: impl FnOnce(&State, &State) -> Result<()>) -> Result<()> {
     let before = State::of(site)?;
     // What is only dangerous (an address that nobody renews) is done here.
     site.run("nics-to-bridge --force eth0")?.expect_ok().context("the way there")?;

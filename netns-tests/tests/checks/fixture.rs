@@ -13,7 +13,7 @@ use netns_tests::{
         service::{EndpointSpec, ServiceSpec},
     },
     matrix::{self, HOST_PORT, POD_PORT},
-    probe::{Answer, Ask, Listen, Responder},
+    probe::{Answer, Listen, Request, Responder},
 };
 
 /// Node ports of the special Services.
@@ -45,13 +45,13 @@ pub fn ranged_address() -> Dual {
 }
 
 /// A lab with Services and servers.
-pub struct Bench {
+pub struct Fixture {
     _servers: Vec<Responder>,
     pub cluster: Cluster,
     pub snat_ports: Option<PortRange>,
 }
 
-impl Bench {
+impl Fixture {
     pub fn set_up(rule: ReplyRule, snat_ports: Option<PortRange>) -> Result<Self> {
         let lab = LabOptions { snat_ports, ..LabOptions::default() };
         let helper = HelperOptions { reply_rule: rule, snat_ports, ..HelperOptions::default() };
@@ -104,13 +104,13 @@ impl Bench {
 }
 
 /// The answer must come from this server.
-pub fn expect(namespace: &Namespace, ask: &Ask, name: &str) -> Result<Answer> {
-    let answer = ask.ask(namespace)?;
+pub fn expect(namespace: &Namespace, request: &Request, name: &str) -> Result<Answer> {
+    let answer = request.send(namespace)?;
     ensure!(
         answer.name == name,
         "{} asked {}: {} answered in place of {name}",
         namespace.name(),
-        ask.to,
+        request.to,
         answer.name
     );
     Ok(answer)
@@ -118,22 +118,24 @@ pub fn expect(namespace: &Namespace, ask: &Ask, name: &str) -> Result<Answer> {
 
 /// The answer must come from this server, if not at the first try: a cold tunnel or neighbour loses a first packet, and
 /// the userspace datapath may lose pieces of a datagram whose flows are not there yet.
-pub fn expect_soon(namespace: &Namespace, ask: &Ask, name: &str) -> Result<()> {
-    let ask = ask.clone().within(Duration::from_millis(1000));
+pub fn expect_soon(namespace: &Namespace, request: &Request, name: &str) -> Result<()> {
+    let request = request.clone().within(Duration::from_millis(1000));
     wait_within(&format!("an answer from {name}"), Duration::from_secs(5), || {
-        expect(namespace, &ask, name).map(|_| true)
+        expect(namespace, &request, name).map(|_| true)
     })
 }
 
 /// No server may answer any of these; they are asked at once.
-pub fn expect_nobody(asks: &[(&Namespace, Ask)]) -> Result<()> {
+pub fn expect_nobody(asks: &[(&Namespace, Request)]) -> Result<()> {
     thread::scope(|scope| {
         let threads: Vec<_> = asks
             .iter()
-            .map(|(namespace, ask)| {
-                let ask = ask.clone().within(Duration::from_millis(700));
-                scope.spawn(move || match ask.ask(namespace) {
-                    Ok(answer) => bail!("{} asked {}: {} answered", namespace.name(), ask.to, answer.name),
+            .map(|(namespace, request)| {
+                let request = request.clone().within(Duration::from_millis(700));
+                scope.spawn(move || match request.send(namespace) {
+                    Ok(answer) => {
+                        bail!("{} asked {}: {} answered", namespace.name(), request.to, answer.name)
+                    }
                     Err(_) => Ok(()),
                 })
             })

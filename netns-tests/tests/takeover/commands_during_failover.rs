@@ -12,7 +12,7 @@ use netns_tests::takeover::{
 };
 use nix::sys::signal::Signal;
 
-use crate::bench::{THERE, is_on_the_bridge};
+use crate::fixture::{ATTACH, is_on_the_bridge};
 use crate::survival::{Survival, helper_log};
 
 /// Everything the NIC had is on it again, and nothing is on the bridge, if there is one.
@@ -119,7 +119,7 @@ fn back_while_the_switch_is_stopped() -> Result<()> {
 fn there_again(survival: &Survival) -> Result<()> {
     let site = &survival.site;
     let before = State::of(site)?;
-    let outcome = site.run(THERE)?;
+    let outcome = site.run(ATTACH)?;
     ensure!(!outcome.ok, "{outcome:?}");
     // One that began and was undone took the guard with it: the keeper makes it again.
     site.wait_for_state(&before).with_context(|| format!("{outcome:?}"))
@@ -160,7 +160,7 @@ fn settle_while_the_switch_is_stopped() -> Result<()> {
 /// The commands and the keeper at once, right when the switch returns: one after the other, whoever is first.
 #[test]
 fn there_and_settle_when_the_switch_returns() -> Result<()> {
-    for command in [THERE, "recover"] {
+    for command in [ATTACH, "recover"] {
         meanwhile(
             kill_switch,
             |_| Ok(()),

@@ -15,7 +15,7 @@ use netns_tests::{
         service::{EndpointSpec, ServiceSpec},
     },
     matrix::{HOST_PORT, POD_PORT},
-    probe::{Ask, Listen, Responder, Session, Stream},
+    probe::{Listen, Request, Responder, Session, Stream},
 };
 use serde_json::Value;
 
@@ -71,7 +71,7 @@ impl Bench {
         for family in Family::ALL {
             let to = self.node()?.address().port(family, port);
             wait_until(&format!("{to} to be answered by {pod}"), || {
-                let answer = Ask::tcp(to).ask(self.lab.world().internet().namespace())?;
+                let answer = Request::tcp(to).send(self.lab.world().internet().namespace())?;
                 ensure!(answer.name == pod, "{} answered", answer.name);
                 Ok(true)
             })?;
@@ -98,8 +98,8 @@ impl Bench {
         ];
         ways.into_iter()
             .map(|(title, from, to)| {
-                let session = Session::open(from, &Ask::tcp(to), PACE).context(title)?;
-                Ok((title, session, Stream::open(from, &Ask::udp(to), PACE).context(title)?))
+                let session = Session::open(from, &Request::tcp(to), PACE).context(title)?;
+                Ok((title, session, Stream::open(from, &Request::udp(to), PACE).context(title)?))
             })
             .collect()
     }
@@ -142,7 +142,7 @@ fn the_api_server_may_be_away() -> Result<()> {
     let ours = bench.node()?.flows("breth0")?.len();
 
     // The helper dies and starts while nobody tells it of Services: it takes nothing away.
-    helper.end(Stop::AtOnce)?;
+    helper.end(Stop::Kill)?;
     let helper = Daemon::launch(&bench.lab, bench.node()?, &bench.options)?;
     kubernetes_is(&helper, false)?;
     bench.node_port_answers(30081)?;
@@ -162,7 +162,7 @@ fn the_api_server_may_be_away() -> Result<()> {
     }
 
     // Then the switch dies, too: an empty bridge is filled from what was kept.
-    bench.node()?.stop_switch(Stop::AtOnce)?;
+    bench.node()?.stop_switch(Stop::Kill)?;
     bench.node()?.start_switch()?;
     bench.node_port_answers(30081).context("an empty bridge, and no API server")?;
 
@@ -174,5 +174,5 @@ fn the_api_server_may_be_away() -> Result<()> {
     wait_until("the old port's flows to go", || {
         Ok(!bench.node()?.flows("breth0")?.iter().any(|flow| flow.contains("30081")))
     })?;
-    helper.end(Stop::Politely)
+    helper.end(Stop::Terminate)
 }

@@ -1,6 +1,6 @@
 //! What people and packages do to a bridge: the helper finds it out, mends what is its own, and leaves the rest alone.
 //!
-//! Needs the product's helper: the stand-in mends nothing.
+//! Needs the product's helper: the reference helper mends nothing.
 
 use std::{thread, time::Duration};
 
@@ -9,13 +9,13 @@ use netns_tests::{
     lab::{
         LabOptions,
         address::Family,
-        helper::{Cluster, Helper, HelperOptions, stand_in_wanted},
+        helper::{Cluster, Helper, HelperOptions, uses_reference_helper},
         node::{BRIDGE, Node, PATCH, Stop, UPLINK},
         process::wait_until,
         service::ServiceSpec,
     },
     matrix::{self, HOST_PORT, POD_PORT},
-    probe::{Ask, Responder},
+    probe::{Request, Responder},
 };
 
 struct Bench {
@@ -58,9 +58,9 @@ impl Bench {
                 (node.namespace(), node.address().port(family, 30082), "pod21"),
             ];
             for (start, to, name) in ways {
-                let ask = Ask::tcp(to).within(Duration::from_millis(1500));
+                let request = Request::tcp(to).within(Duration::from_millis(1500));
                 wait_until(&format!("{name} to answer {} at {to}", start.name()), || {
-                    let answer = ask.ask(start)?;
+                    let answer = request.send(start)?;
                     ensure!(answer.name == name, "{} answered", answer.name);
                     Ok(true)
                 })?;
@@ -80,7 +80,7 @@ impl Bench {
 }
 
 fn with_bench(work: impl FnOnce(&Bench) -> Result<()>) -> Result<()> {
-    if stand_in_wanted() {
+    if uses_reference_helper() {
         return Ok(());
     }
     work(&Bench::set_up(LabOptions::default())?)
@@ -144,28 +144,28 @@ fn flows_of_others() -> Result<()> {
 fn daemons_of_the_node() -> Result<()> {
     with_bench(|bench| {
         bench.survives("ovsdb-server restarted", |node| {
-            node.stop_database(Stop::Politely)?;
+            node.stop_database(Stop::Terminate)?;
             node.start_database()
         })?;
         bench.survives("ovsdb-server killed", |node| {
-            node.stop_database(Stop::AtOnce)?;
+            node.stop_database(Stop::Kill)?;
             thread::sleep(Duration::from_millis(500));
             node.start_database()
         })?;
         bench.survives("ovn-controller killed", |node| {
-            node.stop_controller(Stop::AtOnce)?;
+            node.stop_controller(Stop::Kill)?;
             node.start_controller()
         })?;
         bench.survives("everything killed at once", |node| {
-            node.stop_switch(Stop::AtOnce)?;
-            node.stop_database(Stop::AtOnce)?;
+            node.stop_switch(Stop::Kill)?;
+            node.stop_database(Stop::Kill)?;
             node.start_database()?;
             node.start_switch()
         })?;
         bench.survives("the switch restarted as packages do, with saved flows", |node| {
             let saved = node.ofctl(&format!("dump-flows --no-names --no-stats {BRIDGE}"))?;
             node.vsctl("--no-wait set Open_vSwitch . other_config:flow-restore-wait=true")?;
-            node.stop_switch(Stop::Politely)?;
+            node.stop_switch(Stop::Terminate)?;
             node.start_switch()?;
             let flows: Vec<&str> = saved.lines().filter(|line| line.contains("actions=")).collect();
             wait_until("the saved flows to be restored", || {
@@ -179,7 +179,7 @@ fn daemons_of_the_node() -> Result<()> {
 
 #[test]
 fn the_helper_makes_the_patch_pair() -> Result<()> {
-    if stand_in_wanted() {
+    if uses_reference_helper() {
         return Ok(());
     }
     let options = LabOptions { patch_pair: false, ..LabOptions::default() };
@@ -199,8 +199,8 @@ fn a_helper_that_comes_late() -> Result<()> {
     with_bench(|bench| {
         let helper: &dyn Helper = bench.cluster.helper(1)?;
         bench.survives("the helper was killed, the switch restarted, then the helper", |node| {
-            helper.stop(Stop::AtOnce)?;
-            node.stop_switch(Stop::AtOnce)?;
+            helper.stop(Stop::Kill)?;
+            node.stop_switch(Stop::Kill)?;
             node.start_switch()?;
             helper.start_again()
         })

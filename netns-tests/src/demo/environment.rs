@@ -28,7 +28,7 @@ pub const NODE_PORT_NEW: u16 = 30090;
 
 /// The lab with all that the demo needs in it.
 #[derive(Debug)]
-pub struct Stage {
+pub struct Environment {
     // Helpers and servers end before the lab goes.
     helpers: Vec<Daemon>,
     options: HelperOptions,
@@ -37,7 +37,7 @@ pub struct Stage {
     lab: Lab,
 }
 
-impl Stage {
+impl Environment {
     /// Brings the nodes up, their address on the NIC itself; node2's NIC goes onto its bridge at once, node1's when
     /// somebody looks ([`take_over`](Self::take_over)).
     pub fn set_up(options: Options, view: &View) -> Result<Self> {
@@ -54,9 +54,9 @@ impl Stage {
             helper.extra = api_flags(api, &lab)?;
         }
         let servers = matrix::servers(&lab)?;
-        let stage = Self { helpers: Vec::new(), options: helper, _servers: servers, api, lab };
-        stage.take_over(2)?;
-        Ok(stage)
+        let environment = Self { helpers: Vec::new(), options: helper, _servers: servers, api, lab };
+        environment.take_over(2)?;
+        Ok(environment)
     }
 
     /// `ovn-k8s-util nics-to-bridge eth0` on a node.

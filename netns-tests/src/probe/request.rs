@@ -16,11 +16,11 @@ use nix::{
     },
 };
 
-use crate::lab::{machine::at_our_pace, netns::Namespace, service::Protocol};
+use crate::lab::{machine::scaled, netns::Namespace, service::Protocol};
 
 /// A question to a [`super::Responder`].
 #[derive(Debug, Clone)]
-pub struct Ask {
+pub struct Request {
     /// TCP or UDP.
     pub protocol: Protocol,
     /// Whom to ask.
@@ -44,7 +44,7 @@ pub struct Answer {
     pub local: SocketAddr,
 }
 
-impl Ask {
+impl Request {
     /// A TCP question.
     pub fn tcp(to: SocketAddr) -> Self {
         Self::new(Protocol::Tcp, to)
@@ -57,7 +57,7 @@ impl Ask {
 
     /// A question by `protocol`.
     pub fn new(protocol: Protocol, to: SocketAddr) -> Self {
-        Self { protocol, to, from: None, bytes: 0, patience: at_our_pace(Duration::from_secs(3)) }
+        Self { protocol, to, from: None, bytes: 0, patience: scaled(Duration::from_secs(3)) }
     }
 
     /// The same from this address and port (0: any).
@@ -74,15 +74,15 @@ impl Ask {
 
     /// The same with another patience (longer where `LAB_SLOWNESS` says so).
     pub fn within(mut self, patience: Duration) -> Self {
-        self.patience = at_our_pace(patience);
+        self.patience = scaled(patience);
         self
     }
 
     /// Asks from inside a namespace.
-    pub fn ask(&self, namespace: &Namespace) -> Result<Answer> {
+    pub fn send(&self, namespace: &Namespace) -> Result<Answer> {
         match self.protocol {
-            Protocol::Tcp => self.ask_tcp(namespace),
-            Protocol::Udp => self.ask_udp(namespace),
+            Protocol::Tcp => self.send_tcp(namespace),
+            Protocol::Udp => self.send_udp(namespace),
         }
         .with_context(|| format!("{} to {} from {}", self.protocol.name(), self.to, namespace.name()))
     }
@@ -112,7 +112,7 @@ impl Ask {
         Ok(stream)
     }
 
-    fn ask_tcp(&self, namespace: &Namespace) -> Result<Answer> {
+    fn send_tcp(&self, namespace: &Namespace) -> Result<Answer> {
         let stream = self.connect(namespace)?;
         let local = stream.local_addr()?;
         let mut reader = BufReader::new(stream.try_clone()?);
@@ -136,7 +136,7 @@ impl Ask {
         Ok(answer)
     }
 
-    fn ask_udp(&self, namespace: &Namespace) -> Result<Answer> {
+    fn send_udp(&self, namespace: &Namespace) -> Result<Answer> {
         let socket = self.datagrams(namespace)?;
         let local = socket.local_addr()?;
         let payload = pattern(self.bytes);

@@ -8,7 +8,7 @@ use netns_tests::takeover::{
     switch::Daemon,
 };
 
-use crate::bench::{BACK, Bench, THERE, is_on_the_bridge};
+use crate::fixture::{ATTACH, DETACH, Fixture, is_on_the_bridge};
 
 /// The bridge with the NIC as its port, as the database brings it back.
 pub fn bridge_in_the_database(site: &Site, port: bool) -> Result<()> {
@@ -30,7 +30,7 @@ fn taken_over_from(prepare: impl FnOnce(&Site) -> Result<()>) -> Result<()> {
     prepare(&site)?;
     site.wait_until_reachable()?;
     let meter = Meter::start(&site, &Load::full().slowed(4))?;
-    site.run(THERE)?.expect_ok()?;
+    site.run(ATTACH)?.expect_ok()?;
     is_on_the_bridge(&site, &before)?;
     let settled = Moment::now();
     meter.wait_until_all_move()?;
@@ -63,52 +63,52 @@ fn a_bridge_that_is_up_without_a_guard() -> Result<()> {
 /// The guard is lost after a takeover (a firewall that flushes everything): it is made again.
 #[test]
 fn a_lost_guard() -> Result<()> {
-    let bench = Bench::set_up(Site::usual()?)?;
-    let site = &bench.site;
-    site.run(THERE)?.expect_ok()?;
+    let fixture = Fixture::set_up(Site::usual()?)?;
+    let site = &fixture.site;
+    site.run(ATTACH)?.expect_ok()?;
     let there = State::of(site)?;
     site.node().nft("flush ruleset\n")?;
     site.run("recover")?.expect_ok()?;
     State::of(site)?.expect(&there).context("after settle")?;
     site.node().nft("flush ruleset\n")?;
-    site.run(THERE)?.expect_ok()?;
+    site.run(ATTACH)?.expect_ok()?;
     State::of(site)?.expect(&there).context("after a second run")?;
-    bench.is_on_the_bridge()?;
-    site.run(BACK)?.expect_ok()?;
-    bench.is_as_before()?;
-    bench.finish()
+    fixture.is_on_the_bridge()?;
+    site.run(DETACH)?.expect_ok()?;
+    fixture.is_unchanged()?;
+    fixture.finish()
 }
 
 /// Doing it twice does nothing, either way.
 #[test]
 fn twice() -> Result<()> {
-    let bench = Bench::set_up(Site::usual()?)?;
-    let site = &bench.site;
-    site.run(THERE)?.expect_ok()?;
+    let fixture = Fixture::set_up(Site::usual()?)?;
+    let site = &fixture.site;
+    site.run(ATTACH)?.expect_ok()?;
     let (there, rows) = (State::of(site)?, site.vsctl("--no-wait list Bridge")?);
-    site.run(THERE)?.expect_ok()?;
+    site.run(ATTACH)?.expect_ok()?;
     State::of(site)?.expect(&there)?;
     ensure!(site.vsctl("--no-wait list Bridge")? == rows, "the database was written");
     site.run("recover")?.expect_ok()?;
     State::of(site)?.expect(&there)?;
-    bench.is_on_the_bridge()?;
-    site.run(BACK)?.expect_ok()?;
-    bench.is_as_before()?;
+    fixture.is_on_the_bridge()?;
+    site.run(DETACH)?.expect_ok()?;
+    fixture.is_unchanged()?;
     site.run("recover")?.expect_ok()?;
-    bench.is_as_before()?;
-    bench.finish()
+    fixture.is_unchanged()?;
+    fixture.finish()
 }
 
 /// There and back, ten times over: nothing accumulates.
 #[test]
 fn ten_times() -> Result<()> {
-    let bench = Bench::set_up(Site::usual()?)?;
+    let fixture = Fixture::set_up(Site::usual()?)?;
     for round in 0..10 {
-        bench.site.run(THERE)?.expect_ok().with_context(|| format!("round {round}"))?;
-        bench.site.run(BACK)?.expect_ok().with_context(|| format!("round {round}"))?;
+        fixture.site.run(ATTACH)?.expect_ok().with_context(|| format!("round {round}"))?;
+        fixture.site.run(DETACH)?.expect_ok().with_context(|| format!("round {round}"))?;
     }
-    bench.is_as_before()?;
-    bench.finish()
+    fixture.is_unchanged()?;
+    fixture.finish()
 }
 
 /// A bridge that a person made with the port, addresses moved by hand, no guard: every frame is heard twice until settled.
@@ -116,7 +116,7 @@ fn ten_times() -> Result<()> {
 fn another_tools_bridge() -> Result<()> {
     let site = Site::usual()?;
     site.original_there()?;
-    let outcome = site.run(THERE)?;
+    let outcome = site.run(ATTACH)?;
     // Either it mends what is there, or it says what stands in the way: never a node that is cut off.
     ensure!(!outcome.said.contains("panicked"), "{}", outcome.said);
     let ways = site.reach_once()?;
@@ -132,7 +132,7 @@ fn another_tools_bridge() -> Result<()> {
 fn after_a_reboot() -> Result<()> {
     let site = Site::usual()?;
     let before = State::of(&site)?;
-    site.run(THERE)?.expect_ok()?;
+    site.run(ATTACH)?.expect_ok()?;
     // What a reboot leaves: the database without transient ports, the NIC as the host's own configuration makes it,
     // no guard, files of another boot.
     site.vsctl(&format!("-- del-port {BRIDGE} eth0"))?;
@@ -156,7 +156,7 @@ fn after_a_reboot() -> Result<()> {
     site.wait_until_reachable()?;
     meter.wait_until_all_move()?;
     // On the bridge or still on the NIC, as the command sees fit; the way there is open in any case.
-    site.run(THERE)?.expect_ok()?;
+    site.run(ATTACH)?.expect_ok()?;
     is_on_the_bridge(&site, &before)?;
     let report = meter.stop()?;
     ensure!(report.dead().is_empty(), "{report}");
@@ -166,46 +166,46 @@ fn after_a_reboot() -> Result<()> {
 /// The state folder is lost (a tmpfs) with the bridge in the database: it is ours still, and goes on the way back.
 #[test]
 fn a_lost_state_folder() -> Result<()> {
-    let bench = Bench::set_up(Site::usual()?)?;
-    let site = &bench.site;
-    site.run(THERE)?.expect_ok()?;
+    let fixture = Fixture::set_up(Site::usual()?)?;
+    let site = &fixture.site;
+    site.run(ATTACH)?.expect_ok()?;
     // Management to the NIC, as a boot or a failover leaves it.
     site.kill(Daemon::Switch)?;
     site.run("recover")?.expect_ok()?;
     std::fs::remove_dir_all(site.state_dir())?;
     site.restart_daemons()?;
     site.wait_until_reachable()?;
-    site.run(THERE)?.expect_ok()?;
-    bench.is_on_the_bridge()?;
-    site.run(BACK)?.expect_ok()?;
+    site.run(ATTACH)?.expect_ok()?;
+    fixture.is_on_the_bridge()?;
+    site.run(DETACH)?.expect_ok()?;
     ensure!(!site.has_bridge(BRIDGE)?, "our own bridge is left behind");
-    bench.is_as_before()?;
-    bench.finish()
+    fixture.is_unchanged()?;
+    fixture.finish()
 }
 
 /// The switch's database is lost: the bridge is made again of the datapath it had, whatever the new one says.
 #[test]
 fn a_lost_database() -> Result<()> {
-    let bench = Bench::set_up(Site::usual()?)?;
-    let site = &bench.site;
-    site.run(THERE)?.expect_ok()?;
+    let fixture = Fixture::set_up(Site::usual()?)?;
+    let site = &fixture.site;
+    site.run(ATTACH)?.expect_ok()?;
     site.vsctl(&format!("del-br {BRIDGE}"))?;
     site.vsctl("remove Open_vSwitch . external_ids ovn-bridge-datapath-type")?;
     // First the NIC gets its own, then the bridge is made again.
     site.run("recover")?.expect_ok()?;
     site.run("recover")?.expect_ok()?;
-    bench.is_on_the_bridge()?;
-    site.run(BACK)?.expect_ok()?;
-    bench.is_as_before()?;
-    bench.finish()
+    fixture.is_on_the_bridge()?;
+    site.run(DETACH)?.expect_ok()?;
+    fixture.is_unchanged()?;
+    fixture.finish()
 }
 
 /// A run whose rollback watchdog died as well, with everything on the bridge: that is said, not what is missing on the NIC.
 #[test]
 fn an_open_journal_is_said_first() -> Result<()> {
-    let bench = Bench::set_up(Site::usual()?)?;
-    let site = &bench.site;
-    let halted = site.run_until_held(THERE, "old-off", "")?;
+    let fixture = Fixture::set_up(Site::usual()?)?;
+    let site = &fixture.site;
+    let halted = site.run_until_held(ATTACH, "old-off", "")?;
     for id in site.processes("uplink-watchdog")? {
         nix::sys::signal::kill(
             nix::unistd::Pid::from_raw(i32::try_from(id)?),
@@ -213,7 +213,7 @@ fn an_open_journal_is_said_first() -> Result<()> {
         )?;
     }
     halted.kill()?;
-    for line in [THERE, "nics-to-bridge --dry-run eth0"] {
+    for line in [ATTACH, "nics-to-bridge --dry-run eth0"] {
         let outcome = site.run(line)?;
         ensure!(
             !outcome.ok && outcome.said.contains("an earlier run did not come to its end"),
@@ -222,6 +222,6 @@ fn an_open_journal_is_said_first() -> Result<()> {
         ensure!(!outcome.said.contains("no-next-hop"), "{outcome:?}");
     }
     site.run("recover")?.expect_ok()?;
-    bench.is_as_before()?;
-    bench.finish()
+    fixture.is_unchanged()?;
+    fixture.finish()
 }

@@ -10,7 +10,7 @@ use std::{
 use anyhow::{Context, Result, ensure};
 use netns_tests::{
     lab::{Lab, LabOptions, address::Family, identity, process::Register},
-    probe::{Ask, Listen, Responder},
+    probe::{Listen, Request, Responder},
 };
 
 /// What a lab leaves on the machine while it is up.
@@ -71,7 +71,7 @@ fn bare_nodes_are_reachable_by_their_nic() -> Result<()> {
     let responder = Responder::start(node.namespace(), node.name(), &Listen::everywhere(2222))?;
     for family in Family::ALL {
         let answer =
-            Ask::tcp(node.address().port(family, 2222)).ask(lab.world().administrator().namespace())?;
+            Request::tcp(node.address().port(family, 2222)).send(lab.world().administrator().namespace())?;
         ensure!(answer.name == "node1", "{} answers", answer.name);
     }
     drop(responder);

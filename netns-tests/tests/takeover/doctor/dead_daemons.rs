@@ -8,7 +8,7 @@ use nix::{
 };
 
 use super::{Said, comes_to_be_well, comes_to_find, doctor};
-use crate::bench::THERE;
+use crate::fixture::ATTACH;
 
 fn signal(id: u32, signal: Signal) -> Result<()> {
     kill(Pid::from_raw(i32::try_from(id)?), signal).with_context(|| format!("signalling {id}"))
@@ -25,7 +25,7 @@ fn while_stopped(site: &Site, ids: &[u32]) -> Result<Said> {
 #[test]
 fn everybody_is_stopped() -> Result<()> {
     let site = Site::usual()?;
-    site.run(THERE)?.expect_ok()?;
+    site.run(ATTACH)?.expect_ok()?;
     let helper = site.start_helper(&[])?;
     let (database, switch) = (site.switch().id(Daemon::Database)?, site.switch().id(Daemon::Switch)?);
 
@@ -55,7 +55,7 @@ fn everybody_is_stopped() -> Result<()> {
 #[test]
 fn the_nic_is_made_anew() -> Result<()> {
     let site = Site::usual()?;
-    site.run(THERE)?.expect_ok()?;
+    site.run(ATTACH)?.expect_ok()?;
     site.unplug()?;
     doctor(&site, "")?.expect("error", "device-missing")?;
     site.plug()?;
@@ -71,7 +71,7 @@ fn the_nic_is_made_anew() -> Result<()> {
 #[test]
 fn without_root() -> Result<()> {
     let site = Site::usual()?;
-    site.run(THERE)?.expect_ok()?;
+    site.run(ATTACH)?.expect_ok()?;
     let _helper = site.start_helper(&[])?;
     let words = format!(
         "--reuid=65534 --regid=65534 --clear-groups {} --db=unix:{} --state-dir={} -ojson",

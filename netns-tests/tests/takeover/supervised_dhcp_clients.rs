@@ -4,7 +4,7 @@ use std::{fs, path::Path};
 
 use anyhow::{Context, Result, ensure};
 use netns_tests::{
-    lab::process::{Held, Program, wait_until},
+    lab::process::{Program, RunningProgram, wait_until},
     takeover::{
         Load, Meter, Site, SiteOptions, State,
         meter::Kind,
@@ -17,7 +17,7 @@ use nix::{
     unistd::Pid,
 };
 
-use crate::bench::{BACK, THERE, is_refused};
+use crate::fixture::{ATTACH, DETACH, is_refused};
 
 /// What a client's own script does with a lease, as far as it matters here: udhcpc says the reason by an argument, dhclient
 /// by the environment. Writes down what it did.
@@ -64,7 +64,7 @@ struct Clients<'s> {
     site: &'s Site,
     client: Client,
     /// The loop ends before its clients do.
-    held: Vec<Held>,
+    held: Vec<RunningProgram>,
 }
 
 impl<'s> Clients<'s> {
@@ -154,12 +154,12 @@ fn refused_and_forced(
     let first = clients.on(NIC)?;
     ensure!(first.len() == 1, "{first:?} are not one client");
     let [_, name] = client.names();
-    let outcome = site.run(THERE)?;
+    let outcome = site.run(ATTACH)?;
     is_refused(&site, &outcome, &before, &["[dhcp-supervised]", name, "sh (pid", "kill -9", "--force"])?;
     ensure!(clients.on(NIC)? == first, "the client was ended");
 
     let meter = Meter::start(&site, &Load::of(Kind::Tcp).slowed(4))?;
-    site.run(&format!("{THERE} --force"))?.expect_ok()?;
+    site.run(&format!("{ATTACH} --force"))?.expect_ok()?;
     let helper = site.start_helper(&[])?;
     meanwhile(&site, &clients)?;
     clients.wait_until_on_the_bridge()?;
@@ -168,7 +168,7 @@ fn refused_and_forced(
 
     helper.terminate()?;
     site.clean_up_helper()?;
-    site.run(BACK)?.expect_ok()?;
+    site.run(DETACH)?.expect_ok()?;
     site.wait_until_reachable()?;
     wait_until("the loop's client alone", || {
         Ok(clients.on(BRIDGE)?.is_empty() && clients.on(NIC)?.len() == 1)

@@ -13,8 +13,8 @@ use netns_tests::takeover::{
 };
 use nix::sys::signal::Signal;
 
-use crate::bench::{THERE, is_on_the_bridge};
-use crate::meanwhile::is_on_the_nic;
+use crate::commands_during_failover::is_on_the_nic;
+use crate::fixture::{ATTACH, is_on_the_bridge};
 use crate::survival::{Survival, helper_log};
 
 /// How often management has gone to the NIC.
@@ -263,7 +263,7 @@ fn befall(survival: &mut Survival, event: u64, stopped: &mut bool) -> Result<()>
         }
         7 => site.program("ip").line("addr add 172.18.0.11/24 brd + dev eth0").outcome().map(drop),
         8 => site.run("recover").map(drop),
-        9 => site.run(THERE).map(drop),
+        9 => site.run(ATTACH).map(drop),
         10 if site.switch().is_up(Daemon::Database)? => site.kill(Daemon::Database),
         11 if !site.switch().is_up(Daemon::Database)? => site.switch().launch(Daemon::Database, site.node()),
         _ => Ok(()),

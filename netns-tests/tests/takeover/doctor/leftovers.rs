@@ -10,7 +10,7 @@ use nix::{
 };
 
 use super::{Said, comes_to_find, doctor, finds};
-use crate::bench::{BACK, THERE};
+use crate::fixture::{ATTACH, DETACH};
 
 /// The guard of a bridge that is not there.
 fn stray_guard(site: &Site, bridge: &str) -> Result<()> {
@@ -29,7 +29,7 @@ fn guards() -> Result<()> {
     finds(&site, "error", "guard-left")?;
     site.node().nft("delete table netdev ovn_k8s_breth7\n")?;
     doctor(&site, "")?.expect_well(&[])?;
-    site.run(THERE)?.expect_ok()?;
+    site.run(ATTACH)?.expect_ok()?;
     stray_guard(&site, "breth7")?;
     doctor(&site, "")?.expect("error", "guard-twice").map(drop)
 }
@@ -37,7 +37,7 @@ fn guards() -> Result<()> {
 #[test]
 fn the_bridge_is_deleted() -> Result<()> {
     let site = Site::usual()?;
-    site.run(THERE)?.expect_ok()?;
+    site.run(ATTACH)?.expect_ok()?;
     site.vsctl("del-br breth0")?;
     let said = comes_to_find(&site, "error", "bridge-missing")?;
     ensure!(
@@ -51,7 +51,7 @@ fn the_bridge_is_deleted() -> Result<()> {
 #[test]
 fn journals() -> Result<()> {
     let site = Site::usual()?;
-    let halted = site.run_until_held(THERE, "routes", "")?;
+    let halted = site.run_until_held(ATTACH, "routes", "")?;
     doctor(&site, "eth0")?.expect("note", "journal-open")?;
     for id in site.processes("uplink-watchdog")? {
         kill(Pid::from_raw(i32::try_from(id)?), Signal::SIGKILL)?;
@@ -62,11 +62,11 @@ fn journals() -> Result<()> {
     doctor(&site, "eth0")?.expect_well(&[])?;
 
     // The way back without a database, and what it could not do.
-    site.run(THERE)?.expect_ok()?;
+    site.run(ATTACH)?.expect_ok()?;
     for daemon in [Daemon::Switch, Daemon::Database] {
         site.kill(daemon)?;
     }
-    site.run(BACK)?.expect_ok()?;
+    site.run(DETACH)?.expect_ok()?;
     doctor(&site, "eth0")?.expect("warning", "journal-pending")?;
     site.restart_daemons()?;
     comes_to_find(&site, "warning", "journal-pending")?;
@@ -96,7 +96,7 @@ fn records_and_files() -> Result<()> {
         Ok(Said::read(&outcome.json().with_context(|| outcome.said.clone())?))
     };
     run()?.expect("warning", "handover-left")?;
-    site.run(THERE)?.expect_ok()?;
+    site.run(ATTACH)?.expect_ok()?;
     ensure!(run()?.of("warning", "handover-left").is_none(), "a file that is in use");
     let record = site.state_dir().join("uplink/taken-breth0.json");
     let text = fs::read_to_string(&record)?;

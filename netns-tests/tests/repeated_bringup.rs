@@ -12,7 +12,7 @@ use netns_tests::{
         process::wait_until,
     },
     matrix::POD_PORT,
-    probe::{Ask, Listen, Responder},
+    probe::{Listen, Request, Responder},
 };
 
 #[test]
@@ -35,9 +35,9 @@ fn bring_up() -> Result<usize> {
     let internet = lab.world().internet();
     let _server = Responder::start(internet.namespace(), internet.name(), &Listen::everywhere(POD_PORT))?;
     for family in Family::ALL {
-        let ask = Ask::tcp(internet.address().port(family, POD_PORT));
+        let request = Request::tcp(internet.address().port(family, POD_PORT));
         wait_until(&format!("a pod to reach the internet by {family}"), || {
-            Ok(ask.ask(lab.pod(1, 1)?.namespace())?.name == "internet")
+            Ok(request.send(lab.pod(1, 1)?.namespace())?.name == "internet")
         })?;
     }
     Ok(lab.controllers_started_again())

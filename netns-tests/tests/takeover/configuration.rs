@@ -13,7 +13,7 @@ use netns_tests::{
     },
 };
 
-use crate::bench::{BACK, THERE, there_and_back};
+use crate::fixture::{ATTACH, DETACH, attach_and_detach};
 
 /// What is configured beyond a plain NIC: `ip -batch` lines.
 const ROWS: &[(&str, &str)] = &[
@@ -85,7 +85,7 @@ fn row_by_row() -> Result<()> {
         let outcome = (|| {
             let site =
                 Site::up(SiteOptions { configuration: nic::usual() + lines, ..SiteOptions::default() })?;
-            there_and_back(&site, |before, there| {
+            attach_and_detach(&site, |before, there| {
                 let mtu = [Subject::Link];
                 let words = |state: &State, device| state.says(Subject::Link, &[device, "mtu 1400"]);
                 ensure!(
@@ -110,7 +110,7 @@ fn row_by_row() -> Result<()> {
 fn rules_that_name_the_nic() -> Result<()> {
     let rules = "rule add iif eth0 lookup 100 priority 1001\nrule add oif eth0 lookup 100 priority 1002\n";
     let site = Site::up(SiteOptions { configuration: nic::usual() + rules, ..SiteOptions::default() })?;
-    there_and_back(&site, |_, there| {
+    attach_and_detach(&site, |_, there| {
         for word in ["\"iif\":\"breth0\"", "\"oif\":\"breth0\""] {
             ensure!(there.says(Subject::Rule, &[word]), "no rule with {word}");
         }
@@ -125,11 +125,11 @@ fn a_gateway_that_is_on_link_no_more() -> Result<()> {
     let site = Site::up(SiteOptions { configuration: nic::usual() + lines, ..SiteOptions::default() })?;
     let before = State::of(&site)?;
     ensure!(before.says(Subject::Route, &["10.60.0.0/16"]), "the kernel did not keep the route");
-    let outcome = site.run(THERE)?;
+    let outcome = site.run(ATTACH)?;
     if outcome.ok {
         let there = State::of(&site)?;
         ensure!(there.says(Subject::Route, &["10.60.0.0/16", BRIDGE]), "the route is lost");
-        site.run(BACK)?.expect_ok()?;
+        site.run(DETACH)?.expect_ok()?;
         ensure!(
             State::of(&site)?.says(Subject::Route, &["10.60.0.0/16", NIC]),
             "the route is lost on the way back"
@@ -149,7 +149,7 @@ fn a_root_qdisc() -> Result<()> {
     site.program("tc").line("qdisc add dev eth0 root handle 7: htb default 1").run()?;
     site.program("tc").line("class add dev eth0 parent 7: classid 7:1 htb rate 10gbit").run()?;
     let before = State::of(&site)?;
-    there_and_back(&site, |_, there| {
+    attach_and_detach(&site, |_, there| {
         there.about(NIC, &[Subject::Qdisc]).expect(&before.about(NIC, &[Subject::Qdisc]))
     })
 }
@@ -173,7 +173,7 @@ fn sysctls() -> Result<()> {
     for (folder, name, value) in wanted {
         site.node().sysctl(&format!("net/{folder}/{NIC}/{name}"), value)?;
     }
-    there_and_back(&site, |_, there| {
+    attach_and_detach(&site, |_, there| {
         for (folder, name, value) in wanted {
             let fact = format!("{folder} {name} = {value}");
             ensure!(there.says(Subject::Sysctl, &[BRIDGE, &fact]), "{BRIDGE}: not {fact}");
@@ -193,7 +193,7 @@ fn receive_offload() -> Result<()> {
         "GRO cannot be turned on here"
     );
     let meter = Meter::start(&site, &Load::of(Kind::Tcp).slowed(2))?;
-    there_and_back(&site, |_, there| {
+    attach_and_detach(&site, |_, there| {
         ensure!(there.says(Subject::Offload, &[NIC, "generic-receive-offload: off"]), "GRO is still on");
         transfer(&site)
     })?;
@@ -224,7 +224,7 @@ fn several_nics() -> Result<()> {
     let site = Site::up(SiteOptions { second: true, ..SiteOptions::default() })?;
     let before = State::of(&site)?;
     let half = site.run("nics-to-bridge eth0 nosuch0")?;
-    crate::bench::is_refused(&site, &half, &before, &["nosuch0"])?;
+    crate::fixture::is_refused(&site, &half, &before, &["nosuch0"])?;
     site.run("nics-to-bridge eth0 eth1")?.expect_ok()?;
     let there = State::of(&site)?;
     for (nic, bridge) in [(NIC, BRIDGE), (SECOND, "breth1")] {
@@ -245,10 +245,10 @@ fn several_nics() -> Result<()> {
 fn ten_thousand_routes() -> Result<()> {
     let configuration = nic::usual() + &nic::many_routes(10_000);
     let site = Site::up(SiteOptions { configuration, ..SiteOptions::default() })?;
-    there_and_back(&site, |_, _| Ok(()))?;
+    attach_and_detach(&site, |_, _| Ok(()))?;
     // And by undo.
     let before = State::of(&site)?;
-    let outcome = site.run_with_fault(THERE, "old-off:kill")?;
+    let outcome = site.run_with_fault(ATTACH, "old-off:kill")?;
     ensure!(!outcome.ok, "{outcome:?}");
     wait_until("the routes to be back", || State::of(&site)?.expect(&before).map(|()| true))
 }

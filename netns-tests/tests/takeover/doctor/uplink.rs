@@ -7,7 +7,7 @@ use netns_tests::takeover::{Site, nic};
 use nix::sys::socket::{setsockopt, sockopt::BindToDevice};
 
 use super::{comes_to_be_well, comes_to_find, doctor};
-use crate::bench::THERE;
+use crate::fixture::ATTACH;
 
 /// What nobody sees to here.
 const ALONE: &[&str] = &["helper-away"];
@@ -29,7 +29,7 @@ fn one_wrong(
 #[test]
 fn in_the_switch() -> Result<()> {
     let site = Site::usual()?;
-    site.run(THERE)?.expect_ok()?;
+    site.run(ATTACH)?.expect_ok()?;
     let vsctl = |line: String| site.vsctl(&line).map(drop);
     let set = |words: &str| vsctl(format!("set {words}"));
     let hwaddr = |mac: &str| set(&format!("bridge breth0 other_config:hwaddr=\"{mac}\""));
@@ -47,7 +47,7 @@ fn in_the_switch() -> Result<()> {
     comes_to_find(&site, "error", "port-missing")?;
     // As it says: onto the NIC, and from there again.
     site.run("recover")?.expect_ok()?;
-    site.run(THERE)?.expect_ok()?;
+    site.run(ATTACH)?.expect_ok()?;
     comes_to_be_well(&site, ALONE).context("after port-missing")?;
     // ovs-vswitchd sets the device down for another address, and its routes go.
     hwaddr("0a:58:ac:00:00:77")?;
@@ -61,7 +61,7 @@ fn in_the_switch() -> Result<()> {
 #[test]
 fn in_the_kernel() -> Result<()> {
     let site = Site::usual()?;
-    site.run(THERE)?.expect_ok()?;
+    site.run(ATTACH)?.expect_ok()?;
     let ip = |line: &str| site.ip(&format!("{line}\n"));
     let gro = |word: &str| site.program("ethtool").args(["-K", "eth0", "gro", word]).run().map(drop);
     let settle = || site.run("recover")?.expect_ok().map(drop);

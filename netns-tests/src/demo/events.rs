@@ -7,8 +7,8 @@ use serde_json::Value;
 
 use super::{
     Quit,
+    environment::{Environment, NODE_PORT_NEW},
     meter::Owner,
-    stage::{NODE_PORT_NEW, Stage},
     traffic::{Sum, Traffic},
     view::View,
 };
@@ -20,7 +20,7 @@ use crate::{
         service::{EndpointSpec, ServiceSpec},
     },
     matrix::POD_PORT,
-    probe::Ask,
+    probe::Request,
 };
 
 /// Long enough that what got lost is counted as lost.
@@ -30,7 +30,7 @@ const BURST: u16 = 40;
 
 /// What a script works with.
 struct Play<'a> {
-    stage: &'a mut Stage,
+    environment: &'a mut Environment,
     traffic: &'a mut Traffic,
     view: &'a View,
     quit: &'a Quit,
@@ -48,37 +48,42 @@ pub struct Outcome {
 }
 
 /// Plays all acts.
-pub fn play(stage: &mut Stage, traffic: &mut Traffic, view: &View, quit: &Quit) -> Result<Outcome> {
+pub fn play(
+    environment: &mut Environment,
+    traffic: &mut Traffic,
+    view: &View,
+    quit: &Quit,
+) -> Result<Outcome> {
     view.say("what is done, and what it cost: management + north-south");
-    let mut play = Play { stage, traffic, view, quit };
-    play.act("node1: nics-to-bridge eth0", |play| play.turn(Stage::take_over))?;
-    play.stage.open(view)?;
-    play.traffic.join(play.stage, Owner::NorthSouth, quit)?;
+    let mut play = Play { environment, traffic, view, quit };
+    play.act("node1: nics-to-bridge eth0", |play| play.turn(Environment::take_over))?;
+    play.environment.open(view)?;
+    play.traffic.join(play.environment, Owner::NorthSouth, quit)?;
     view.show(play.traffic.meters());
     play.act("nothing", |play| {
         play.quit.pause(Duration::from_secs(2))?;
         Ok("all of it flows".to_owned())
     })?;
     play.act("node1: helper restarted (SIGTERM)", |play| {
-        play.restart_helper(Stop::Politely, Duration::ZERO)
+        play.restart_helper(Stop::Terminate, Duration::ZERO)
     })?;
     play.act("node1: helper killed (-9), 2 s away", |play| {
-        play.restart_helper(Stop::AtOnce, Duration::from_secs(2))
+        play.restart_helper(Stop::Kill, Duration::from_secs(2))
     })?;
     play.services()?;
     play.act(&format!("{BURST} Service changes in a burst"), Play::burst)?;
-    if play.stage.api_mut().is_some() {
+    if play.environment.api_mut().is_some() {
         play.act("kube-apiserver killed, 2 s away", Play::restart_api)?;
     }
-    let before = play.stage.strays()?;
+    let before = play.environment.strays()?;
     play.act("node1: vswitchd killed, 1 s away", Play::restart_switch)?;
-    let restarting = play.stage.strays()? - before;
+    let restarting = play.environment.strays()? - before;
     play.quit.pause(Duration::from_secs(1))?;
     let mut silent = play.traffic.silent();
-    let (status, strays) = (play.stage.status(1)?, play.stage.strays()?);
+    let (status, strays) = (play.environment.status(1)?, play.environment.strays()?);
     play.traffic.part(Owner::NorthSouth)?;
-    play.stage.helper(1)?.end(Stop::Politely)?;
-    play.act("node1: bridge-to-nics breth0", |play| play.turn(Stage::give_back))?;
+    play.environment.helper(1)?.end(Stop::Terminate)?;
+    play.act("node1: bridge-to-nics breth0", |play| play.turn(Environment::give_back))?;
     silent.extend(play.traffic.silent_of(Owner::Management));
     silent.dedup();
     Ok(Outcome { strays: [restarting, strays], status, silent })
@@ -124,19 +129,19 @@ impl Play<'_> {
     }
 
     /// Moves node1's NIC onto the bridge or back.
-    fn turn(&self, how: impl FnOnce(&Stage, usize) -> Result<()>) -> Result<String> {
+    fn turn(&self, how: impl FnOnce(&Environment, usize) -> Result<()>) -> Result<String> {
         // What is counted from here on is the turn's, not the wait's before it.
         self.quit.pause(Duration::from_millis(500))?;
         let start = Instant::now();
-        how(self.stage, 1)?;
+        how(self.environment, 1)?;
         Ok(format!("done in {}", millis(start)))
     }
 
     fn restart_helper(&mut self, how: Stop, away: Duration) -> Result<String> {
-        self.stage.helper(1)?.end(how)?;
+        self.environment.helper(1)?.end(how)?;
         self.quit.pause(away)?;
         let start = Instant::now();
-        self.stage.start_helper(1)?;
+        self.environment.start_helper(1)?;
         Ok(format!("ready in {}", millis(start)))
     }
 
@@ -155,13 +160,13 @@ impl Play<'_> {
     /// Changes Services, and waits for who answers at the new NodePort: nobody, when nobody is named.
     fn serve(&mut self, more: &[ServiceSpec], expected: Option<&str>) -> Result<String> {
         let start = Instant::now();
-        self.stage.serve(more)?;
-        let lab = self.stage.lab();
+        self.environment.serve(more)?;
+        let lab = self.environment.lab();
         let to = lab.node(1)?.address().port(Family::V4, NODE_PORT_NEW);
-        let ask = Ask::tcp(to).within(Duration::from_millis(300));
+        let request = Request::tcp(to).within(Duration::from_millis(300));
         let outside = lab.world().internet().namespace();
         wait_until(&format!("{} at {to}", expected.unwrap_or("nobody")), || {
-            Ok(ask.ask(outside).ok().map(|answer| answer.name).as_deref() == expected)
+            Ok(request.send(outside).ok().map(|answer| answer.name).as_deref() == expected)
         })?;
         let who = expected.map_or("nobody answers".to_owned(), |name| format!("{name} answers"));
         Ok(format!("{who} in {}", millis(start)))
@@ -170,17 +175,17 @@ impl Play<'_> {
     fn burst(&mut self) -> Result<String> {
         let start = Instant::now();
         for round in 0..BURST {
-            self.stage.churn(round)?;
+            self.environment.churn(round)?;
             self.quit.pause(Duration::from_millis(10))?;
         }
         let written = millis(start);
-        self.stage.serve(&[])?;
+        self.environment.serve(&[])?;
         Ok(format!("written in {written}"))
     }
 
     fn restart_api(&mut self) -> Result<String> {
         let quit = self.quit;
-        let Some(api) = self.stage.api_mut() else { return Ok(String::new()) };
+        let Some(api) = self.environment.api_mut() else { return Ok(String::new()) };
         api.kill()?;
         quit.pause(Duration::from_secs(2))?;
         let start = Instant::now();
@@ -189,8 +194,8 @@ impl Play<'_> {
     }
 
     fn restart_switch(&mut self) -> Result<String> {
-        let node = self.stage.lab().node(1)?;
-        node.stop_switch(Stop::AtOnce)?;
+        let node = self.environment.lab().node(1)?;
+        node.stop_switch(Stop::Kill)?;
         self.quit.pause(Duration::from_secs(1))?;
         let start = Instant::now();
         node.start_switch()?;

@@ -16,7 +16,7 @@ use netns_tests::{
         service::{EndpointSpec, ServiceSpec},
     },
     matrix::{self, POD_PORT},
-    probe::Ask,
+    probe::Request,
 };
 
 use crate::sctp;
@@ -69,12 +69,12 @@ fn fragments_to_node_ports(cluster: &Cluster) -> Result<()> {
     outside.ip(next.both().map(|via| format!("route replace default via {via} mtu 1400\n")).concat())?;
     for (port, name) in [(30081, "pod11"), (30082, "pod21"), (30083, "node1"), (30084, "node2")] {
         for family in Family::ALL {
-            let ask = Ask::udp(node_port(cluster, family, port)?).echo(LARGE);
+            let request = Request::udp(node_port(cluster, family, port)?).echo(LARGE);
             // The first may find a tunnel's neighbour unresolved.
             wait_within(&format!("{name} to echo fragments, {family}"), Duration::from_secs(5), || {
-                expect(outside, &ask, name).map(|()| true)
+                expect(outside, &request, name).map(|()| true)
             })?;
-            expect(outside, &ask, name)?;
+            expect(outside, &request, name)?;
         }
     }
     outside.ip(next.both().map(|via| format!("route replace default via {via}\n")).concat())
@@ -98,8 +98,8 @@ fn path_mtu_of_node_ports(cluster: &Cluster) -> Result<()> {
         (Family::V6, 30081, "pod11"),
         (Family::V6, 30082, "pod21"),
     ] {
-        let ask = Ask::tcp(node_port(cluster, family, port)?).echo(BULK);
-        expect(world.internet().namespace(), &ask, name)?;
+        let request = Request::tcp(node_port(cluster, family, port)?).echo(BULK);
+        expect(world.internet().namespace(), &request, name)?;
         // What a server learnt of a path would hide the next error.
         forget_paths(cluster, far.of(family))?;
     }
@@ -116,8 +116,8 @@ fn forget_paths(cluster: &Cluster, to: IpAddr) -> Result<()> {
     Ok(())
 }
 
-fn expect(from: &Namespace, ask: &Ask, name: &str) -> Result<()> {
-    let answer = ask.ask(from)?;
-    ensure!(answer.name == name, "{}: {} answered in place of {name}", ask.to, answer.name);
+fn expect(from: &Namespace, request: &Request, name: &str) -> Result<()> {
+    let answer = request.send(from)?;
+    ensure!(answer.name == name, "{}: {} answered in place of {name}", request.to, answer.name);
     Ok(())
 }

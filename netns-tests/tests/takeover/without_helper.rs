@@ -3,14 +3,14 @@
 use anyhow::{Context, Result, ensure};
 use netns_tests::takeover::{Site, State, nic::BRIDGE, switch::Daemon};
 
-use crate::bench::{BACK, Bench, THERE, is_on_the_bridge};
+use crate::fixture::{ATTACH, DETACH, Fixture, is_on_the_bridge};
 
 /// `recover` turns management to the NIC while the switch is dead, and onto the bridge when it is back.
 #[test]
 fn settle_without_a_switch() -> Result<()> {
-    let bench = Bench::set_up(Site::usual()?)?;
-    let site = &bench.site;
-    site.run(THERE)?.expect_ok()?;
+    let fixture = Fixture::set_up(Site::usual()?)?;
+    let site = &fixture.site;
+    site.run(ATTACH)?.expect_ok()?;
     for daemon in [Daemon::Switch, Daemon::Database] {
         site.kill(daemon)?;
     }
@@ -21,28 +21,28 @@ fn settle_without_a_switch() -> Result<()> {
     site.restart_daemons()?;
     site.wait_until_reachable()?;
     site.run("recover")?.expect_ok()?;
-    bench.is_on_the_bridge()?;
-    site.run(BACK)?.expect_ok()?;
-    bench.is_as_before()?;
-    bench.finish()
+    fixture.is_on_the_bridge()?;
+    site.run(DETACH)?.expect_ok()?;
+    fixture.is_unchanged()?;
+    fixture.finish()
 }
 
 /// The way back needs no switch; what its database holds goes when it is there again.
 #[test]
 fn back_without_a_switch() -> Result<()> {
-    let bench = Bench::set_up(Site::usual()?)?;
-    let site = &bench.site;
-    site.run(THERE)?.expect_ok()?;
+    let fixture = Fixture::set_up(Site::usual()?)?;
+    let site = &fixture.site;
+    site.run(ATTACH)?.expect_ok()?;
     for daemon in [Daemon::Switch, Daemon::Database] {
         site.kill(daemon)?;
     }
-    site.run(BACK)?.expect_ok()?;
+    site.run(DETACH)?.expect_ok()?;
     site.wait_until_reachable()?;
     site.restart_daemons()?;
     site.wait_until_reachable()?;
     site.run("recover")?.expect_ok()?;
-    bench.is_as_before()?;
-    bench.finish()
+    fixture.is_unchanged()?;
+    fixture.finish()
 }
 
 /// Somebody deletes the bridge, and with its device everything that the node was reached by.
@@ -50,13 +50,13 @@ fn back_without_a_switch() -> Result<()> {
 fn the_bridge_is_deleted() -> Result<()> {
     let site = Site::usual()?;
     let before = State::of(&site)?;
-    site.run(THERE)?.expect_ok()?;
+    site.run(ATTACH)?.expect_ok()?;
     site.vsctl(&format!("del-br {BRIDGE}"))?;
     ensure!(site.reach_once()? == [false; 4], "the way to the node is not cut");
     site.run("recover")?.expect_ok()?;
     site.wait_until_reachable()?;
-    site.run(THERE)?.expect_ok()?;
-    site.run(BACK)?.expect_ok()?;
+    site.run(ATTACH)?.expect_ok()?;
+    site.run(DETACH)?.expect_ok()?;
     site.wait_until_reachable()?;
     site.wait_for_state(&before)
 }
@@ -64,15 +64,15 @@ fn the_bridge_is_deleted() -> Result<()> {
 /// The way back, too, can be made to wait for the operator's word.
 #[test]
 fn back_unless_nobody_confirms() -> Result<()> {
-    let bench = Bench::set_up(Site::usual()?)?;
-    let site = &bench.site;
-    site.run(THERE)?.expect_ok()?;
+    let fixture = Fixture::set_up(Site::usual()?)?;
+    let site = &fixture.site;
+    site.run(ATTACH)?.expect_ok()?;
     let silent = site.run("bridge-to-nics --confirm=1 breth0")?;
     ensure!(!silent.ok && silent.said.contains("nobody confirmed"), "{silent:?}");
-    bench.is_on_the_bridge()?;
-    site.run(BACK)?.expect_ok()?;
-    bench.is_as_before()?;
-    bench.finish()
+    fixture.is_on_the_bridge()?;
+    site.run(DETACH)?.expect_ok()?;
+    fixture.is_unchanged()?;
+    fixture.finish()
 }
 
 /// Management is on the NIC because the switch is dead, and goes with it: the new one gets what the old one had.
@@ -80,7 +80,7 @@ fn back_unless_nobody_confirms() -> Result<()> {
 fn the_nic_is_made_anew_without_a_switch() -> Result<()> {
     let site = Site::usual()?;
     let before = State::of(&site)?;
-    site.run(THERE)?.expect_ok()?;
+    site.run(ATTACH)?.expect_ok()?;
     // A takeover of what is beside does not become all that is known of the NIC.
     site.ip("addr add 172.18.0.11/24 brd + dev eth0\n")?;
     site.run("recover")?.expect_ok()?;

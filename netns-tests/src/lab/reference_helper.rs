@@ -1,7 +1,7 @@
-//! A stand-in for the gateway helper: it writes the proven flow table and the host's settings by hand.
+//! A reference helper for the gateway helper: it writes the proven flow table and the host's settings by hand.
 //!
-//! It exists so that the lab and its tests can be checked without the product (`LAB_STANDIN=1`): a cell of the path
-//! matrix that fails with the stand-in is the lab's fault, one that fails with the helper alone is the helper's.
+//! It exists so that the lab and its tests can be checked without the product (`LAB_REFERENCE_HELPER=1`): a cell of the path
+//! matrix that fails with the reference helper is the lab's fault, one that fails with the helper alone is the helper's.
 
 use std::{fmt::Write as _, net::IpAddr, sync::Arc};
 
@@ -16,15 +16,15 @@ use super::{
     service::{EndpointSpec, Protocol, ServiceSpec},
 };
 
-/// The stand-in on one node.
+/// The reference helper on one node.
 #[derive(Debug)]
-pub struct StandIn {
+pub struct ReferenceHelper {
     node: Arc<Node>,
     rule: ReplyRule,
     snat_ports: Option<PortRange>,
 }
 
-impl StandIn {
+impl ReferenceHelper {
     /// Programs bridge and host, as yet without Services.
     pub fn start(node: &Arc<Node>, options: &HelperOptions) -> Result<Self> {
         let rule = match (options.reply_rule, options.snat_ports) {
@@ -32,10 +32,10 @@ impl StandIn {
             (ReplyRule::Auto, None) => ReplyRule::Tracked,
             (rule, _) => rule,
         };
-        let stand_in = Self { node: Arc::clone(node), rule, snat_ports: options.snat_ports };
-        stand_in.routes()?;
-        stand_in.follow(&[])?;
-        Ok(stand_in)
+        let reference = Self { node: Arc::clone(node), rule, snat_ports: options.snat_ports };
+        reference.routes()?;
+        reference.follow(&[])?;
+        Ok(reference)
     }
 
     fn program(&self, services: &[ServiceSpec]) -> Result<()> {
@@ -143,7 +143,7 @@ impl StandIn {
     }
 }
 
-impl Helper for StandIn {
+impl Helper for ReferenceHelper {
     fn follow(&self, services: &[ServiceSpec]) -> Result<()> {
         self.program(services)
     }
@@ -187,7 +187,7 @@ fn share(service: &ServiceSpec, node: usize) -> Share {
 /// The rows of the flow table, as `ovs-ofctl` reads them.
 struct Rows<'a> {
     text: String,
-    stand_in: &'a StandIn,
+    reference: &'a ReferenceHelper,
     uplink: u32,
     patch: u32,
     mac: String,
@@ -197,11 +197,11 @@ struct Rows<'a> {
 const ZONE: u16 = 64000;
 
 impl<'a> Rows<'a> {
-    fn render(stand_in: &'a StandIn, services: &[ServiceSpec]) -> Result<String> {
-        let node = &stand_in.node;
+    fn render(reference: &'a ReferenceHelper, services: &[ServiceSpec]) -> Result<String> {
+        let node = &reference.node;
         let mut rows = Rows {
             text: String::new(),
-            stand_in,
+            reference,
             uplink: node.ofport(UPLINK)?,
             patch: node.ofport(PATCH)?,
             mac: node.mac(),
@@ -238,7 +238,7 @@ impl<'a> Rows<'a> {
     }
 
     fn partitioned(&self) -> bool {
-        self.stand_in.rule == ReplyRule::Partitioned
+        self.reference.rule == ReplyRule::Partitioned
     }
 
     fn overlay_side(&mut self) {
@@ -290,7 +290,7 @@ impl<'a> Rows<'a> {
 
     fn wire_side(&mut self) {
         let (p, mac, both) = (self.uplink, self.mac.clone(), self.both());
-        let own = self.stand_in.node.address();
+        let own = self.reference.node.address();
         let to_us = format!("in_port={p},dl_dst={mac}");
         self.row(0, 1000, &format!("in_port={p},vlan_tci=0x1000/0x1000"), "LOCAL");
         for ip in ["ip", "ipv6"] {
@@ -318,7 +318,7 @@ impl<'a> Rows<'a> {
     /// The rows of tables 1 to 6 that no Service brings.
     fn tables(&mut self) {
         let (overlay, both, out) = (self.overlay(), self.both(), self.out());
-        let own = self.stand_in.node.address();
+        let own = self.reference.node.address();
         self.row(1, 10, &format!("ip,nw_dst={}", own.v4), "goto_table:2");
         self.row(1, 10, &format!("ipv6,ipv6_dst={}", own.v6), "goto_table:2");
         self.row(1, 0, "", "LOCAL");
@@ -330,7 +330,7 @@ impl<'a> Rows<'a> {
         }
         if self.partitioned() {
             self.row(2, 70, "ct_state=+trk", "goto_table:3");
-            let range = self.stand_in.snat_ports.unwrap_or(PortRange::USUAL);
+            let range = self.reference.snat_ports.unwrap_or(PortRange::USUAL);
             for (value, mask) in masks(range) {
                 for protocol in ["tcp", "udp", "tcp6", "udp6"] {
                     self.row(2, 40, &format!("{protocol},tp_dst={value:#x}/{mask:#x}"), &overlay);
@@ -369,7 +369,7 @@ impl<'a> Rows<'a> {
     fn services(&mut self, services: &[ServiceSpec]) {
         for (service, port) in services.iter().flat_map(|s| s.ports.iter().map(move |port| (s, port))) {
             let ranged = !service.source_ranges.is_empty();
-            let action = match share(service, self.stand_in.node.number()) {
+            let action = match share(service, self.reference.node.number()) {
                 Share::Overlay if ranged => "goto_table:5".to_owned(),
                 Share::Overlay => self.overlay(),
                 Share::Nobody => "drop".to_owned(),
@@ -390,7 +390,7 @@ impl<'a> Rows<'a> {
                         format!("ipv6_{end}={address}")
                     }
                 };
-                let own = self.stand_in.node.address().of(family);
+                let own = self.reference.node.address().of(family);
                 let node_port = format!("{protocol},tp_dst={}", port.node_port);
                 self.row(2, 100, &node_port, &action);
                 let from = field("src", own);

@@ -9,7 +9,7 @@ use netns_tests::{
 };
 use nix::sys::socket::{setsockopt, sockopt};
 
-use crate::bench::{THERE, is_refused};
+use crate::fixture::{ATTACH, is_refused};
 
 /// A site configured like this must be refused, in words that hold these.
 const REFUSED: &[(&str, &str, &[&str])] = &[
@@ -54,7 +54,7 @@ fn configurations_that_cannot_move() -> Result<()> {
             );
         }
         State::of(&site)?.expect(&before).with_context(|| format!("{name}: the plan changed something"))?;
-        let outcome = site.run(THERE)?;
+        let outcome = site.run(ATTACH)?;
         ensure!(!outcome.ok, "{name}: it was done");
         let said = outcome.said.trim();
         ensure!(words.iter().all(|word| said.contains(word)), "{name}: {said}");
@@ -93,7 +93,7 @@ fn a_port_of_another_bridge() -> Result<()> {
         "-- add-br other -- set bridge other datapath_type=netdev fail-mode=secure -- add-port other eth0",
     )?;
     let before = State::of(&site)?;
-    let outcome = site.run(THERE)?;
+    let outcome = site.run(ATTACH)?;
     is_refused(&site, &outcome, &before, &["eth0", "other"])
 }
 
@@ -103,7 +103,7 @@ fn a_table_of_the_guards_name() -> Result<()> {
     let site = Site::usual()?;
     site.node().nft("table netdev ovn_k8s_breth0 {\n chain mine {\n type filter hook ingress device \"eth0\" priority 0;\n accept\n }\n}\n")?;
     let before = State::of(&site)?;
-    let outcome = site.run(THERE)?;
+    let outcome = site.run(ATTACH)?;
     is_refused(&site, &outcome, &before, &["ovn_k8s_breth0"])?;
     let left = site.program("nft").line("list table netdev ovn_k8s_breth0").run()?;
     ensure!(left.contains("chain mine"), "{left}");
@@ -123,7 +123,7 @@ fn no_next_hop_that_answers() -> Result<()> {
     // What names no device of its own has several hops.
     site.ip(&format!("route del 2001:db8:203::/64\naddr flush dev eth0\n{plain}"))?;
     let before = State::of(&site)?;
-    let outcome = site.run(THERE)?;
+    let outcome = site.run(ATTACH)?;
     ensure!(!outcome.ok, "it was done: {outcome:?}");
     ensure!(outcome.said.contains("answers") && outcome.said.contains("--no-probe"), "{}", outcome.said);
     site.wait_for_state(&before)?;
