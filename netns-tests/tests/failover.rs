@@ -2,7 +2,7 @@
 //!
 //! Needs the product's helper and the userspace datapath: on the kernel's, the NIC's frames stay with the bridge.
 
-use std::{sync::Arc, thread, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use anyhow::{Context, Result, ensure};
 use netns_tests::{
@@ -13,7 +13,7 @@ use netns_tests::{
         machine::Datapath,
         netns::Namespace,
         node::{BRIDGE, Node, Stop, UPLINK},
-        process::wait_until,
+        process::{holds_for, wait_until},
         service::{EndpointSpec, ServiceSpec},
     },
     matrix::{HOST_PORT, POD_PORT},
@@ -142,7 +142,9 @@ impl Bench {
             let stream = Stream::open(from, &Request::udp(request.to), PACE)?;
             held.push((at % 4, format!("{} to {name} at {}", from.name(), request.to), session, stream));
         }
-        thread::sleep(Duration::from_millis(300));
+        for (_, _, session, _) in &held {
+            session.wait_for_messages(5)?;
+        }
         what()?;
         self.all_answer()?;
         for (at, title, session, stream) in held {
@@ -176,7 +178,6 @@ fn the_switch_is_killed() -> Result<()> {
         for round in 1..=2 {
             bench.under_traffic(|| {
                 node.stop_switch(Stop::Kill)?;
-                thread::sleep(Duration::from_millis(500));
                 bench.is_on(UPLINK)?;
                 bench.management_answers().context("while ovs-vswitchd is dead")?;
                 node.start_switch()?;
@@ -240,9 +241,10 @@ fn the_helper_dies_with_the_switch() -> Result<()> {
             bench.is_on(UPLINK)?;
             bench.helper.end(Stop::Kill)?;
             node.start_switch()?;
-            thread::sleep(Duration::from_millis(300));
-            // Nobody turns it back: it works all the same.
-            bench.management_answers().context("without switch and helper")?;
+            // No helper moves management back: the node stays reachable.
+            holds_for("management without a helper", Duration::from_millis(300), || {
+                bench.management_answers()
+            })?;
             netns_tests::lab::helper::Helper::start_again(&bench.helper)?;
             bench.is_on(BRIDGE)
         })?;
@@ -263,8 +265,11 @@ fn told_to_it_stays() -> Result<()> {
     with_bench(&["--no-failover"], |bench| {
         let node = bench.node()?;
         node.stop_switch(Stop::Kill)?;
-        thread::sleep(Duration::from_millis(700));
-        ensure!(bench.carriers()? == [BRIDGE, BRIDGE], "{:?}", bench.carriers()?);
+        holds_for("management on the bridge", Duration::from_millis(700), || {
+            let carriers = bench.carriers()?;
+            ensure!(carriers == [BRIDGE, BRIDGE], "{carriers:?}");
+            Ok(())
+        })?;
         node.start_switch()?;
         bench.all_answer()
     })

@@ -109,6 +109,11 @@ impl Bench {
 }
 
 impl Traffic<'_> {
+    /// Waits until so many more messages of every session came back.
+    fn wait_for_messages(&self, count: u64) -> Result<()> {
+        self.held.iter().try_for_each(|(_, session, _)| session.wait_for_messages(count))
+    }
+
     fn wind_down(&self) {
         for (_, session, stream) in &self.held {
             session.wind_down();
@@ -119,7 +124,7 @@ impl Traffic<'_> {
     /// Ends it; every session of the owners named must have lived, and at most so many per mille be lost of the
     /// datagrams: what a busy machine drops is not the flows' doing, an interruption is.
     fn finish(self, event: &str, owners: &[Owner]) -> Result<()> {
-        std::thread::sleep(Duration::from_millis(100));
+        self.wait_for_messages(2)?;
         self.wind_down();
         let mut complaints = Vec::new();
         for (way, session, stream) in self.held {
@@ -161,7 +166,7 @@ fn helper_restarts() -> Result<()> {
         for node in 1..=2 {
             bench.cluster.helper(node)?.restart(how)?;
         }
-        std::thread::sleep(Duration::from_millis(300));
+        traffic.wait_for_messages(5)?;
     }
     traffic.finish("helper restarted and killed", &ALL)?;
     bench.cluster.follow(&bench.services)?;

@@ -13,10 +13,9 @@ use std::{
 use anyhow::{Context, Result, anyhow, bail};
 
 use super::{
-    Quit,
+    Quit, clients,
     environment::{Environment, NODE_PORT_HERE, NODE_PORT_THERE},
     meter::{Meter, Owner, Reading},
-    talk,
 };
 use crate::{
     lab::{

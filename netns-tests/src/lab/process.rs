@@ -284,3 +284,15 @@ pub fn wait_within(what: &str, bound: Duration, mut ready: impl FnMut() -> Resul
         pause = (pause * 2).min(Duration::from_millis(20));
     }
 }
+
+/// Checks for `time` (more where `LAB_SLOWNESS` says so), again and again, that something does not happen.
+pub fn holds_for(what: &str, time: Duration, mut check: impl FnMut() -> Result<()>) -> Result<()> {
+    let end = Instant::now() + scaled(time);
+    loop {
+        check().with_context(|| format!("{what} did not hold for {time:?}"))?;
+        if Instant::now() > end {
+            return Ok(());
+        }
+        std::thread::sleep(Duration::from_millis(100));
+    }
+}

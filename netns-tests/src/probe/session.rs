@@ -5,7 +5,7 @@ use std::{
     net::{SocketAddr, TcpStream},
     sync::{
         Arc,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     thread::JoinHandle,
     time::{Duration, Instant},
@@ -14,13 +14,18 @@ use std::{
 use anyhow::{Context, Result, anyhow};
 
 use super::request::Request;
-use crate::lab::{machine::scaled, netns::Namespace, process::patience};
+use crate::lab::{
+    machine::scaled,
+    netns::Namespace,
+    process::{patience, wait_until},
+};
 
 /// An SSH-like TCP session: one connection, small messages back and forth at a pace.
 #[derive(Debug)]
 pub struct Session {
     seen_as: SocketAddr,
     stop: Arc<AtomicBool>,
+    echoed: Arc<AtomicU64>,
     thread: JoinHandle<SessionReport>,
 }
 
@@ -46,9 +51,18 @@ impl Session {
         let seen_as = greeting.split_whitespace().nth(1).and_then(|peer| peer.parse().ok());
         let seen_as = seen_as.with_context(|| format!("a greeting of another kind: {greeting:?}"))?;
         let stop = Arc::new(AtomicBool::new(false));
-        let flag = Arc::clone(&stop);
-        let thread = std::thread::spawn(move || converse(stream, pace, &flag));
-        Ok(Self { seen_as, stop, thread })
+        let echoed = Arc::new(AtomicU64::new(0));
+        let (flag, count) = (Arc::clone(&stop), Arc::clone(&echoed));
+        let thread = std::thread::spawn(move || converse(stream, pace, &flag, &count));
+        Ok(Self { seen_as, stop, echoed, thread })
+    }
+
+    /// Waits until so many more messages came back, or the session died, which [`Session::finish`] reports.
+    pub fn wait_for_messages(&self, count: u64) -> Result<()> {
+        let target = self.echoed.load(Ordering::Relaxed) + count;
+        wait_until("messages of a session", || {
+            Ok(self.echoed.load(Ordering::Relaxed) >= target || self.thread.is_finished())
+        })
     }
 
     /// The client's address as the server saw it.
@@ -79,7 +93,7 @@ fn read_line(stream: &mut TcpStream) -> Result<String> {
     Ok(String::from_utf8_lossy(&line).into_owned())
 }
 
-fn converse(mut stream: TcpStream, pace: Duration, stop: &AtomicBool) -> SessionReport {
+fn converse(mut stream: TcpStream, pace: Duration, stop: &AtomicBool, echoed: &AtomicU64) -> SessionReport {
     let mut report = SessionReport::default();
     while !stop.load(Ordering::Relaxed) {
         let start = Instant::now();
@@ -88,7 +102,10 @@ fn converse(mut stream: TcpStream, pace: Duration, stop: &AtomicBool) -> Session
         let exchanged = stream.write_all(&message).and_then(|()| stream.read_exact(&mut back));
         report.longest = report.longest.max(start.elapsed());
         match exchanged {
-            Ok(()) if back == message => report.echoed += 1,
+            Ok(()) if back == message => {
+                report.echoed += 1;
+                echoed.store(report.echoed, Ordering::Relaxed);
+            }
             Ok(()) => {
                 report.died = Some(format!("message {} came back as another", report.echoed));
                 break;

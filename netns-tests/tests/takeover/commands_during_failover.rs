@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use netns_tests::lab::process::wait_until;
+use netns_tests::lab::process::{holds_for, wait_until};
 use netns_tests::takeover::{
     Load, Meter, Site, State,
     nic::{BRIDGE, NIC},
@@ -25,6 +25,14 @@ pub fn is_on_the_nic(site: &Site, before: &State) -> Result<()> {
             .context("what the bridge has")?;
         Ok(true)
     })
+}
+
+/// Everything the NIC had is on it, and stays there for a while.
+pub fn stays_on_the_nic(site: &Site, before: &State, time: Duration) -> Result<()> {
+    is_on_the_nic(site, before)?;
+    let expected = before.about(NIC, MOVED);
+    holds_for("management on the NIC", time, || State::of(site)?.about(NIC, MOVED).expect(&expected))?;
+    is_on_the_nic(site, before)
 }
 
 /// A failover under traffic, a deed in it, the switch back, and what must be so then. No connection dies over it.
@@ -81,11 +89,10 @@ fn back(survival: &Survival) -> Result<()> {
 }
 
 /// With the switch back, nobody takes it onto the bridge again.
-fn stays_on_the_nic(survival: &Survival) -> Result<()> {
+fn remains_detached(survival: &Survival) -> Result<()> {
     let site = &survival.site;
     for pause in [1000, 500] {
-        std::thread::sleep(Duration::from_millis(pause));
-        is_on_the_nic(site, &survival.before)?;
+        stays_on_the_nic(site, &survival.before, Duration::from_millis(pause))?;
         // Where the database was away, the bridge's row is still there.
         site.run("recover")?.expect_ok()?;
     }
@@ -102,17 +109,17 @@ fn returns(survival: &Survival) -> Result<()> {
 
 #[test]
 fn back_while_the_switch_is_dead() -> Result<()> {
-    meanwhile(kill_switch, back, restart, stays_on_the_nic)
+    meanwhile(kill_switch, back, restart, remains_detached)
 }
 
 #[test]
 fn back_while_both_are_dead() -> Result<()> {
-    meanwhile(kill_both, back, restart, stays_on_the_nic)
+    meanwhile(kill_both, back, restart, remains_detached)
 }
 
 #[test]
 fn back_while_the_switch_is_stopped() -> Result<()> {
-    meanwhile(stop_switch, back, go_on, stays_on_the_nic)
+    meanwhile(stop_switch, back, go_on, remains_detached)
 }
 
 /// It is refused in a word, and nothing is changed.

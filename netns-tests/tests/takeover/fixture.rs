@@ -1,7 +1,9 @@
 //! What most tests here do: look, go there, look, come back, look.
 
+use std::time::Duration;
+
 use anyhow::{Context, Result, ensure};
-use netns_tests::lab::process::wait_until;
+use netns_tests::lab::process::{holds_for, wait_until};
 use netns_tests::takeover::{
     Load, Meter, Site, State,
     meter::Kind,
@@ -62,6 +64,12 @@ impl Fixture {
 pub fn is_on_the_bridge(site: &Site, before: &State) -> Result<()> {
     // An address that the kernel itself made may still be looking for duplicates.
     wait_until("everything to be on the bridge", || has_moved(site, before).map(|()| true))
+}
+
+/// The same, all the time for a while.
+pub fn stays_on_the_bridge(site: &Site, before: &State, time: Duration) -> Result<()> {
+    is_on_the_bridge(site, before)?;
+    holds_for("management on the bridge", time, || has_moved(site, before))
 }
 
 fn has_moved(site: &Site, before: &State) -> Result<()> {

@@ -1,6 +1,6 @@
 //! A run that waits for the operator's word, beside a helper that keeps management alive: only the run turns anything.
 
-use std::{fs, thread, time::Duration};
+use std::{fs, time::Duration};
 
 use anyhow::{Context, Result, ensure};
 use netns_tests::lab::process::{RunningProgram, wait_until};
@@ -8,8 +8,8 @@ use netns_tests::takeover::{Load, Meter, Site, State, meter::Kind, product::outc
 
 use nix::sys::signal::Signal;
 
-use crate::commands_during_failover::is_on_the_nic;
-use crate::fixture::{ATTACH, Fixture, is_on_the_bridge};
+use crate::commands_during_failover::{is_on_the_nic, stays_on_the_nic};
+use crate::fixture::{ATTACH, Fixture, is_on_the_bridge, stays_on_the_bridge};
 use crate::recovery::bridge_in_the_database;
 use crate::survival::{Survival, helper_log};
 
@@ -53,8 +53,7 @@ fn the_switch_dies_on_the_way_there() -> Result<()> {
     let meter = Meter::start(&site, &Load::of(Kind::Tcp).slowed(2))?;
     let held = waits(&site, "nics-to-bridge --confirm=3600 eth0")?;
     is_on_the_bridge(&site, &before)?;
-    thread::sleep(Duration::from_millis(1200));
-    is_on_the_bridge(&site, &before).context("while it waits")?;
+    stays_on_the_bridge(&site, &before, Duration::from_millis(1200)).context("while it waits")?;
     site.kill(Daemon::Switch)?;
     site.wait_until_reachable().context("with the switch dead").with_context(log)?;
     ends(held)?;
@@ -63,8 +62,9 @@ fn the_switch_dies_on_the_way_there() -> Result<()> {
     let said = fs::read_to_string(site.dir().join("ovn-k8s-gateway-helper.log"))?;
     ensure!(!said.contains("management is on the NIC"), "the helper turned it: {said}");
     site.restart_daemons()?;
-    thread::sleep(Duration::from_millis(1500));
-    is_on_the_nic(&site, &before).context("with the switch back").with_context(log)?;
+    stays_on_the_nic(&site, &before, Duration::from_millis(1500))
+        .context("with the switch back")
+        .with_context(log)?;
     let says = management(&site)?;
     ensure!(says.contains("failover inactive"), "{says}");
     site.wait_until_reachable()?;
@@ -91,8 +91,7 @@ fn the_switch_is_stopped_on_the_way_there() -> Result<()> {
     let fixture = Fixture::set_up(Site::usual()?)?;
     let site = &fixture.site;
     let held = waits(site, "nics-to-bridge --confirm=3600 eth0")?;
-    thread::sleep(Duration::from_millis(2500));
-    is_on_the_bridge(site, &fixture.before)?;
+    stays_on_the_bridge(site, &fixture.before, Duration::from_millis(2500))?;
     site.switch().signal(Daemon::Switch, Signal::SIGSTOP)?;
     let outcome = site.wait_until_reachable().and_then(|()| ends(held));
     site.switch().signal(Daemon::Switch, Signal::SIGCONT)?;
@@ -111,9 +110,9 @@ fn the_switch_dies_on_the_way_back() -> Result<()> {
     let log = || helper_log(site);
     let meter = Meter::start(site, &Load::of(Kind::Tcp).slowed(2))?;
     let held = waits(site, "bridge-to-nics --force --confirm=4 breth0")?;
-    is_on_the_nic(site, &survival.before).with_context(log)?;
-    thread::sleep(Duration::from_millis(1000));
-    is_on_the_nic(site, &survival.before).context("while it waits").with_context(log)?;
+    stays_on_the_nic(site, &survival.before, Duration::from_millis(1000))
+        .context("while it waits")
+        .with_context(log)?;
     site.kill(Daemon::Switch)?;
     ends(held)?;
     is_on_the_nic(site, &survival.before).context("nobody said yes").with_context(log)?;

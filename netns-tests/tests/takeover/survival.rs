@@ -1,9 +1,9 @@
 //! Management outlives the switch: vswitchd killed, stopped, away with its helper; and back onto the bridge.
 
-use std::{fs, thread, time::Duration};
+use std::{fs, time::Duration};
 
 use anyhow::{Context, Result, ensure};
-use netns_tests::lab::process::wait_until;
+use netns_tests::lab::process::{holds_for, wait_until};
 use netns_tests::takeover::{
     Load, Meter, Site, State,
     meter::{Kind, Moment},
@@ -240,10 +240,11 @@ fn without_failover() -> Result<()> {
     let site = &survival.site;
     let there = State::of(site)?;
     site.kill(Daemon::Switch)?;
-    thread::sleep(Duration::from_millis(500));
-    let (now, then) = (State::of(site)?, there);
     let subjects = netns_tests::takeover::state::MOVED;
-    now.about("eth0", subjects).expect(&then.about("eth0", subjects)).context("something was turned")?;
+    let expected = there.about("eth0", subjects);
+    holds_for("the NIC without management", Duration::from_millis(500), || {
+        State::of(site)?.about("eth0", subjects).expect(&expected)
+    })?;
     site.restart_daemons()?;
     survival.ends_well()
 }

@@ -12,7 +12,7 @@ use nix::{
     unistd::Pid,
 };
 
-use crate::fixture::{ATTACH, DETACH, Fixture};
+use crate::fixture::{ATTACH, DETACH, Fixture, stays_on_the_bridge};
 
 /// A step at which everything has been turned and nothing is committed.
 const TURNED: &str = "old-off";
@@ -94,7 +94,7 @@ fn after_commit_nobody_undoes() -> Result<()> {
     let site = &fixture.site;
     site.run("nics-to-bridge --verify-timeout=6 eth0")?.expect_ok()?;
     fixture.is_on_the_bridge()?;
-    std::thread::sleep(Duration::from_millis(6500));
+    stays_on_the_bridge(site, &fixture.before, Duration::from_millis(6500))?;
     fixture.is_on_the_bridge()?;
     site.run(DETACH)?.expect_ok()?;
     fixture.is_unchanged()?;

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use host::rtnl::{Device, Move};
+use host::rtnl::{Device, DeviceMapping};
 
 use super::{Journal, TakeoverRecord, Uplink, files, validate};
 use crate::migration;
@@ -26,7 +26,7 @@ fn convert(uplinks: &[Uplink]) {
     }
     for uplink in uplinks {
         let to = Device { index: u32::MAX, name: uplink.bridge.clone() };
-        let rows = migration::moved(&uplink.rows, &Move { from: uplink.rows.device.clone(), to });
+        let rows = migration::moved(&uplink.rows, &DeviceMapping { from: uplink.rows.device.clone(), to });
         let _ = format!("{rows:?}");
         let addresses = rows.addresses.iter().chain(&rows.neighbours);
         for row in addresses.chain(&rows.routes).chain(&rows.rules).chain(&rows.nexthops) {

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use netns_tests::lab::identity::Identity;
 use netns_tests::lab::netns::Namespace;
-use netns_tests::lab::process::{Held as Process, Program, wait_until};
+use netns_tests::lab::process::{Program, RunningProgram as Process, wait_until};
 use nix::sys::signal::Signal;
 
 use super::*;

@@ -12,7 +12,7 @@ use crate::lab::address::{Dual, Family};
 const FLOW: usize = 0xfe;
 
 /// Sends one, by a socket that will get the answer. Called inside the asking namespace.
-pub(crate) fn send(family: Family, to: Dual) -> Result<OwnedFd> {
+pub(crate) fn request(family: Family, to: Dual) -> Result<OwnedFd> {
     let socket = sockets::ping_socket(family, to)?;
     send(socket.as_raw_fd(), &sockets::echo_request(family, FLOW, 1), MsgFlags::MSG_DONTWAIT)
         .context("sending an echo request")?;
