@@ -2,8 +2,9 @@
 # ifupdown with ISC's dhclient: a lease and a static IPv6 address.
 set -eu
 . "$(dirname "$0")/machine.sh"
-. "$(dirname "$0")/story.sh"
-# Its ifdown releases the lease, by a client of its own: that is the operator's doing.
+. "$(dirname "$0")/scenario.sh"
+# ifdown releases the lease itself, by a client of its own: the operator causes that, not the takeover.
+# shellcheck disable=SC2034 # used by scenario.sh
 TITLE=ifupdown RELEASE='no such message'
 
 configure() {
@@ -26,9 +27,9 @@ client_of() { inside pgrep -f "dhclient.* $1\$" >/dev/null; }
 manages() { client_of "$1"; }
 restart() { inside systemctl restart networking.service; }
 further() {
-    # A person who does not know, at work.
+    # An operator who does not know of the takeover.
     check "ifup --force eth0" inside ifup --force eth0
     check "its hook gives the address back to breth0" eventually on_bridge
     check "nothing comes back to eth0 by that" throughout 15 steady_on_bridge
 }
-story
+scenario

@@ -1,7 +1,7 @@
 # shellcheck shell=bash
 # A node with systemd as PID 1, in namespaces of its own: sourced by the scripts beside, which say how its NIC is
 # configured. Its root is this machine's with packages laid over it; what it writes is in memory, outlives a `reboot`
-# and goes with the test. Its switch is Debian's openvswitch-switch on OVS's userspace datapath.
+# and is removed with the test. Its switch is Debian's openvswitch-switch on OVS's userspace datapath.
 #
 #   node: PID, mount, network, cgroup, UTS and IPC namespaces; eth0 (veth)
 #    |
@@ -10,7 +10,7 @@
 # Needs: $LAYER (packages, unpacked), $BINARY (the product), $SYSTEMD (folder of its units), all set by test-managers.
 
 MAC=0a:58:ac:00:01:0b
-# Leases hold two minutes, the shortest dnsmasq gives; they are renewed every so many seconds.
+# Leases last two minutes, the shortest that dnsmasq gives; clients renew them after so many seconds.
 RENEW=10
 WORK=$(mktemp -d "$(dirname "$BINARY")/node.XXXXXX")
 NODE=
@@ -23,7 +23,7 @@ die() {
     exit 1
 }
 
-# check WHAT COMMAND...: says whether it holds, goes on.
+# check WHAT COMMAND...: prints whether it holds, and continues.
 check() {
     local what=$1
     shift
@@ -47,7 +47,7 @@ eventually() {
 
 not() { ! "$@"; }
 
-# throughout SECONDS COMMAND...: holds all the time.
+# throughout SECONDS COMMAND...: must hold all the time.
 throughout() {
     local end=$((SECONDS + $1))
     shift
@@ -64,7 +64,7 @@ make_root() {
     mkdir -p "$WORK"/{up,overlay,root}
     mount -t overlay overlay -o "lowerdir=/,upperdir=$WORK/up,workdir=$WORK/overlay" "$WORK/root"
     local root=$WORK/root
-    # Copied, because a layer must not lie below another.
+    # Copied, because overlayfs refuses overlapping layers.
     cp -a "$LAYER/." "$root/"
     rm -rf "$root"/var/lib/{openvswitch,ovn,ovn-k8s,dhcp,NetworkManager,systemd/network} "$root"/etc/openvswitch/* \
         "$root"/etc/systemd/system/* "$root"/var/log/journal "$root"/etc/netplan
@@ -72,7 +72,7 @@ make_root() {
         "$root"/usr/share/netplan "$root/etc/network/interfaces.d"
     : >"$root/etc/fstab"
     echo node >"$root/etc/hostname"
-    # ovs-ctl asks for a module that this kernel need not have: the userspace datapath needs none.
+    # ovs-ctl loads a module that this kernel may not have; the userspace datapath needs none.
     rm -f "$root/usr/sbin/modprobe"
     printf '#!/bin/sh\nexit 0\n' >"$root/usr/sbin/modprobe"
     chmod 755 "$root/usr/sbin/modprobe"
@@ -98,7 +98,7 @@ enable() {
     SYSTEMD_OFFLINE=1 systemctl --root="$root" enable --quiet "$1" 2>"$WORK/enabled" || { cat "$WORK/enabled"; die "enabling $1"; }
 }
 
-# The world at the other end of the wire. Kept when the node reboots: only the veth is made anew.
+# The network at the other end of the wire. Kept when the node reboots: only the veth is recreated.
 make_world() {
     ip link set lo up
     sysctl -qw net.ipv6.conf.all.forwarding=1
@@ -122,7 +122,7 @@ boot() {
     uuidgen >"$WORK/boot-id" 2>/dev/null || cat /proc/sys/kernel/random/uuid >"$WORK/boot-id"
     CGROUP=$(cgroups)/ovn-k8s-managers-$$-$RANDOM
     mkdir -p "$CGROUP"
-    # Nothing else is forked in here: the first child is the node.
+    # The first child is the node; nothing else may fork here.
     (
         echo $BASHPID >"$CGROUP/cgroup.procs"
         exec env WORK="$WORK" UNIT="$unit" unshare --pid --fork --kill-child --mount --propagation private --net --uts --ipc \
@@ -144,14 +144,14 @@ booted() {
     case $(inside systemctl is-system-running 2>/dev/null) in running | degraded) ;; *) false ;; esac
 }
 
-# halt: as a loss of power. Frames, processes, namespaces go; what is on the disk stays.
+# halt: as a loss of power. Processes and namespaces end; files stay.
 halt() {
     kill -KILL "$NODE"
     wait "$HOLDER" 2>/dev/null || true
     NODE=
     ip link del wire 2>/dev/null || true
     rm -f "$WORK/wired"
-    # One that still holds a dying process stays, empty.
+    # A control group with a dying process cannot be removed; it stays, empty.
     find "$CGROUP" -depth -type d -exec rmdir {} + 2>/dev/null || true
 }
 
@@ -178,7 +178,7 @@ diagnosis() {
     inside ip route 2>&1
     inside ip -6 route 2>&1
     echo "--- its journal"
-    inside journalctl --no-pager -n "${1:-80}" 2>&1
+    inside journalctl --no-pager -n 80 2>&1
 }
 
 finish() {

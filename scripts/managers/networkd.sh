@@ -2,7 +2,7 @@
 # systemd-networkd: a lease, router advertisements and a static IPv6 address.
 set -eu
 . "$(dirname "$0")/machine.sh"
-. "$(dirname "$0")/story.sh"
+. "$(dirname "$0")/scenario.sh"
 TITLE=networkd
 
 configure() {
@@ -25,9 +25,9 @@ restart() { inside systemctl restart systemd-networkd; }
 further() {
     check "networkctl reload" inside networkctl reload
     check "nothing comes back to eth0 by that" throughout 5 steady_on_bridge
-    # Forgets what was set up, and sets up again what its files say.
+    # Drops the configuration, and applies its files again.
     check "networkctl reconfigure of all" inside networkctl reconfigure eth0 breth0
     check "nothing comes back to eth0 by that" eventually steady_on_bridge
     check "management is on breth0" eventually on_bridge
 }
-story
+scenario

@@ -1,8 +1,8 @@
 #!/bin/bash
-# NetworkManager: static addresses in a keyfile. (A lease of its own is refused by the plan: asked at the end.)
+# NetworkManager: static addresses in a keyfile. (The plan refuses a lease of NetworkManager's own.)
 set -eu
 . "$(dirname "$0")/machine.sh"
-. "$(dirname "$0")/story.sh"
+. "$(dirname "$0")/scenario.sh"
 TITLE=NetworkManager STATIC=1
 
 configure() {
@@ -31,4 +31,4 @@ folders() { echo etc/systemd/network etc/netplan etc/network etc/NetworkManager;
 # "connected (externally)" is not managed.
 manages() { inside nmcli -t -f DEVICE,STATE device | grep -qx "$1:connected"; }
 restart() { inside systemctl restart NetworkManager; }
-story
+scenario

@@ -1,5 +1,5 @@
 #!/bin/sh
-# Inside the machine of reboot.sh, with each boot: takes the NIC over the first time, tells what is so every few seconds.
+# Inside the machine of reboot.sh, at each boot: takes the NIC over at the first one, records the state every few seconds.
 boot=$(($(cat /var/boots 2>/dev/null || echo 0) + 1))
 echo $boot >/var/boots
 if [ $boot = 1 ]; then

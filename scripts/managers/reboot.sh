@@ -1,6 +1,6 @@
 #!/bin/bash
-# A true machine, emulated: its NIC taken over, its power cut, booted again. systemd as PID 1, systemd-networkd, Debian's
-# kernel and Open vSwitch, a virtio NIC with a predictable name. Not among the defaults: it takes some minutes.
+# An emulated machine: its NIC is taken over, its power is cut, it boots again. systemd as PID 1, systemd-networkd, Debian's
+# kernel and Open vSwitch, a virtio NIC with a predictable name. Not run by default: it takes some minutes.
 #
 #   DATAPATH=system scripts/test-managers reboot       the kernel's datapath; default: netdev
 #
@@ -23,28 +23,28 @@ Gateway=172.18.0.1
 Address=fd00:18::11/64
 Gateway=fd00:18::1
 X
-    # What nodes that are namespaces do without.
+    # Needed here, but not by nodes that are namespaces.
     ln -sf ../bin/kmod "$root/usr/sbin/modprobe"
     mkdir -p "$root/usr/lib/modules" "$root/etc/systemd/system/local-fs.target.wants"
     cp -a "$kernel/root/lib/modules/$version" "$root/usr/lib/modules/"
     printf 'tun\nvirtio_net\nnf_tables\nopenvswitch\n' >"$root/etc/modules-load.d/node.conf"
     rm -f "$root/etc/systemd/system/systemd-modules-load.service" "$root/usr/lib/tmpfiles.d/tmp.conf"
-    # The database makes files in /tmp that have no name; the shared root cannot do that.
+    # ovsdb-server creates unnamed files in /tmp, which the shared root cannot do.
     cp "$root/usr/share/systemd/tmp.mount" "$root/etc/systemd/system/"
     ln -s ../tmp.mount "$root/etc/systemd/system/local-fs.target.wants/"
-    # With it, transient ports are gone after a boot: the NIC works until the unit has run.
+    # With it, transient ports are removed at a boot: the NIC works until the unit has run.
     echo 'OVS_CTL_OPTS="--delete-transient-ports"' >"$root/etc/default/openvswitch-switch"
-    install -m 755 "$(dirname "$0")/reboot-inside.sh" "$root/usr/local/bin/story"
+    install -m 755 "$(dirname "$0")/reboot-inside.sh" "$root/usr/local/bin/reboot-scenario"
     echo "${DATAPATH:-netdev}" >"$root/var/datapath"
-    cat >"$root/etc/systemd/system/story.service" <<'X'
+    cat >"$root/etc/systemd/system/reboot-scenario.service" <<'X'
 [Unit]
 After=openvswitch-switch.service systemd-networkd.service ovn-k8s-uplink-recover.service
 [Service]
-ExecStart=/usr/local/bin/story
+ExecStart=/usr/local/bin/reboot-scenario
 [Install]
 WantedBy=multi-user.target
 X
-    for unit in systemd-networkd.service ovn-k8s-uplink-recover.service story.service; do enable $unit; done
+    for unit in systemd-networkd.service ovn-k8s-uplink-recover.service reboot-scenario.service; do enable $unit; done
 }
 
 power_on() {
@@ -55,7 +55,7 @@ power_on() {
     MACHINE=$!
 }
 
-# As a loss of power: the machine's processor ends, which is a grandchild or further down.
+# As a loss of power: kills qemu, a grandchild or further descendant.
 power_off() {
     end_all $MACHINE
     wait $MACHINE 2>/dev/null || true
@@ -72,8 +72,8 @@ said() { grep -q "$2" "$root/var/$1" 2>/dev/null; }
 booted_as() { [ -e "$root/var/look.$1" ]; }
 device_has() { grep -qE "^$2 .*$3" "$root/var/look.$1"; }
 no_address() { not grep -qE "^enp[^ ]* .*172" "$root/var/look.$1"; }
-tell() { sed 's/^/              /' "$root/var/$1"; }
-# check, without looking inside a node that is none.
+show() { sed 's/^/              /' "$root/var/$1"; }
+# For check: there is no node whose namespaces could be entered.
 inside() { tail -n 30 "$WORK/console"; }
 
 make_root
@@ -89,7 +89,7 @@ trap '[ -z "${MACHINE:-}" ] || power_off' EXIT
 
 power_on
 check "the machine boots and takes its NIC over" eventually said boot.1 '^exit code 0$'
-tell boot.1
+show boot.1
 check "on the bridge, reachable" eventually device_has 1 'brenp[^ ]*' 172.18.0.11
 check "IPv4 from outside" eventually reached
 check "IPv6 from outside" eventually reached6
@@ -98,10 +98,11 @@ say "the power is cut"
 power_on
 check "it boots again" eventually booted_as 2
 check "the unit has run" eventually said look.2 '^unit active$'
-tell look.2
+show look.2
 check "addresses on the bridge" eventually device_has 2 'brenp[^ ]*' 172.18.0.11
 check "nothing on the NIC" no_address 2
-check "the journal is settled" not said look.2 '"open"'
+check "no open journal" not said look.2 '"open"'
 check "IPv4 from outside" eventually reached
 check "IPv6 from outside" eventually reached6
-[ $failures = 0 ] || exit 1
+# shellcheck disable=SC2154 # set by machine.sh
+[ "$failures" = 0 ] || exit 1

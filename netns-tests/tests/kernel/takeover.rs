@@ -83,7 +83,7 @@ fn is_as_before(site: &Site, before: &State) -> Result<()> {
 
 #[test]
 #[ignore = "needs a kernel with the module openvswitch: make test-kernel"]
-fn there_and_back() -> Result<()> {
+fn attach_and_detach() -> Result<()> {
     on_the_kernel_datapath()?;
     let site = Site::usual()?;
     let run = || -> Result<()> {

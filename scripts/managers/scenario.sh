@@ -1,13 +1,13 @@
 # shellcheck shell=bash
-# What is asked of every network manager, in this order: sourced by the scripts beside, after machine.sh. They define
+# The steps and checks for every network manager: sourced by the scripts beside, after machine.sh. These define
 #
 #   configure        writes the node's configuration before its first boot
 #   folders          where the manager keeps it (below the root)
-#   manages DEVICE   whether the manager looks after it
+#   manages DEVICE   whether the manager manages it
 #   restart          starts the manager again
 #   TITLE            its name in what the plan prints
-#   RELEASE          what a release looks like that the takeover would be to blame for
-#   STATIC           set: there is no lease, and the manager leaves the bridge alone
+#   RELEASE          the log line of a release that the takeover would have caused
+#   STATIC           set: there is no lease, and the manager ignores the bridge
 
 tree() {
     local folder
@@ -24,18 +24,18 @@ ping_start() {
     PING6=$!
     sleep 0.5
 }
-# ping_stop WHAT: told, not judged; a machine that is busy elsewhere loses some.
+# ping_stop WHAT: prints the losses, and does not judge them: a busy machine loses some.
 ping_stop() {
     sleep 1
-    kill -INT $PING4 $PING6
-    wait $PING4 $PING6 2>/dev/null || true
-    say "told    $1: $(for family in 4 6; do
+    kill -INT "$PING4" "$PING6"
+    wait "$PING4" "$PING6" 2>/dev/null || true
+    say "printed $1: $(for family in 4 6; do
         printf 'IPv%s ' $family
         grep -o '[0-9]* packets transmitted, [0-9]* received\(, +[0-9]* duplicates\)\?' "$WORK/ping$family" | tr '\n' ' '
     done)"
 }
 
-# The server's view: renewals by one and the same client, no release, no second address.
+# In the server's log: renewals by one client, no release, no second address.
 acks() { grep -c 'DHCPACK.* 172.18.0.11 ' "$WORK/dnsmasq.log" || true; }
 renewed_since() { [ -n "${STATIC:-}" ] || [ "$(acks)" -gt "$1" ]; }
 one_lease() { not grep -e "${RELEASE:-DHCPRELEASE}" -e 'DHCPACK.* 172.18.0.1[2-9] ' -e DHCPNAK "$WORK/dnsmasq.log"; }
@@ -50,7 +50,7 @@ steady_on_bridge() { bare eth0 && has breth0 172.18.0.11 && reached; }
 
 no_open_journal() { not grep -q '"state": *"open"' "$WORK/root/var/lib/ovn-k8s/uplink/journal.json"; }
 
-story() {
+scenario() {
     make_root
     configure
     make_world
@@ -78,19 +78,19 @@ story() {
     sleep 3
     ping_stop "nics-to-bridge and its hand-over"
     check "management is on breth0" eventually on_bridge
-    check "$TITLE leaves eth0 alone" eventually not manages eth0
+    check "$TITLE ignores eth0" eventually not manages eth0
     if [ -z "${STATIC:-}" ]; then check "$TITLE manages breth0" eventually manages breth0; fi
     check "nothing comes back to eth0 by itself" throughout 3 steady_on_bridge
     local before
     before=$(acks)
-    check "the lease is renewed" env_patience 45 renewed_since "$before"
+    check "the lease is renewed" within 45 renewed_since "$before"
 
     ping_start
-    check "$TITLE is started again" restart
+    check "$TITLE is restarted" restart
     check "nothing comes back to eth0 by that" throughout 8 steady_on_bridge
     ping_stop "restart of $TITLE"
     before=$(acks)
-    check "the lease is renewed after that" env_patience 45 renewed_since "$before"
+    check "the lease is renewed after that" within 45 renewed_since "$before"
     if [ "$(type -t further)" = function ]; then further; fi
 
     if [ -z "${STATIC:-}" ]; then
@@ -101,9 +101,9 @@ story() {
 
     before=$(acks)
     reboot
-    check "after a loss of power: management on breth0" env_patience 60 on_bridge
+    check "after a loss of power: management on breth0" within 60 on_bridge
     check "after a loss of power: nothing comes back to eth0" throughout 5 steady_on_bridge
-    check "after a loss of power: the lease is renewed" env_patience 45 renewed_since "$before"
+    check "after a loss of power: the lease is renewed" within 45 renewed_since "$before"
 
     ping_start
     check "bridge-to-nics breth0" util bridge-to-nics breth0
@@ -113,16 +113,16 @@ story() {
     check "the files are as before" eventually tree_is "$WORK/before"
     check "$TITLE manages eth0 again" eventually manages eth0
     before=$(acks)
-    check "the lease is renewed" env_patience 45 renewed_since "$before"
-    check "$TITLE is started again" restart
+    check "the lease is renewed" within 45 renewed_since "$before"
+    check "$TITLE is restarted" restart
     check "management stays on eth0" throughout 5 reached
     check "one lease, the same address, no release" one_lease
     finish
 }
 
-# env_patience SECONDS COMMAND...: `eventually` with another patience.
-env_patience() {
-    local PATIENCE=$1
+# within SECONDS COMMAND...: `eventually` with another limit.
+within() {
+    local seconds=$1
     shift
-    eventually "$@"
+    PATIENCE=$seconds eventually "$@"
 }
