@@ -34,6 +34,7 @@ pub const TARGETS: &[Target] = &[
 /// An Ethernet frame, and a pcap or pcapng file of frames.
 pub fn frame(input: &[u8]) {
     black_box(demux::frame::Frame::parse(input));
+    host::fuzzing::probe_frame(input);
     for frame in demux::capture::read_frames(input).unwrap_or_default() {
         black_box(demux::frame::Frame::parse(&frame));
     }
@@ -41,27 +42,45 @@ pub fn frame(input: &[u8]) {
 
 /// A message that a switch sends.
 pub fn openflow(input: &[u8]) {
-    ovs::fuzz::openflow(input);
+    ovs::fuzzing::openflow(input);
 }
 
 /// A stream of messages that a database server sends.
 pub fn ovsdb(input: &[u8]) {
-    ovs::fuzz::ovsdb(input);
+    ovs::fuzzing::ovsdb(input);
 }
 
-/// A datagram of rtnetlink, and its rows in every form that the product makes of them.
+/// A datagram of netlink: its messages, each of them as a row of every kind, and the answers of other families.
 pub fn netlink(input: &[u8]) {
-    host::fuzz::netlink(input);
+    use host::fuzzing::{
+        ethtool_strings, netlink_messages, nf_tables_message, rtnetlink_row, sock_diag_message,
+    };
+    const HEADER: usize = 16;
+    const KINDS: u8 = 7;
+    netlink_messages(input);
+    let mut rest = input;
+    while let Some(length) = rest.first_chunk().map(|length| u32::from_ne_bytes(*length) as usize)
+        && let Some(body) = rest.get(HEADER..length)
+    {
+        for kind in 0..KINDS {
+            rtnetlink_row(&[&[kind], body].concat());
+        }
+        nf_tables_message(body);
+        sock_diag_message(body);
+        ethtool_strings(body);
+        rest = rest.get(length.next_multiple_of(4)..).unwrap_or_default();
+    }
 }
 
-/// A journal or a takeover record in the state folder.
+/// A journal or a takeover record in the state folder, and one kernel row of it.
 pub fn journal(input: &[u8]) {
-    uplink::fuzz::journal(input);
+    host::fuzzing::row_json(input);
+    uplink::fuzzing::journal(input);
 }
 
 /// A file of Kubernetes manifests.
 pub fn manifest(input: &[u8]) {
-    kubernetes::fuzz::manifest(input);
+    kubernetes::fuzzing::manifest(input);
 }
 
 /// A target panicked.

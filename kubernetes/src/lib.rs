@@ -24,7 +24,7 @@
 mod config;
 mod error;
 #[doc(hidden)]
-pub mod fuzz;
+pub mod fuzzing;
 pub mod object;
 mod source;
 mod validate;

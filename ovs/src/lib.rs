@@ -11,7 +11,7 @@
 //! that it was not asked to change.
 pub mod daemon;
 #[doc(hidden)]
-pub mod fuzz;
+pub mod fuzzing;
 pub mod openflow;
 pub mod ovsdb;
 pub mod paths;

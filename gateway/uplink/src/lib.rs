@@ -52,7 +52,7 @@ pub mod error;
 pub mod failover;
 pub mod fault;
 #[doc(hidden)]
-pub mod fuzz;
+pub mod fuzzing;
 pub mod journal;
 pub mod managers;
 pub mod migration;
