@@ -45,7 +45,7 @@
 //! let _server = Responder::start(pod.namespace(), pod.name(), &Listen::everywhere(8080))?;
 //! cluster.apply(&[ServiceSpec::new("web", 1, 30080, 8080, vec![EndpointSpec::pod(2, 1)])])?;
 //!
-//! // Somebody in the internet asks the first node's NodePort.
+//! // A client in the internet connects to the first node's NodePort.
 //! let to = lab.node(1)?.address().port(Family::V4, 30080);
 //! let answer = Request::tcp(to).send(lab.world().internet().namespace())?;
 //! assert_eq!(answer.name, "pod21");
@@ -64,7 +64,7 @@
 //! | `LAB_DATAPATH=kernel` | the kernel's own datapath (module `openvswitch`), see [`lab::machine`] |
 //! | `LAB_SLOWNESS=5` | every time limit five times as long |
 //! | `LAB_KEEP=1` | folders (logs, databases) stay when a lab goes |
-//! | `LAB_HOLD=1` | a lab that does not come up stays, with all its processes, to be looked at |
+//! | `LAB_HOLD=1` | a lab that does not come up stays, with all its processes, for inspection |
 //! | `LAB_CHECK=WORDS` | of `tests/checks`, only those whose name contains these words |
 //! | `LAB_BRINGUPS=N` | of `tests/bringups`, so many in a row |
 //!

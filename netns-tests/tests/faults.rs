@@ -277,7 +277,7 @@ fn a_restart_rewrites_no_flow_and_databases_may_be_away() -> Result<()> {
     let node = bench.node()?;
     let ages = || -> Result<Vec<String>> {
         let dump = node.ofctl("dump-flows breth0 cookie=0x6f766e3800000000/0xffffffff00000000")?;
-        // What a flow has counted is lost when it is written anew.
+        // What a flow has counted is lost when it is rewritten.
         Ok(dump.lines().filter(|line| line.contains("n_packets=0,")).map(str::to_owned).collect())
     };
     let silent = ages()?.len();
@@ -291,7 +291,7 @@ fn a_restart_rewrites_no_flow_and_databases_may_be_away() -> Result<()> {
     bench.works_with(&second)?;
     let pid = second.id()?;
     node.stop_database(Stop::Kill)?;
-    // OVS 3.1 itself stands still now: its main loop, which polls the ports of the userspace datapath, waits for the
+    // OVS 3.1 itself stops now: its main loop, which polls the ports of the userspace datapath, waits for the
     // database's lock (`bridge_run` in vswitchd/bridge.c). All that is asked is that everything comes back.
     node.start_database()?;
     wait_until("the database to be followed again", || {

@@ -101,7 +101,7 @@ impl Environment {
         helper.with_context(|| format!("the demo has no node {node}"))
     }
 
-    /// Starts the helper of a node anew, which was ended before; returns when it is ready.
+    /// Starts the helper of a node again, which was ended before; returns when it is ready.
     pub fn start_helper(&mut self, node: usize) -> Result<()> {
         let started = Daemon::start(&self.lab, self.lab.node(node)?, &self.options)?;
         if let Some(slot) = self.helpers.get_mut(node - 1) {

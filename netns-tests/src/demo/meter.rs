@@ -69,7 +69,7 @@ pub struct Reading {
     pub answered: u64,
     /// Requests that were not answered within a second.
     pub lost: u64,
-    /// Answers by somebody else than expected.
+    /// Answers by another server than expected.
     pub wrong: u64,
     /// Times a session had to be opened again.
     pub reopened: u64,
@@ -148,7 +148,7 @@ impl Meter {
         self.reopened.fetch_add(1, Relaxed);
     }
 
-    /// From here on [`Reading::recent`] counts anew.
+    /// From here on [`Reading::recent`] starts from zero.
     pub fn mark(&self) {
         self.gaps[1].store(0, Relaxed);
     }

@@ -81,7 +81,7 @@ pub fn run(options: Options, quit: &Quit) -> Result<Vec<String>> {
     let live = view.follow(traffic.meters())?;
     let outcome = events::play(&mut environment, &mut traffic, &view, quit);
     let ended = traffic.finish();
-    // The table stands still before anything else is printed, whatever came of the script.
+    // The table ends before anything else is printed, whatever the outcome.
     drop(live);
     let outcome = outcome?;
     ended?;

@@ -72,7 +72,7 @@ struct Running {
 pub struct Sum {
     /// Requests that were not answered.
     pub lost: u64,
-    /// Answers by somebody else.
+    /// Answers by another server.
     pub wrong: u64,
     /// Sessions opened again.
     pub reopened: u64,

@@ -137,7 +137,7 @@ impl Board {
         let _ = writeln!(text, "\r\x1b[J\x1b[?7l{}\x1b[?7h", lines.join("\n"));
         self.drawn = lines.len();
         let mut out = std::io::stdout().lock();
-        // A terminal that went away has nobody looking at it.
+        // The terminal is gone: nothing to report to.
         drop(out.write_all(text.as_bytes()).and_then(|()| out.flush()));
     }
 }

@@ -218,7 +218,7 @@ impl Node {
         how.end(switch)
     }
 
-    /// Sends ovs-vswitchd a signal: one that stands still (SIGSTOP) holds its tap and forwards nothing.
+    /// Sends ovs-vswitchd a signal: one that is stopped (SIGSTOP) holds its tap and forwards nothing.
     pub fn signal_switch(&self, signal: Signal) -> Result<()> {
         self.hold(|daemons| daemons.switch.as_ref().map(|switch| switch.signal(signal)))?
             .context("ovs-vswitchd does not run")?

@@ -1,4 +1,4 @@
-//! The sequence of the original `nics-to-bridge`, for comparison, and the way back a person would take.
+//! The sequence of the original `nics-to-bridge`, for comparison, and its reversal by hand.
 
 use anyhow::Result;
 

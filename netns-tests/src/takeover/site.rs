@@ -139,7 +139,7 @@ impl Site {
         Ok(())
     }
 
-    /// The kernel makes them when it hears of the carrier, and that may be after the first frames: later than that they
+    /// The kernel makes them when it notices the carrier, and that may be after the first frames: later than that they
     /// would be a change of the node's state that nobody made.
     fn wait_for_link_local_addresses(&self) -> Result<()> {
         let nics = if self.options.second { 2 } else { 1 };

@@ -86,7 +86,7 @@ impl State {
         let qdiscs = site.program("tc").line("-j qdisc show").run()?;
         for mut row in list(&qdiscs)? {
             let device = text(&row, "dev");
-            // The handle of one that the kernel made itself is made up anew each time.
+            // The handle of one that the kernel made itself is different each time.
             forget(&mut row, &["refcnt", "handle"]);
             if !device.starts_with("ovs-") && device != "lo" {
                 facts.insert((Subject::Qdisc, device, row.to_string()));

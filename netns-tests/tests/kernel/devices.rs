@@ -132,7 +132,7 @@ fn what_a_nic_is_a_part_of_and_what_stands_on_it() -> Result<()> {
     Ok(())
 }
 
-/// A connection that runs beside: a byte there and back whenever it is asked.
+/// A connection beside: a byte is sent and echoed on request.
 struct Beside {
     node: TcpStream,
     router: TcpStream,
@@ -198,7 +198,7 @@ fn a_vlan_on_the_nic_goes_on() -> Result<()> {
     run().with_context(|| site.diagnosis())
 }
 
-/// On the userspace datapath the guard is below it: refused, and what is said of it is true.
+/// On the userspace datapath the ingress filter is below it: refused, and what is said of it is true.
 #[test]
 #[ignore = "needs a kernel with these devices: make test-kernel"]
 fn a_vlan_on_the_nic_would_be_deaf() -> Result<()> {

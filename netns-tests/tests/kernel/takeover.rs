@@ -1,4 +1,4 @@
-//! The takeover of a NIC on the kernel's datapath, where the port's addition is the turn of the ears: there and back
+//! The takeover of a NIC on the kernel's datapath, where the port's addition moves the ingress: attach and detach
 //! under traffic, killed in between, and beside it the order of old.
 //!
 //! How much is lost is told, not judged, but for one thing: it is less than the order of old loses.
@@ -24,7 +24,7 @@ use crate::on_the_kernel_datapath;
 const THERE: &str = "nics-to-bridge --verify-timeout=120 eth0";
 const BACK: &str = "bridge-to-nics --verify-timeout=120 breth0";
 
-/// What was lost by hand, at most, of 200 datagrams a second on the way there.
+/// The largest loss measured by hand of 200 datagrams a second while attaching.
 const BY_HAND: usize = 12;
 
 /// Of each kind so many times less traffic than elsewhere: 200 datagrams a second.

@@ -81,7 +81,7 @@ fn go_on(site: &Site) -> Result<()> {
     site.switch().signal(Daemon::Switch, Signal::SIGCONT)
 }
 
-/// The NIC leaves the bridge for good while the keeper has it.
+/// The NIC leaves the bridge for good during a failover.
 fn back(survival: &Survival) -> Result<()> {
     let site = &survival.site;
     site.run("bridge-to-nics --force breth0")?.expect_ok()?;
@@ -128,7 +128,7 @@ fn there_again(survival: &Survival) -> Result<()> {
     let before = State::of(site)?;
     let outcome = site.run(ATTACH)?;
     ensure!(!outcome.ok, "{outcome:?}");
-    // One that began and was undone took the guard with it: the keeper makes it again.
+    // One that began and was undone took the ingress filter with it: failover makes it again.
     site.wait_for_state(&before).with_context(|| format!("{outcome:?}"))
 }
 
@@ -164,7 +164,7 @@ fn settle_while_the_switch_is_stopped() -> Result<()> {
     meanwhile(stop_switch, settled, go_on, returns)
 }
 
-/// The commands and the keeper at once, right when the switch returns: one after the other, whoever is first.
+/// The commands and failover at once, right when the switch returns: one after the other, in either order.
 #[test]
 fn there_and_settle_when_the_switch_returns() -> Result<()> {
     for command in [ATTACH, "recover"] {

@@ -1,4 +1,4 @@
-//! What sits on a NIC and goes over with it: row by row, there and back.
+//! What a NIC carries, row by row, attached and detached.
 
 use std::time::Duration;
 

@@ -32,7 +32,7 @@ const STEPS: [&str; 15] = [
 /// The steps of undo.
 const UNDO: [&str; 7] = ["u-addr", "u-routes", "u-ears", "u-old-off", "u-down", "u-ovsdb", "u-guard"];
 
-/// Who else dies with the one at work.
+/// Who else dies with the run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum AlsoDead {
     Nobody,
@@ -69,7 +69,7 @@ fn every_step(also: AlsoDead) -> Result<()> {
     fixture.finish()
 }
 
-/// One line of the table: killed after a step on the way there.
+/// One line of the table: killed after a step while attaching.
 fn forward(fixture: &Fixture, step: &str, also: AlsoDead) -> Result<()> {
     let site = &fixture.site;
     let halted = site.run_until_held(ATTACH, step, "")?;
@@ -115,7 +115,7 @@ fn killed_after_every_step_with_both_daemons_dead() -> Result<()> {
     every_step(AlsoDead::SwitchAndDatabase)
 }
 
-/// A program for a fault point that kills the one at work, and others before it. The rollback watchdog goes the same way as the
+/// A program for a fault point that kills the run, and others before it. The rollback watchdog goes the same way as the
 /// one at work, under the same environment: it is let go by.
 fn killer(site: &Site, also: AlsoDead) -> Result<std::path::PathBuf> {
     let path = site.dir().join("killer");
@@ -131,7 +131,7 @@ fn killer(site: &Site, also: AlsoDead) -> Result<std::path::PathBuf> {
     Ok(path)
 }
 
-/// The way back, killed after each of its steps: the rollback watchdog finishes it, with the switch alive or dead.
+/// Detach, killed after each of its steps: the rollback watchdog finishes it, with the switch alive or dead.
 #[test]
 fn killed_on_the_way_back() -> Result<()> {
     let fixture = Fixture::set_up(Site::usual()?)?;
@@ -180,7 +180,7 @@ fn undo_is_killed_after_every_step() -> Result<()> {
     fixture.finish()
 }
 
-/// A step that fails: the one at work undoes, itself, and says so.
+/// A step that fails: the run undoes, itself, and says so.
 #[test]
 fn every_step_fails() -> Result<()> {
     let fixture = Fixture::set_up(Site::usual()?)?;
@@ -195,7 +195,7 @@ fn every_step_fails() -> Result<()> {
     fixture.finish()
 }
 
-/// Killed at any moment, inside of steps as well; forwards and on the way back.
+/// Killed at any moment, inside of steps as well; while attaching and detaching.
 #[test]
 fn killed_at_any_moment() -> Result<()> {
     let fixture = Fixture::set_up(Site::usual()?)?;

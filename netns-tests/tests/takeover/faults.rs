@@ -102,7 +102,7 @@ fn journals_that_mean_nothing_here() -> Result<()> {
         let outcome = site.run(ATTACH)?;
         ensure!(!outcome.said.contains("panicked"), "{name}: {}", outcome.said);
         if outcome.ok {
-            // Set aside, and begun anew: then it has to be whole.
+            // Set aside, and begun again: then it has to be whole.
             crate::fixture::is_on_the_bridge(&site, &before).context(name)?;
         } else {
             is_refused(&site, &outcome, &before, &[&path.display().to_string()]).context(name)?;
@@ -306,7 +306,7 @@ fn the_journals_folder_is_no_folder() -> Result<()> {
     is_refused(&site, &said, &before, &[&file.display().to_string()])
 }
 
-/// Two runs with two folders meet: there is one at work in a network namespace, and its rollback watchdog after it.
+/// Two runs with two folders: one at a time in a network namespace, and its rollback watchdog after it.
 #[test]
 fn another_state_dir_is_no_way_around_the_lock() -> Result<()> {
     let fixture = Fixture::set_up(Site::usual()?)?;
@@ -328,7 +328,7 @@ fn another_state_dir_is_no_way_around_the_lock() -> Result<()> {
     fixture.finish()
 }
 
-/// udev names the NIC anew under way: it is found by its number.
+/// udev renames the NIC during the run: it is found by its number.
 #[test]
 fn the_nic_is_renamed() -> Result<()> {
     // With a device's name the kernel gives new labels to all addresses but the first.

@@ -12,9 +12,9 @@ use netns_tests::takeover::{
     state::{MOVED, Subject},
 };
 
-/// The way there.
+/// Attach.
 pub const ATTACH: &str = "nics-to-bridge eth0";
-/// The way back.
+/// Detach.
 pub const DETACH: &str = "bridge-to-nics breth0";
 
 /// A site, what it was like, and TCP connections both ways in both families that have to live.
@@ -79,11 +79,11 @@ fn has_moved(site: &Site, before: &State) -> Result<()> {
     left.expect(&now.about("no such device", MOVED)).context("what the NIC still has")
 }
 
-/// Takes a site there and back: everything moves over, everything returns. What else holds while it is there is looked
+/// Attaches and detaches a site's NIC: everything moves to the bridge, everything returns. What else holds while it is there is looked
 /// at by `there`, which gets the state before and then.
 pub fn attach_and_detach(site: &Site, there: impl FnOnce(&State, &State) -> Result<()>) -> Result<()> {
     let before = State::of(site)?;
-    // What is only dangerous (an address that nobody renews) is done here.
+    // What is only dangerous (an address that is not renewed) is done here.
     site.run("nics-to-bridge --force eth0")?.expect_ok().context("the way there")?;
     site.wait_until_reachable()?;
     is_on_the_bridge(site, &before)?;

@@ -1,4 +1,4 @@
-//! A run that waits for the operator's word, beside a helper that keeps management alive: only the run turns anything.
+//! A run that waits for the operator's confirmation, beside a helper that keeps management alive: only the run moves management.
 
 use std::{fs, time::Duration};
 
@@ -13,7 +13,7 @@ use crate::fixture::{ATTACH, Fixture, is_on_the_bridge, stays_on_the_bridge};
 use crate::recovery::bridge_in_the_database;
 use crate::survival::{Survival, helper_log};
 
-/// Starts a run and returns when it waits for a word.
+/// Starts a run and returns when it waits for confirmation.
 fn waits(site: &Site, line: &str) -> Result<RunningProgram> {
     let log = site.dir().join("confirm.out");
     let held = site.util(line)?.hold(&log, &site.register())?;
@@ -42,7 +42,7 @@ fn helper_id(site: &Site) -> Result<u32> {
     Ok(text.trim().parse()?)
 }
 
-/// On the way there the switch dies: the run gives up at once, and the helper keeps its hands off before and after.
+/// While attaching the switch dies: the run gives up at once, and the helper keeps its hands off before and after.
 #[test]
 fn the_switch_dies_on_the_way_there() -> Result<()> {
     let site = Site::usual()?;
@@ -69,7 +69,7 @@ fn the_switch_dies_on_the_way_there() -> Result<()> {
     ensure!(says.contains("failover inactive"), "{says}");
     site.wait_until_reachable()?;
     meter.wait_until_all_move()?;
-    // And once more, with a word.
+    // And once more, with confirmation.
     let held = waits(&site, "nics-to-bridge --confirm=3600 eth0")?;
     wait_until("`confirm` to be taken", || Ok(outcome(site.util("confirm")?)?.ok))?;
     ends(held)?;
@@ -85,7 +85,7 @@ fn the_switch_dies_on_the_way_there() -> Result<()> {
     helper.terminate()
 }
 
-/// The switch is stopped while a word is waited for: it holds its device, and carries nothing.
+/// The switch is stopped while a run waits for confirmation: it holds its device, and carries nothing.
 #[test]
 fn the_switch_is_stopped_on_the_way_there() -> Result<()> {
     let fixture = Fixture::set_up(Site::usual()?)?;
@@ -101,7 +101,7 @@ fn the_switch_is_stopped_on_the_way_there() -> Result<()> {
     fixture.finish()
 }
 
-/// On the way back management waits on the NIC, and the helper does not take it onto the bridge; nobody says yes, and the
+/// While detaching management waits on the NIC, and the helper does not take it onto the bridge; nobody confirms, and the
 /// switch has died meanwhile: it stays on the NIC, and the helper brings it back when there is a switch.
 #[test]
 fn the_switch_dies_on_the_way_back() -> Result<()> {
@@ -125,7 +125,7 @@ fn the_switch_dies_on_the_way_back() -> Result<()> {
     survival.ends_well()
 }
 
-/// The same with the switch alive: nobody says yes, and the run itself puts it back.
+/// The same with the switch alive: nobody confirms, and the run itself puts it back.
 #[test]
 fn nobody_says_yes_on_the_way_back() -> Result<()> {
     let survival = Survival::set_up(&["-vuplink:file:dbg"])?;

@@ -12,7 +12,7 @@ use crate::survival::{Survival, helper_log};
 
 /// Longer than three questions take that nobody has a reason to hurry with.
 const A_WHILE: Duration = Duration::from_millis(3500);
-/// Somebody else's.
+/// Another owner's.
 const OTHER: &str = "0e:00:00:00:00:99";
 
 /// At which MAC address the router believes an address to be.

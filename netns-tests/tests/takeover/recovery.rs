@@ -163,7 +163,7 @@ fn after_a_reboot() -> Result<()> {
     // What a reboot leaves: the database without transient ports, the NIC as the host's own configuration makes it,
     // no guard, files of another boot.
     site.vsctl(&format!("-- del-port {BRIDGE} eth0"))?;
-    // The NIC comes up anew, and the kernel gives it its link-local address.
+    // The NIC comes up again, and the kernel gives it its link-local address.
     site.ip(&format!(
         "link set {BRIDGE} down\naddr flush dev {BRIDGE}\nlink set eth0 down\nlink set eth0 up\n"
     ))?;
@@ -182,7 +182,7 @@ fn after_a_reboot() -> Result<()> {
     site.run("recover")?.expect_ok()?;
     site.wait_until_reachable()?;
     meter.wait_until_all_move()?;
-    // On the bridge or still on the NIC, as the command sees fit; the way there is open in any case.
+    // On the bridge or still on the NIC, as the command sees fit; attaching works in any case.
     site.run(ATTACH)?.expect_ok()?;
     is_on_the_bridge(&site, &before)?;
     let report = meter.stop()?;
@@ -190,7 +190,7 @@ fn after_a_reboot() -> Result<()> {
     Ok(())
 }
 
-/// The state folder is lost (a tmpfs) with the bridge in the database: it is ours still, and goes on the way back.
+/// The state folder is lost (a tmpfs) with the bridge in the database: it is still ours, and detaching removes it.
 #[test]
 fn a_lost_state_folder() -> Result<()> {
     let fixture = Fixture::set_up(Site::usual()?)?;

@@ -1,4 +1,4 @@
-//! A NIC that is made anew while it is a port of the bridge, as by a driver that is loaded again: the switch goes on
+//! A NIC that is recreated while it is a port of the bridge, as by a driver that is loaded again: the switch goes on
 //! listening to the one that is gone.
 
 use std::{thread, time::Duration};

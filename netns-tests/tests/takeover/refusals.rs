@@ -144,7 +144,7 @@ fn sockets_bound_to_the_nic() -> Result<()> {
     State::of(&site)?.expect(&before)
 }
 
-/// Members of a multicast group by this NIC have to join anew.
+/// Members of a multicast group by this NIC have to join again.
 #[test]
 fn multicast_memberships() -> Result<()> {
     let site = Site::usual()?;
@@ -182,7 +182,7 @@ fn filters_on_the_nic() -> Result<()> {
     Ok(())
 }
 
-/// A DHCP client that nobody handed over would put its address back, or lose it.
+/// A DHCP client that was not handed over would put its address back, or lose it.
 #[test]
 fn a_dhcp_client() -> Result<()> {
     let site = Site::usual()?;

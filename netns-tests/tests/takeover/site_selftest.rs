@@ -22,7 +22,7 @@ fn nothing_happens() -> Result<()> {
     State::of(&site)?.expect(&before)
 }
 
-/// The original sequence loses packets, and afterwards the node hears every frame twice.
+/// The original sequence loses packets, and afterwards the node accepts every frame twice.
 #[test]
 fn the_original_sequence_is_seen_to_harm() -> Result<()> {
     let site = Site::usual()?;

@@ -179,7 +179,7 @@ fn refused_and_forced(
     Ok(())
 }
 
-/// It listens before the guard does, and puts the address back each time.
+/// It receives frames before the ingress filter, and puts the address back each time.
 #[test]
 fn dhclient_is_started_again() -> Result<()> {
     if Program::new("sh").args(["-c", "command -v dhclient"]).run().is_err() {
@@ -198,7 +198,7 @@ fn dhclient_is_started_again() -> Result<()> {
     })
 }
 
-/// It is behind the guard, and gets no lease until management is on the NIC while the switch is dead.
+/// The ingress filter blocks it, and it gets no lease until management is on the NIC while the switch is dead.
 #[test]
 fn udhcpc_is_started_again() -> Result<()> {
     refused_and_forced(Client::Udhcpc, |site, clients| {

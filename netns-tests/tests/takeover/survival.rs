@@ -30,7 +30,7 @@ impl Survival {
         Ok(Self { before, helper: Some(helper), site })
     }
 
-    /// Everything is on the bridge again, and the way back to the NIC is open.
+    /// Everything is on the bridge again, and detaching works.
     pub fn ends_well(self) -> Result<()> {
         let outcome = (|| {
             self.site.wait_until_reachable()?;
@@ -76,7 +76,7 @@ fn the_switch_is_killed() -> Result<()> {
     survival.ends_well()
 }
 
-/// Somebody with another folder holds the right to this network, and stands still or waits for a word.
+/// A run with another state folder holds the lock of this network, and is stopped or waits for confirmation.
 #[test]
 fn the_switch_is_killed_and_somebody_is_at_work() -> Result<()> {
     use std::os::{linux::net::SocketAddrExt as _, unix::net};
@@ -192,7 +192,7 @@ fn a_guard_is_lost_without_a_record() -> Result<()> {
     Ok(())
 }
 
-/// The bridge's device goes with all its addresses, and the guard would keep the NIC deaf.
+/// The bridge's device goes with all its addresses, and the ingress filter would block the NIC.
 #[test]
 fn the_bridge_is_deleted() -> Result<()> {
     let survival = Survival::set_up(&[])?;

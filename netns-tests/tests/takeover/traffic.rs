@@ -1,4 +1,4 @@
-//! All traffic at once over the way there and back: connections live, new ones are made, nothing is heard twice for ever.
+//! All traffic at once over attach and detach: connections live, new ones are made, no frame is accepted twice for long.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! The rollback watchdog, from outside: whatever becomes of the one at work, somebody undoes.
+//! The rollback watchdog, from outside: whatever happens to the run, the takeover is undone.
 
 use std::{path::Path, time::Duration};
 
@@ -101,7 +101,7 @@ fn after_commit_nobody_undoes() -> Result<()> {
     fixture.finish()
 }
 
-/// A child of the one at work has inherited what it could, and lives on.
+/// A child of the run has inherited what it could, and lives on.
 #[test]
 fn a_child_holds_on_to_everything() -> Result<()> {
     let fixture = Fixture::set_up(Site::usual()?)?;
@@ -117,14 +117,14 @@ fn a_child_holds_on_to_everything() -> Result<()> {
     fixture.finish()
 }
 
-/// The rollback watchdog dies first: the one at work must not go on without.
+/// The rollback watchdog dies first: the run must not go on without.
 #[test]
 fn the_dead_man_dies() -> Result<()> {
     let fixture = Fixture::set_up(Site::usual()?)?;
     let site = &fixture.site;
     let script = site.dir().join("kill-watchdog");
     let ids = site.dir().join("watchdog.ids");
-    // The fault point's program runs in the one at work's place; who the rollback watchdog is, is known from outside.
+    // The fault point's program replaces the run; the rollback watchdog's process id is found from outside.
     std::fs::write(
         &script,
         format!("#!/bin/sh\ntouch {0}.wanted\nwhile [ ! -e {0} ]; do sleep 0.01; done\n", ids.display()),

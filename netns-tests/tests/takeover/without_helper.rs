@@ -27,7 +27,7 @@ fn settle_without_a_switch() -> Result<()> {
     fixture.finish()
 }
 
-/// The way back needs no switch; what its database holds goes when it is there again.
+/// Detach needs no switch; what its database holds goes when it is there again.
 #[test]
 fn back_without_a_switch() -> Result<()> {
     let fixture = Fixture::set_up(Site::usual()?)?;
@@ -61,7 +61,7 @@ fn the_bridge_is_deleted() -> Result<()> {
     site.wait_for_state(&before)
 }
 
-/// The way back, too, can be made to wait for the operator's word.
+/// Detach can wait for the operator's confirmation, too.
 #[test]
 fn back_unless_nobody_confirms() -> Result<()> {
     let fixture = Fixture::set_up(Site::usual()?)?;

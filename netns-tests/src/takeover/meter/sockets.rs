@@ -78,7 +78,7 @@ pub(super) fn pair(
     Ok((Client { number, pace, family: flow.family, socket }, server))
 }
 
-/// A raw ICMP socket, connected to an address: it hears only what comes from there.
+/// A raw ICMP socket, connected to an address: it receives only what comes from there.
 pub(crate) fn ping_socket(family: Family, to: Dual) -> Result<OwnedFd> {
     let (domain, protocol) = match family {
         Family::V4 => (AddressFamily::Inet, SockProtocol::Icmp),

@@ -1,4 +1,4 @@
-//! Whatever the doctor asks may be dead, stopped, or made anew.
+//! Daemons that the doctor queries may be dead, stopped, or restarted.
 
 use anyhow::{Context, Result, ensure};
 use netns_tests::takeover::{Site, product::outcome, switch::Daemon};

@@ -83,7 +83,7 @@ fn after_the_helper() -> Result<()> {
     said.expect("error", "helper-away")?;
     said.expect_well(&["helper-away"])?;
 
-    // An uplink that comes back with another number, and nobody who renders anew.
+    // An uplink that comes back with another number, and no helper that renders again.
     site.vsctl("-- del-port breth0 eth0 -- add-port breth0 eth0 -- set interface eth0 ofport_request=77")?;
     comes_to_find(&site, "error", "flows-stale-port")?;
 

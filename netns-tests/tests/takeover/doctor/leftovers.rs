@@ -61,7 +61,7 @@ fn journals() -> Result<()> {
     site.run("recover")?.expect_ok()?;
     doctor(&site, "eth0")?.expect_well(&[])?;
 
-    // The way back without a database, and what it could not do.
+    // Detach without a database, and what is left to do.
     site.run(ATTACH)?.expect_ok()?;
     for daemon in [Daemon::Switch, Daemon::Database] {
         site.kill(daemon)?;
