@@ -1,4 +1,4 @@
-//! Who owns a connection or a datagram: what [`decide`] asks of the world.
+//! The owner of a connection or a datagram: the state that [`decide`] depends on.
 //!
 //! The two traits are what a packet path implements. [`Table`] is the plain one: it learns from the frames that are
 //! classified, as the bridge's connection table and its learned flows do, and is what tests hold others against.
@@ -9,19 +9,19 @@ use crate::decide::{Decision, Ingress, Owner, decide};
 use crate::frame::{Datagram, Frame, Tuple, protocol};
 use crate::policy::Policy;
 
-/// Who opened a connection.
+/// Finds the owner of a connection.
 pub trait Connections {
     /// The owner of the connection that a frame with this tuple belongs to, in either direction.
     fn owner(&self, tuple: &Tuple) -> Option<Owner>;
 }
 
-/// Whose datagram a piece belongs to.
+/// Finds the owner of a datagram that travels in pieces.
 pub trait Fragments {
     /// The owner of the datagram, once its first piece has been seen.
     fn owner(&self, datagram: &Datagram) -> Option<Owner>;
 }
 
-/// Classifies a frame, asking for its owner only when the verdict hangs on it.
+/// Classifies a frame, and looks up its owner only where the verdict depends on it.
 pub fn classify<'policy>(
     policy: &'policy Policy,
     ingress: Ingress,
@@ -30,7 +30,7 @@ pub fn classify<'policy>(
     fragments: &impl Fragments,
 ) -> Decision<'policy> {
     let unknown = decide(policy, ingress, frame, None);
-    if !unknown.asked_owner {
+    if !unknown.depends_on_owner {
         return unknown;
     }
     match owner_of(frame, connections, fragments) {
@@ -39,7 +39,7 @@ pub fn classify<'policy>(
     }
 }
 
-/// Who owns the connection or datagram that a frame belongs to.
+/// The owner of the connection or datagram that a frame belongs to.
 pub fn owner_of(frame: &Frame, connections: &impl Connections, fragments: &impl Fragments) -> Option<Owner> {
     let by_tuple = frame.tuple().and_then(|tuple| connections.owner(&tuple));
     by_tuple.or_else(|| frame.datagram().and_then(|datagram| fragments.owner(&datagram)))
@@ -74,13 +74,13 @@ impl Table {
         decision
     }
 
-    /// Says who owns a connection; the last word counts.
+    /// Sets the owner of a connection, in both directions. A later owner replaces an earlier one.
     pub fn insert(&mut self, tuple: Tuple, owner: Owner) {
         self.connections.insert(tuple, owner);
         self.connections.insert(tuple.reversed(), owner);
     }
 
-    /// Says who owns a datagram.
+    /// Sets the owner of a datagram.
     pub fn insert_datagram(&mut self, datagram: Datagram, owner: Owner) {
         self.datagrams.insert(datagram, owner);
     }

@@ -1,4 +1,4 @@
-//! The one classifier: whose frame is it, and which rule says so.
+//! The one classifier: which owner gets a frame, and which rule says so.
 //!
 //! [`decide`] walks the stages of the table in [`crate::rule`]. It allocates nothing and looks services up in
 //! constant time.
@@ -19,8 +19,8 @@ pub struct Decision<'policy> {
     pub rule: RuleId,
     /// The service whose rule it was.
     pub service: Option<&'policy ServiceKey>,
-    /// The owner was asked: another owner can mean another verdict.
-    pub asked_owner: bool,
+    /// Another owner of the connection can mean another verdict.
+    pub depends_on_owner: bool,
 }
 
 /// What follows from one possible owner of a frame's connection: see [`decide_branches`].
@@ -32,7 +32,7 @@ pub struct Branch<'policy> {
     pub decision: Decision<'policy>,
 }
 
-/// Whose frame is it: `owner` is who opened its connection, or `None` where nobody is known to have.
+/// Classifies a frame. `owner` opened the frame's connection; `None` where that is not known.
 pub fn decide<'policy>(
     policy: &'policy Policy,
     ingress: Ingress,
@@ -49,8 +49,8 @@ pub fn decide<'policy>(
     }
 }
 
-/// No piece of a datagram is judged by its ports or ICMP type, not even the first, which carries them: all pieces take
-/// one way. So do bridges (`normal` fragment handling of `ovs-ofctl get-frags`; TCP's flags stay to be seen).
+/// No piece of a datagram is classified by its ports or ICMP type, not even the first, which carries them: all pieces
+/// get one verdict. So do bridges (`normal` fragment handling of `ovs-ofctl get-frags`; TCP's flags stay to be seen).
 fn with_ports_hidden(mut frame: Frame) -> Frame {
     if let Network::Ip(ip) = &mut frame.network
         && ip.fragment != Fragment::No
@@ -63,15 +63,15 @@ fn with_ports_hidden(mut frame: Frame) -> Frame {
     frame
 }
 
-/// Every verdict that a frame can meet when its owner is not known: one branch where the owner is not asked, else
-/// one for pods, host and nobody each.
+/// Every decision that is possible while a frame's owner is not known: one branch where it does not depend on the
+/// owner, else one each for pods, host and no known owner.
 pub fn decide_branches<'policy>(
     policy: &'policy Policy,
     ingress: Ingress,
     frame: &Frame,
 ) -> Vec<Branch<'policy>> {
     let unknown = decide(policy, ingress, frame, None);
-    if !unknown.asked_owner {
+    if !unknown.depends_on_owner {
         return vec![Branch { owner: None, decision: unknown }];
     }
     [Some(Owner::Pods), Some(Owner::Host), None]
@@ -98,7 +98,7 @@ fn from_wire<'policy>(policy: &'policy Policy, frame: &Frame, owner: Option<Owne
                 return decision;
             }
             if to_shared {
-                return service(policy, ip, owner);
+                return to_service(policy, ip, owner);
             }
         }
         Network::Arp(arp) => {
@@ -135,7 +135,7 @@ fn neighbour_discovery(split: &Split, ip: &Ip) -> Option<Decision<'static>> {
 }
 
 /// Services on external addresses, then NodePorts, then the reply rule.
-fn service<'policy>(policy: &'policy Policy, ip: &Ip, owner: Option<Owner>) -> Decision<'policy> {
+fn to_service<'policy>(policy: &'policy Policy, ip: &Ip, owner: Option<Owner>) -> Decision<'policy> {
     let split = &policy.split;
     if is_icmp_error(ip) && policy.serves_external(ip.destination) {
         return decided(Verdict::Both, RuleId::ExternalIcmpError);
@@ -198,10 +198,10 @@ fn served<'policy>(claim: Claim<'policy>, ip: &Ip, rules: &ServiceRuleIds) -> De
     Decision { service: Some(claim.service), ..decided(verdict, rule) }
 }
 
-/// Whose reply is it, once it is no service's.
+/// The reply rule, for what belongs to no service.
 fn reply(split: &Split, ip: &Ip, owner: Option<Owner>) -> Decision<'static> {
-    // The pieces of a datagram are all judged by their owner, whatever they carry: later pieces of IPv6 do not even
-    // show their protocol.
+    // All pieces of a datagram are classified by their owner, whatever they carry: later pieces of IPv6 do not even
+    // carry their protocol.
     if ip.fragment != Fragment::No {
         return by_owner(ip, owner);
     }
@@ -225,30 +225,30 @@ fn reply(split: &Split, ip: &Ip, owner: Option<Owner>) -> Decision<'static> {
     }
 }
 
-/// By the connection table. A frame that names no connection, and SCTP, are nobody's there.
+/// By the connection table, which has no owner for SCTP and for a frame that names no connection.
 fn by_owner(ip: &Ip, owner: Option<Owner>) -> Decision<'static> {
-    let asked_owner = match ip.protocol {
+    let depends_on_owner = match ip.protocol {
         protocol::SCTP => false,
         protocol::TCP | protocol::UDP => ip.fragment != Fragment::No || ip.transport != TransportHeader::None,
         _ if ip.fragment == Fragment::No && icmp_kind(ip).is_some() => ip.transport != TransportHeader::None,
         _ => true,
     };
-    let decision = match owner.filter(|_| asked_owner) {
+    let decision = match owner.filter(|_| depends_on_owner) {
         Some(Owner::Pods) => decided(Verdict::NorthSouth, RuleId::OwnerPods),
         Some(Owner::Host) => to_management(RuleId::OwnerHost),
         None => to_management(RuleId::OwnerUnknown),
     };
-    Decision { asked_owner, ..decision }
+    Decision { depends_on_owner, ..decision }
 }
 
 /// By the associations that pods have opened.
 fn by_association(ip: &Ip, owner: Option<Owner>) -> Decision<'static> {
-    let asked_owner = ip.transport != TransportHeader::None;
-    let decision = match owner.filter(|_| asked_owner) {
+    let depends_on_owner = ip.transport != TransportHeader::None;
+    let decision = match owner.filter(|_| depends_on_owner) {
         Some(Owner::Pods) => decided(Verdict::NorthSouth, RuleId::SctpLearned),
         _ => to_management(RuleId::SctpUnknown),
     };
-    Decision { asked_owner, ..decision }
+    Decision { depends_on_owner, ..decision }
 }
 
 fn from_overlay<'policy>(policy: &'policy Policy, frame: &Frame) -> Decision<'policy> {
@@ -285,7 +285,7 @@ fn from_overlay<'policy>(policy: &'policy Policy, frame: &Frame) -> Decision<'po
         return Decision { service: Some(service), ..out(RuleId::ExternalAnswer) };
     }
     match ip.protocol {
-        // One way for all pieces: conntrack holds those back whose siblings it does not see.
+        // One rule for all pieces: conntrack holds back a piece until it has seen the others.
         _ if ip.fragment != Fragment::No => out(RuleId::OverlayTracked),
         protocol::SCTP => out(RuleId::OverlaySctp),
         protocol::TCP if !split.tracks() => out(RuleId::OverlayUntracked),
@@ -324,30 +324,30 @@ const TCP_ACK: u16 = 0x10;
 
 /// ICMP types (IANA "ICMP Type Numbers").
 mod icmp {
-    pub const ECHO_REPLY: u8 = 0;
-    pub const ECHO: u8 = 8;
+    pub(super) const ECHO_REPLY: u8 = 0;
+    pub(super) const ECHO: u8 = 8;
 }
 
 /// ICMPv6 types (IANA "ICMPv6 Type Numbers").
 mod icmpv6 {
-    pub const ECHO: u8 = 128;
-    pub const ECHO_REPLY: u8 = 129;
-    pub const ROUTER_SOLICITATION: u8 = 133;
-    pub const ROUTER_ADVERTISEMENT: u8 = 134;
-    pub const SOLICITATION: u8 = 135;
-    pub const ADVERTISEMENT: u8 = 136;
-    pub const REDIRECT: u8 = 137;
+    pub(super) const ECHO: u8 = 128;
+    pub(super) const ECHO_REPLY: u8 = 129;
+    pub(super) const ROUTER_SOLICITATION: u8 = 133;
+    pub(super) const ROUTER_ADVERTISEMENT: u8 = 134;
+    pub(super) const SOLICITATION: u8 = 135;
+    pub(super) const ADVERTISEMENT: u8 = 136;
+    pub(super) const REDIRECT: u8 = 137;
 }
 
 fn decided(verdict: Verdict, rule: RuleId) -> Decision<'static> {
-    Decision { verdict, rule, service: None, asked_owner: false }
+    Decision { verdict, rule, service: None, depends_on_owner: false }
 }
 
 fn to_management(rule: RuleId) -> Decision<'static> {
     decided(Verdict::Management, rule)
 }
 
-/// Where what leaves host and overlay goes.
+/// Where frames of the host and of the overlay leave.
 fn exit(split: &Split) -> Verdict {
     if split.other_ports { Verdict::Switch } else { Verdict::Uplink }
 }

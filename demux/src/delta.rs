@@ -30,7 +30,7 @@ impl Delta {
 }
 
 impl Policy {
-    /// What leads from `old` to `new`. Services whose ports are one shared value are not looked into.
+    /// The change that leads from `old` to `new`. Services that share one allocation are equal without a comparison.
     pub fn diff(old: &Policy, new: &Policy) -> Delta {
         let mut services = BTreeMap::new();
         let (mut before, mut after) = (old.services().peekable(), new.services().peekable());
@@ -59,7 +59,7 @@ impl Policy {
         Delta { split: (old.split != new.split).then(|| new.split.clone()), services }
     }
 
-    /// Takes a change over.
+    /// Applies a change.
     pub fn apply(&mut self, delta: Delta) {
         if let Some(split) = delta.split {
             self.split = split;

@@ -1,6 +1,6 @@
-//! What can be wrong with what a person or a file says.
+//! Errors of text and files that are read.
 
-/// Why something was not understood.
+/// Why a text or a file is refused.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Error {
     /// Text that is no value of its kind.
@@ -10,7 +10,7 @@ pub enum Error {
         text: String,
         /// What it was read as.
         what: &'static str,
-        /// What would be understood.
+        /// What to write instead.
         remedy: &'static str,
     },
     /// A capture file that is none, or broken at some packet.

@@ -7,7 +7,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use crate::mac::Mac;
 
-/// Ethernet types that the split looks at.
+/// Ethernet types that the split distinguishes.
 pub mod ethertype {
     /// IPv4.
     pub const IPV4: u16 = 0x0800;
@@ -23,7 +23,7 @@ pub mod ethertype {
     pub const NONE: u16 = 0x05ff;
 }
 
-/// IP protocol numbers that the split looks at (IANA "Assigned Internet Protocol Numbers").
+/// IP protocol numbers that the split distinguishes (IANA "Assigned Internet Protocol Numbers").
 pub mod protocol {
     /// IPv6 hop-by-hop options.
     pub const HOP_BY_HOP: u8 = 0;

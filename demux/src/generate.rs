@@ -1,11 +1,10 @@
-//! Policies and frames made up from a seed, for tests that hold renderers against [`decide`].
+//! Policies and frames generated from a seed, for tests that compare renderers with [`decide`].
 //!
 //! Frames lean towards the policy: its addresses, its ports, the edges of its ranges, so that every rule is met.
 //! Among them are options, extension headers, fragments, ICMP errors, tags, tunnels, cut-off and random bytes. The
 //! same seed gives the same policies and frames.
 //!
-//! Every case talks to a remote address of its own, so that what one case leaves in a connection table is never
-//! found by another.
+//! Every case has a remote address of its own, so that no case finds what another left in a connection table.
 
 mod bytes;
 mod frames;
@@ -19,10 +18,10 @@ use crate::policy::Policy;
 use crate::rule::RuleId;
 use random::Random;
 
-/// One question to a classifier.
+/// One frame to classify, with what has to happen before.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Case {
-    /// What kind of case it is, for a person who looks at one that fails.
+    /// What kind of case it is, for the message of a failing test.
     pub label: &'static str,
     /// The frames that make the owner known, to be sent before.
     pub opening: Vec<(Ingress, Vec<u8>)>,
@@ -30,18 +29,18 @@ pub struct Case {
     pub ingress: Ingress,
     /// The frame.
     pub bytes: Vec<u8>,
-    /// The other pieces of the datagram when the frame is one, by the same way. A switch that puts datagrams
-    /// together says nothing of a piece before it has seen them all.
+    /// The other pieces of the datagram when the frame is one, from the same ingress. A switch that reassembles
+    /// datagrams decides on no piece before it has seen them all.
     pub pieces: Vec<Vec<u8>>,
-    /// Who owns the frame's connection after the opening.
+    /// The owner of the frame's connection after the opening.
     pub owner: Option<Owner>,
 }
 
-/// A source of policies and cases.
+/// Generates policies and cases.
 #[derive(Clone, Debug)]
 pub struct Generator {
     random: Random,
-    /// Cases made so far: numbers the remote addresses.
+    /// Cases generated so far: numbers the remote addresses.
     made: u32,
 }
 
@@ -51,7 +50,7 @@ impl Case {
         Frame::parse(&self.bytes)
     }
 
-    /// What the classifier says of it.
+    /// The classifier's decision.
     pub fn decide<'policy>(&self, policy: &'policy Policy) -> Decision<'policy> {
         decide(policy, self.ingress, &self.frame(), self.owner)
     }

@@ -1,34 +1,31 @@
 //! Services by the address and port they claim: what makes a look-up constant in the number of services.
 
-use std::collections::{BTreeMap, HashMap};
-use std::hash::{BuildHasherDefault, Hasher};
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use crate::policy::{Claim, ServiceAddress, ServiceKey, ServiceOwner, ServicePort, ServiceRules};
+use rustc_hash::FxHashMap;
+
+use crate::service::{Claim, ServiceAddress, ServiceKey, ServiceOwner, ServicePort, ServiceRules, Slot};
 use crate::transport::{Family, Transport};
 
-/// What a service port claims.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(crate) struct Slot {
-    pub address: ServiceAddress,
-    pub protocol: Transport,
-    pub port: u16,
-}
-
 /// Every claim of a policy's services.
+///
+/// The hash has no seed, so keys that collide can be computed. That is no way in: frames only look up, and keys are
+/// added by Services alone. An author of Services can make a look-up slow, but the same right lets it direct any
+/// external address to its pods, and a NodePort is one of 65,535.
 #[derive(Clone, Default)]
 pub(crate) struct Index {
-    claims: HashMap<Slot, Holder, BuildHasherDefault<Mix>>,
-    /// Those who claim a slot that an earlier key holds.
+    claims: FxHashMap<Slot, Holder>,
+    /// The services that claim a slot that an earlier key holds.
     losers: BTreeMap<Slot, BTreeMap<ServiceKey, Holder>>,
-    /// NodePorts as bits: most frames ask for a port that is none.
+    /// NodePorts as bits: the port of most frames is none.
     node_ports: [Bits; 6],
     /// External addresses, with the number of ports on them and of those that OVN serves.
-    external: HashMap<IpAddr, External, BuildHasherDefault<Mix>>,
+    external: FxHashMap<IpAddr, External>,
 }
 
-/// Who holds a slot, and which of its ports it is.
+/// The service that holds a slot, and the position of its port.
 #[derive(Clone)]
 struct Holder {
     key: ServiceKey,
@@ -43,7 +40,7 @@ struct External {
 }
 
 impl Index {
-    pub fn claim(&self, slot: Slot) -> Option<Claim<'_>> {
+    pub(crate) fn claim(&self, slot: Slot) -> Option<Claim<'_>> {
         match slot.address {
             ServiceAddress::Node(family)
                 if !self.node_ports[bits_of(family, slot.protocol)].has(slot.port) =>
@@ -57,11 +54,11 @@ impl Index {
         Some(Claim { service: &holder.key, port: holder.rules.ports.get(holder.position)? })
     }
 
-    pub fn serves_external(&self, address: IpAddr) -> bool {
+    pub(crate) fn serves_external(&self, address: IpAddr) -> bool {
         self.external.get(&address).is_some_and(|external| external.north_south > 0)
     }
 
-    pub fn add(&mut self, key: &ServiceKey, rules: &Arc<ServiceRules>) {
+    pub(crate) fn add(&mut self, key: &ServiceKey, rules: &Arc<ServiceRules>) {
         for (position, port) in distinct(rules) {
             let slot = port.slot();
             let holder = Holder { key: key.clone(), rules: Arc::clone(rules), position };
@@ -90,7 +87,7 @@ impl Index {
         }
     }
 
-    pub fn remove(&mut self, key: &ServiceKey, rules: &ServiceRules) {
+    pub(crate) fn remove(&mut self, key: &ServiceKey, rules: &ServiceRules) {
         for (_, port) in distinct(rules) {
             let slot = port.slot();
             self.release(slot, key);
@@ -113,16 +110,16 @@ impl Index {
         }
     }
 
-    /// Gives a slot to the next in line, or takes the key out of the line.
+    /// Withdraws a claim; a slot that the key holds passes to the next key.
     fn release(&mut self, slot: Slot, key: &ServiceKey) {
-        let line = self.losers.get_mut(&slot);
+        let losers = self.losers.get_mut(&slot);
         if self.claims.get(&slot).is_some_and(|held| held.key == *key) {
-            match line.and_then(|line| line.pop_first()) {
-                Some((_, heir)) => self.claims.insert(slot, heir),
+            match losers.and_then(BTreeMap::pop_first) {
+                Some((_, next)) => self.claims.insert(slot, next),
                 None => self.claims.remove(&slot),
             };
-        } else if let Some(line) = line {
-            line.remove(key);
+        } else if let Some(losers) = losers {
+            losers.remove(key);
         }
         if self.losers.get(&slot).is_some_and(BTreeMap::is_empty) {
             self.losers.remove(&slot);
@@ -164,44 +161,5 @@ impl Bits {
         if let Some(words) = &mut self.0 {
             words[usize::from(port >> 6)] &= !(1 << (port & 63));
         }
-    }
-}
-
-/// A fast fixed hash. Its keys are the policy's own, so strangers cannot choose them to collide.
-#[derive(Default)]
-struct Mix(u64);
-
-impl Hasher for Mix {
-    fn write(&mut self, bytes: &[u8]) {
-        for chunk in bytes.chunks(8) {
-            let mut word = [0; 8];
-            word[..chunk.len()].copy_from_slice(chunk);
-            self.write_u64(u64::from_le_bytes(word));
-        }
-    }
-
-    fn write_u8(&mut self, number: u8) {
-        self.write_u64(number.into());
-    }
-
-    fn write_u16(&mut self, number: u16) {
-        self.write_u64(number.into());
-    }
-
-    fn write_usize(&mut self, number: usize) {
-        self.write_u64(number as u64);
-    }
-
-    fn write_isize(&mut self, number: isize) {
-        self.write_u64(number as u64);
-    }
-
-    fn write_u64(&mut self, number: u64) {
-        // The golden ratio's bits, as in Fibonacci hashing (Knuth, TAOCP 3, 6.4).
-        self.0 = (self.0.rotate_left(5) ^ number).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-    }
-
-    fn finish(&self) -> u64 {
-        self.0 ^ self.0 >> 32
     }
 }

@@ -14,11 +14,6 @@ impl Mac {
     pub fn to_u64(self) -> u64 {
         self.0.iter().fold(0, |number, octet| number << 8 | u64::from(*octet))
     }
-
-    /// Whether the group bit is set (multicast and broadcast).
-    pub fn is_group(self) -> bool {
-        self.0[0] & 1 == 1
-    }
 }
 
 impl fmt::Display for Mac {
@@ -58,7 +53,6 @@ mod tests {
         assert_eq!(mac.to_string(), "0a:00:ff:01:02:03");
         assert_eq!("0a:00:FF:1:2:3".parse(), Ok(mac));
         assert_eq!(mac.to_u64(), 0x0a00_ff01_0203);
-        assert!(!mac.is_group() && Mac([1, 0, 0, 0, 0, 0]).is_group());
         for bad in [
             "",
             "0a:00:ff:01:02",

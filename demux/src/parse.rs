@@ -1,8 +1,8 @@
 //! From bytes to [`Frame`], total: any bytes give a frame.
 //!
 //! Header checks are Open vSwitch's own (3.1, userspace datapath), in its order, so that hostile bytes read here as
-//! they do on the bridge. It is stricter than RFCs in some places and laxer in others: the version nibble is not
-//! looked at, a TCP header with an impossible offset has no ports, a broken IPv4 header leaves all fields zero while
+//! they do on the bridge. It is stricter than RFCs in some places and laxer in others: the version nibble is
+//! ignored, a TCP header with an impossible offset has no ports, a broken IPv4 header leaves all fields zero while
 //! a broken IPv6 extension chain leaves the addresses. The tests compare the two.
 
 use std::net::{Ipv4Addr, Ipv6Addr};

@@ -8,16 +8,19 @@ use std::sync::Arc;
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
-use crate::index::{Index, Slot};
+use crate::index::Index;
 use crate::mac::Mac;
+use crate::service::Slot;
+pub use crate::service::{Claim, ServiceAddress, ServiceKey, ServiceOwner, ServicePort, ServiceRules};
 pub use crate::transport::{Family, PortRange, Transport};
 
 /// The policy of one shared uplink.
 ///
-/// Services are set and removed one by one; an index beside them answers for one address and port in constant time.
+/// Services are set and removed one by one; an index beside them finds the service of an address and port in constant
+/// time.
 #[derive(Clone, Default)]
 pub struct Policy {
-    /// What host and gateway router share, and how replies are told apart.
+    /// What host and gateway router share, and how replies are recognised.
     pub split: Split,
     services: BTreeMap<ServiceKey, Arc<ServiceRules>>,
     index: Index,
@@ -43,13 +46,13 @@ pub struct Split {
     /// How a reply to a pod's own connection is recognised.
     #[serde(default)]
     pub reply: ReplyRule,
-    /// The bridge has ports besides uplink, overlay and the host's: their frames are judged like the wire's, and
+    /// The bridge has ports besides uplink, overlay and the host's: their frames are classified like the wire's, and
     /// what has no owner here is switched (`Verdict::Switch`).
     #[serde(default)]
     pub other_ports: bool,
 }
 
-/// How a reply to a pod's own connection is told from a reply to the host's.
+/// How a reply to a pod's own connection is distinguished from a reply to the host's.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "rule", rename_all = "kebab-case", deny_unknown_fields)]
 pub enum ReplyRule {
@@ -60,69 +63,10 @@ pub enum ReplyRule {
     Partitioned {
         /// The source ports OVN's SNAT keeps to.
         ports: PortRange,
-        /// Old entries of the connection table are still asked (the rule was `Tracked` a short while ago).
+        /// Old entries of the connection table still count (the rule was `Tracked` a short while ago).
         #[serde(default)]
         drain: bool,
     },
-}
-
-/// An opaque, stable name of a service (`namespace/name` where Kubernetes names it).
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(transparent)]
-pub struct ServiceKey(pub Arc<str>);
-
-/// The ports of one service, sorted, one for each (address, protocol, port): [`ServiceRules::new`] sees to it.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(transparent)]
-pub struct ServiceRules {
-    /// The ports.
-    pub ports: Vec<ServicePort>,
-}
-
-/// One (address, protocol, port) and who gets it.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct ServicePort {
-    /// Where it is reached.
-    pub address: ServiceAddress,
-    /// Transport protocol.
-    pub protocol: Transport,
-    /// Transport port, never 0.
-    pub port: u16,
-    /// Who gets it.
-    pub owner: ServiceOwner,
-    /// Whom it serves: `None` everybody, else these ranges only (others are dropped). An empty set serves nobody.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub sources: Option<BTreeSet<IpNet>>,
-}
-
-/// Where a service port is reached.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum ServiceAddress {
-    /// A NodePort: every shared address of this family.
-    Node(Family),
-    /// One external or load-balancer address.
-    External(IpAddr),
-}
-
-/// Who gets the frames of a service port.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum ServiceOwner {
-    /// OVN's load balancers.
-    NorthSouth,
-    /// The host, which translates them itself (policy `Local`, host-network endpoints only).
-    Management,
-    /// Nobody: policy `Local` and no usable endpoint here. A host process on that port must not answer.
-    Drop,
-}
-
-/// A service port and the service it belongs to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Claim<'policy> {
-    /// The service.
-    pub service: &'policy ServiceKey,
-    /// Its port.
-    pub port: &'policy ServicePort,
 }
 
 impl Policy {
@@ -131,7 +75,7 @@ impl Policy {
         Policy { split, ..Policy::default() }
     }
 
-    /// Sets the ports of a service, and gives back those it had.
+    /// Sets the ports of a service. Returns those it had.
     pub fn set_service(&mut self, key: ServiceKey, rules: Arc<ServiceRules>) -> Option<Arc<ServiceRules>> {
         let before = self.remove_service(&key);
         self.index.add(&key, &rules);
@@ -139,7 +83,7 @@ impl Policy {
         before
     }
 
-    /// Takes a service away, and gives back the ports it had.
+    /// Removes a service. Returns the ports it had.
     pub fn remove_service(&mut self, key: &ServiceKey) -> Option<Arc<ServiceRules>> {
         let rules = self.services.remove(key)?;
         self.index.remove(key, &rules);
@@ -156,12 +100,12 @@ impl Policy {
         self.services.iter()
     }
 
-    /// Who holds an address, protocol and port. Where several services claim it, the first key has it.
+    /// The service that holds an address, protocol and port. Of several that claim it, the first key holds it.
     pub fn claim(&self, address: ServiceAddress, protocol: Transport, port: u16) -> Option<Claim<'_>> {
         self.index.claim(Slot { address, protocol, port })
     }
 
-    /// Whether OVN serves a port on this external address, so that ICMP errors to it are of interest to both owners.
+    /// Whether OVN serves a port on this external address, so that ICMP errors to it may concern either owner.
     pub fn serves_external(&self, address: IpAddr) -> bool {
         self.index.serves_external(address)
     }
@@ -183,7 +127,7 @@ impl fmt::Debug for Policy {
 }
 
 impl Split {
-    /// Whether the connection table is asked for whole packets (and the host marks its connections in it).
+    /// Whether whole packets are looked up in the connection table (and the host marks its connections in it).
     pub fn tracks(&self) -> bool {
         match self.reply {
             ReplyRule::Tracked => true,
@@ -197,69 +141,6 @@ impl Split {
             ReplyRule::Tracked => None,
             ReplyRule::Partitioned { ports, .. } => Some(ports),
         }
-    }
-}
-
-impl ServiceRules {
-    /// Sorts the ports and keeps the first of those that claim the same (address, protocol, port).
-    pub fn new(mut ports: Vec<ServicePort>) -> Self {
-        ports.sort();
-        ports.dedup_by_key(|port| port.slot());
-        ServiceRules { ports }
-    }
-}
-
-impl ServicePort {
-    /// The address, protocol and port it claims.
-    pub(crate) fn slot(&self) -> Slot {
-        Slot { address: self.address, protocol: self.protocol, port: self.port }
-    }
-
-    /// Whether it serves a source address.
-    pub fn serves(&self, source: IpAddr) -> bool {
-        self.sources.as_ref().is_none_or(|ranges| ranges.iter().any(|range| range.contains(&source)))
-    }
-}
-
-impl ServiceAddress {
-    /// The family of the addresses it stands for.
-    pub fn family(self) -> Family {
-        match self {
-            ServiceAddress::Node(family) => family,
-            ServiceAddress::External(address) => Family::of(address),
-        }
-    }
-}
-
-impl ServiceKey {
-    /// A key from its text.
-    pub fn new(text: impl Into<Arc<str>>) -> Self {
-        ServiceKey(text.into())
-    }
-}
-
-impl fmt::Display for ServiceKey {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(&self.0)
-    }
-}
-
-impl fmt::Display for ServiceAddress {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            ServiceAddress::Node(family) => write!(f, "node/{family}"),
-            ServiceAddress::External(address) => address.fmt(f),
-        }
-    }
-}
-
-impl fmt::Display for ServiceOwner {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(match self {
-            ServiceOwner::NorthSouth => "north-south",
-            ServiceOwner::Management => "management",
-            ServiceOwner::Drop => "drop",
-        })
     }
 }
 

@@ -170,8 +170,8 @@ mod tests {
             ("drop", "nobody", "'nobody' is not an owner of a service port"),
             ("port\": 0", "prot\": 5", "unknown field `prot`"),
         ] {
-            let said = with(&port.replace(from, to));
-            assert!(said.contains(expected), "{said}");
+            let error = with(&port.replace(from, to));
+            assert!(error.contains(expected), "{error}");
         }
     }
 }

@@ -14,7 +14,7 @@
 //! from the wire (and from other ports, when the bridge has any)
 //!   tagged-wire             VLAN tag                                -> management   (other ports: to M only)
 //!   tagged-switched         VLAN tag, not to M, other ports         -> switch
-//!   wire-fragment           to M, IP, a fragment                    -> ask the owner, then services (no ports seen)
+//!   wire-fragment           to M, IP, a fragment                    -> look up the owner, then services (no ports)
 //!   wire-tunnel             to M, UDP to a tunnel port              -> management
 //!   arp-for-shared          ARP request for A                       -> management
 //!   arp                     any other ARP                           -> both         (other ports: switched too)
@@ -39,7 +39,7 @@
 //! NodePort sources
 //!   node-port-source, node-port-host-source, node-port-source-denied
 //! reply rule
-//!   tracked-fragment        a fragment, asked already               -> owner
+//!   tracked-fragment        a fragment, looked up already           -> owner
 //!   icmp-error              ICMP 3, 4, 11, 12; ICMPv6 1 to 4        -> both
 //!   sctp-lookup             SCTP                                    -> SCTP owner
 //!   partition               partitioned: TCP, UDP to a SNAT port    -> north-south
@@ -49,7 +49,7 @@
 //! owner
 //!   owner-pods              the pods'                               -> north-south
 //!   owner-host              the host's                              -> management
-//!   owner-unknown           nobody's                                -> management
+//!   owner-unknown           not known                               -> management
 //! SCTP owner
 //!   sctp-learned            the pods' (sctp-owned: by conntrack)    -> north-south
 //!   sctp-unknown            any other                               -> management
@@ -81,10 +81,10 @@
 use std::fmt;
 use std::str::FromStr;
 
-use crate::decide::Owner;
 use crate::error::Error;
+use crate::verdict::Owner;
 
-/// Declares the rules once: number, name and what is said of each.
+/// Declares the rules once: number, name and description of each.
 macro_rules! rules {
     ($($variant:ident = $number:literal, $name:literal, $about:literal;)*) => {
         /// The kind of row that a frame met. See the [module page](self) for the whole table.
@@ -103,7 +103,7 @@ macro_rules! rules {
                 match self { $(RuleId::$variant => $name,)* }
             }
 
-            /// One sentence on what the rule recognises and what becomes of it.
+            /// One sentence on what the rule matches and where it goes.
             pub const fn about(self) -> &'static str {
                 match self { $(RuleId::$variant => $about,)* }
             }
@@ -125,7 +125,7 @@ rules! {
     TaggedHost = 6, "tagged-host", "A VLAN-tagged frame of the host: out.";
     TaggedOverlay = 7, "tagged-overlay", "A VLAN-tagged frame of the overlay: dropped, OVN sends none.";
 
-    WireFragment = 10, "wire-fragment", "A step: a fragment's owner is asked first, all pieces of a datagram take one way.";
+    WireFragment = 10, "wire-fragment", "A step: a fragment's owner is looked up first, so that all pieces of a datagram get one verdict.";
     WireTunnel = 11, "wire-tunnel", "The node's own tunnels (Geneve, VXLAN): the host's, never tracked.";
     ArpForShared = 12, "arp-for-shared", "An ARP request for a shared address: the host alone answers.";
     Arp = 13, "arp", "ARP replies, announcements and requests for other addresses: both owners.";
@@ -141,7 +141,7 @@ rules! {
     ExternalHost = 24, "external-host", "A service on an external address that the host translates itself.";
     ExternalHostSource = 25, "external-host-source", "A service on an external address that the host translates itself, from a source it serves.";
     ExternalNoEndpoint = 26, "external-no-endpoint", "A service on an external address without a usable endpoint here: dropped.";
-    ExternalIcmpError = 27, "external-icmp-error", "An ICMP error to an external address: both owners, each knows by the quoted header.";
+    ExternalIcmpError = 27, "external-icmp-error", "An ICMP error to an external address: both owners, each knows its own by the quoted header.";
     SharedAddress = 28, "shared-address", "A step: to a shared address, goes to the NodePort rows.";
     SnatAddress = 29, "snat-address", "A step: to a further SNAT address, goes to the reply rule.";
     OtherAddress = 30, "other-address", "To an address that the host holds alone. The host's.";
@@ -156,14 +156,14 @@ rules! {
     NotANodePort = 38, "not-a-node-port", "A step: to a shared address and no NodePort, goes to the reply rule.";
 
     TrackedFragment = 40, "tracked-fragment", "A step: a fragment belongs to the owner of its connection.";
-    IcmpError = 41, "icmp-error", "An ICMP error: both owners, each knows by the quoted header.";
-    SctpLookup = 42, "sctp-lookup", "A step: SCTP is asked of the learned associations.";
+    IcmpError = 41, "icmp-error", "An ICMP error: both owners, each knows its own by the quoted header.";
+    SctpLookup = 42, "sctp-lookup", "A step: SCTP is looked up among the learned associations.";
     SctpLearned = 43, "sctp-learned", "An SCTP association that a pod opened (a learned flow): north-south.";
     SctpOwned = 44, "sctp-owned", "An SCTP association that a pod opened, known by conntrack (kernel datapath): north-south.";
     SctpUnknown = 45, "sctp-unknown", "An SCTP association that no pod opened. The host's.";
     Partition = 46, "partition", "TCP or UDP to a port of OVN's SNAT range: north-south.";
     EchoReply = 47, "echo-reply", "An echo reply under the partitioned rule: both owners.";
-    OwnerLookup = 48, "owner-lookup", "A step: the connection's owner is asked.";
+    OwnerLookup = 48, "owner-lookup", "A step: the connection's owner is looked up.";
     OutsidePartition = 49, "outside-partition", "To no port of OVN's SNAT range. The host's.";
     OwnerPods = 50, "owner-pods", "A reply on a connection that a pod opened: north-south.";
     OwnerHost = 51, "owner-host", "A frame of a connection that is known to be the host's.";
@@ -216,7 +216,7 @@ impl RuleId {
         )
     }
 
-    /// To whom the frame gives its connection when it passes this row.
+    /// The owner that the frame's connection gets when the frame passes this row.
     pub const fn commits(self) -> Option<Owner> {
         match self {
             RuleId::OverlaySctp | RuleId::OverlayTracked => Some(Owner::Pods),

@@ -1,4 +1,4 @@
-//! Where a frame comes from, who owns its connection, and what becomes of it.
+//! Where a frame comes from, which owner its connection has, and where the frame goes.
 
 use std::fmt;
 use std::str::FromStr;
@@ -18,7 +18,7 @@ pub enum Ingress {
     Other,
 }
 
-/// Who opened a connection, where that is known.
+/// The owner of a connection: the side that opened it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Owner {
     /// A pod, through OVN's SNAT.
@@ -38,13 +38,13 @@ pub enum Verdict {
     Both,
     /// Out on the wire.
     Uplink,
-    /// The bridge's own learning says which port (it has more than uplink, overlay and host).
+    /// Out of the port that the bridge has learned (it has more than uplink, overlay and host).
     Switch,
-    /// Nobody.
+    /// Nowhere.
     Drop(DropReason),
 }
 
-/// Why a frame goes to nobody.
+/// Why a frame is dropped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum DropReason {
     /// A tagged frame of the overlay.

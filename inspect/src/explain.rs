@@ -101,7 +101,7 @@ async fn explain_frame(
     given: Option<Option<Owner>>,
     mut live: Option<&mut LiveBridge>,
 ) -> Result<FrameAnswer, ExplainError> {
-    let depends = decide(policy, ingress, frame, None).asked_owner;
+    let depends = decide(policy, ingress, frame, None).depends_on_owner;
     let read = match (given.filter(|_| depends), live.as_deref_mut()) {
         (Some(owner), _) => Some(ConnectionOwner { owner, by: "as given".to_owned() }),
         (None, Some(live)) if depends => live.owner(frame).await?,

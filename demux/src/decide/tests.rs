@@ -166,13 +166,13 @@ fn the_hosts_connection_finds_its_way_back() {
     assert_eq!(table.classify(&policy, Ingress::Uplink, &back).rule, RuleId::OwnerUnknown);
     assert_eq!(table.classify(&policy, Ingress::Host, &out).rule, RuleId::HostSyn);
     assert_eq!(table.classify(&policy, Ingress::Uplink, &back).rule, RuleId::OwnerHost);
-    // The last one who opens it has it.
+    // The last side that opens it owns it.
     assert_eq!(table.classify(&policy, Ingress::Overlay, &out).rule, RuleId::OverlayTracked);
     assert_eq!(table.classify(&policy, Ingress::Uplink, &back).rule, RuleId::OwnerPods);
 }
 
 #[test]
-fn all_branches_are_shown_where_the_owner_is_asked() {
+fn there_is_a_branch_for_every_owner_that_the_verdict_depends_on() {
     let policy = policy(ReplyRule::Tracked);
     let rules = |destination| {
         let branches = decide_branches(&policy, Ingress::Uplink, &tcp((CLIENT, 5000), destination));
@@ -219,7 +219,7 @@ fn check_default(policy: &Policy, ingress: Ingress, frame: &Frame) {
             | RuleId::Nd
     );
     assert_eq!(to_pods, known, "{}", decision.rule);
-    if decision.asked_owner {
+    if decision.depends_on_owner {
         assert_eq!(decision.verdict, Verdict::Management);
     } else {
         for owner in [Owner::Pods, Owner::Host] {

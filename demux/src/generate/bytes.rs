@@ -7,14 +7,14 @@ use crate::mac::Mac;
 
 /// The two ends of a packet.
 #[derive(Clone, Copy, Debug)]
-pub struct Ends {
+pub(crate) struct Ends {
     pub source: IpAddr,
     pub destination: IpAddr,
 }
 
 /// What goes into an IP header besides its ends.
 #[derive(Clone, Debug, Default)]
-pub struct Header {
+pub(crate) struct Header {
     pub protocol: u8,
     pub identification: u32,
     /// Offset in bytes, a multiple of 8.
@@ -26,21 +26,21 @@ pub struct Header {
     pub extensions: Vec<(u8, Vec<u8>)>,
 }
 
-pub fn ethernet(destination: Mac, source: Mac, kind: u16, payload: &[u8]) -> Vec<u8> {
+pub(crate) fn ethernet(destination: Mac, source: Mac, kind: u16, payload: &[u8]) -> Vec<u8> {
     [&destination.0[..], &source.0, &kind.to_be_bytes(), payload].concat()
 }
 
 /// Puts a tag before the Ethernet type of a frame.
-pub fn tag(frame: &mut Vec<u8>, kind: u16, tci: u16) {
+pub(crate) fn tag(frame: &mut Vec<u8>, kind: u16, tci: u16) {
     let at = frame.len().min(12);
     frame.splice(at..at, [kind.to_be_bytes(), tci.to_be_bytes()].concat());
 }
 
-pub fn ethertype_of(address: IpAddr) -> u16 {
+pub(crate) fn ethertype_of(address: IpAddr) -> u16 {
     if address.is_ipv4() { ethertype::IPV4 } else { ethertype::IPV6 }
 }
 
-pub fn ip(ends: Ends, header: &Header, payload: &[u8]) -> Vec<u8> {
+pub(crate) fn ip(ends: Ends, header: &Header, payload: &[u8]) -> Vec<u8> {
     match (ends.source, ends.destination) {
         (IpAddr::V4(source), IpAddr::V4(destination)) => {
             let length = 20 + header.options.len();
@@ -81,7 +81,7 @@ pub fn ip(ends: Ends, header: &Header, payload: &[u8]) -> Vec<u8> {
     }
 }
 
-pub fn tcp(ends: Ends, ports: (u16, u16), flags: u16, numbers: (u32, u32), data: &[u8]) -> Vec<u8> {
+pub(crate) fn tcp(ends: Ends, ports: (u16, u16), flags: u16, numbers: (u32, u32), data: &[u8]) -> Vec<u8> {
     let mut bytes = [ports.0.to_be_bytes(), ports.1.to_be_bytes()].concat();
     bytes.extend(numbers.0.to_be_bytes());
     bytes.extend(numbers.1.to_be_bytes());
@@ -93,7 +93,7 @@ pub fn tcp(ends: Ends, ports: (u16, u16), flags: u16, numbers: (u32, u32), data:
     bytes
 }
 
-pub fn udp(ends: Ends, ports: (u16, u16), data: &[u8]) -> Vec<u8> {
+pub(crate) fn udp(ends: Ends, ports: (u16, u16), data: &[u8]) -> Vec<u8> {
     let length = (8 + data.len()) as u16;
     let mut bytes = [ports.0, ports.1, length, 0].map(u16::to_be_bytes).concat();
     bytes.extend(data);
@@ -104,7 +104,7 @@ pub fn udp(ends: Ends, ports: (u16, u16), data: &[u8]) -> Vec<u8> {
 }
 
 /// One INIT or data chunk with the CRC32c that kernels ask for (RFC 9260, appendix A).
-pub fn sctp(ports: (u16, u16), opens: bool) -> Vec<u8> {
+pub(crate) fn sctp(ports: (u16, u16), opens: bool) -> Vec<u8> {
     let mut bytes = [ports.0.to_be_bytes(), ports.1.to_be_bytes()].concat();
     bytes.extend(if opens { [0; 4] } else { [0, 0, 0, 1] });
     bytes.extend([0; 4]);
@@ -116,7 +116,7 @@ pub fn sctp(ports: (u16, u16), opens: bool) -> Vec<u8> {
 }
 
 /// ICMP or ICMPv6, by the ends' family. `rest` is the second word of the header.
-pub fn icmp(ends: Ends, kind: u8, code: u8, rest: [u8; 4], data: &[u8]) -> Vec<u8> {
+pub(crate) fn icmp(ends: Ends, kind: u8, code: u8, rest: [u8; 4], data: &[u8]) -> Vec<u8> {
     let mut bytes = [&[kind, code, 0, 0][..], &rest, data].concat();
     let sum = match ends.destination {
         IpAddr::V4(_) => checksum(&bytes),
@@ -126,7 +126,7 @@ pub fn icmp(ends: Ends, kind: u8, code: u8, rest: [u8; 4], data: &[u8]) -> Vec<u
     bytes
 }
 
-pub fn arp(operation: u16, sender: (Mac, [u8; 4]), target: (Mac, [u8; 4])) -> Vec<u8> {
+pub(crate) fn arp(operation: u16, sender: (Mac, [u8; 4]), target: (Mac, [u8; 4])) -> Vec<u8> {
     let mut bytes = vec![0, 1, 8, 0, 6, 4];
     bytes.extend(operation.to_be_bytes());
     for (mac, address) in [sender, target] {
@@ -136,7 +136,7 @@ pub fn arp(operation: u16, sender: (Mac, [u8; 4]), target: (Mac, [u8; 4])) -> Ve
     bytes
 }
 
-pub fn octets(address: IpAddr) -> Vec<u8> {
+pub(crate) fn octets(address: IpAddr) -> Vec<u8> {
     match address {
         IpAddr::V4(address) => address.octets().to_vec(),
         IpAddr::V6(address) => address.octets().to_vec(),

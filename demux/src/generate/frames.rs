@@ -1,4 +1,4 @@
-//! Frames made up for a policy.
+//! Frames generated for a policy.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -17,7 +17,7 @@ const SYN: u16 = 0x02;
 const SYN_ACK: u16 = 0x12;
 
 /// Makes the case of a number.
-pub fn case(random: &mut Random, policy: &Policy, number: u32) -> Case {
+pub(crate) fn case(random: &mut Random, policy: &Policy, number: u32) -> Case {
     let other = if policy.split.other_ports { 20 } else { 4 };
     let ingresses =
         [(60, Ingress::Uplink), (20, Ingress::Overlay), (14, Ingress::Host), (other, Ingress::Other)];
@@ -51,18 +51,18 @@ struct Maker<'a> {
     ingress: Ingress,
 }
 
-/// Two ends in conversation: ours is `local`, whichever way a packet goes.
+/// One exchange between two addresses: the node's is `local`, in whichever direction a packet goes.
 #[derive(Clone, Copy)]
-struct Talk {
+struct Session {
     local: IpAddr,
     remote: IpAddr,
     local_port: u16,
     remote_port: u16,
-    says: Says,
+    traffic: Traffic,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Says {
+enum Traffic {
     Tcp,
     Udp,
     Sctp,
@@ -76,31 +76,31 @@ enum Says {
 impl Maker<'_> {
     /// An IP packet; now and then one of a connection that is known.
     fn packet(&mut self) -> Case {
-        let talk = self.talk();
-        let (opening, owned) = self.opening(talk);
-        let header = self.header(talk);
-        let payload = self.payload(talk, !self.outbound(), owned, &[]);
-        let packet = bytes::ip(self.ends(talk), &header, &payload);
-        let frame = self.frame(bytes::ethertype_of(talk.local), &packet);
+        let session = self.session();
+        let (opening, owned) = self.opening(session);
+        let header = self.header(session);
+        let payload = self.payload(session, !self.outbound(), owned, &[]);
+        let packet = bytes::ip(self.ends(session), &header, &payload);
+        let frame = self.frame(bytes::ethertype_of(session.local), &packet);
         Case { opening, ..self.bare("packet", frame) }
     }
 
     /// One piece of a datagram, with the others.
     fn fragments(&mut self) -> Case {
-        let talk = self.talk();
-        let (opening, owned) = self.opening(talk);
+        let session = self.session();
+        let (opening, owned) = self.opening(session);
         // Conntrack turns away first pieces below 1200 and 1280 bytes (`ovs-appctl dpctl/ipf-get-status`).
         let size = if owned || self.random.percent(30) { 1400 } else { 8 * (1 + self.random.below(12)) };
         let length = size + self.random.below(size);
         let data = self.random.bytes(length);
-        let whole = self.payload(talk, !self.outbound(), owned, &data);
-        let header = Header { identification: self.number, ..self.header(talk) };
+        let whole = self.payload(session, !self.outbound(), owned, &data);
+        let header = Header { identification: self.number, ..self.header(session) };
         let last = whole.len().div_ceil(size) - 1;
         let macs = self.macs();
         let pieces = whole.chunks(size).enumerate().map(|(index, piece)| {
             let header = Header { offset: (index * size) as u16, more: index < last, ..header.clone() };
-            let packet = bytes::ip(self.ends(talk), &header, piece);
-            bytes::ethernet(macs.0, macs.1, bytes::ethertype_of(talk.local), &packet)
+            let packet = bytes::ip(self.ends(session), &header, piece);
+            bytes::ethernet(macs.0, macs.1, bytes::ethertype_of(session.local), &packet)
         });
         let mut pieces = pieces.collect::<Vec<_>>();
         let chosen = pieces.swap_remove(self.random.below(pieces.len()));
@@ -157,17 +157,17 @@ impl Maker<'_> {
 
     fn tunnel(&mut self) -> Case {
         let tunnels = [6081, 4789, 6082];
-        let mut talk = Talk { says: Says::Udp, ..self.talk() };
+        let mut session = Session { traffic: Traffic::Udp, ..self.session() };
         let port = self.random.pick(&tunnels).unwrap_or(6081);
         if self.outbound() {
-            talk.remote_port = port;
+            session.remote_port = port;
         } else {
-            talk.local_port = port;
+            session.local_port = port;
         }
         let inner = self.random.bytes(40);
-        let payload = self.payload(talk, !self.outbound(), false, &inner);
-        let packet = bytes::ip(self.ends(talk), &self.header(talk), &payload);
-        let frame = self.frame(bytes::ethertype_of(talk.local), &packet);
+        let payload = self.payload(session, !self.outbound(), false, &inner);
+        let packet = bytes::ip(self.ends(session), &self.header(session), &payload);
+        let frame = self.frame(bytes::ethertype_of(session.local), &packet);
         self.bare("tunnel", frame)
     }
 
@@ -187,10 +187,10 @@ impl Maker<'_> {
 
     /// Neither IP nor ARP by the Ethernet type; some carry IP by SNAP.
     fn other_types(&mut self) -> Case {
-        let talk = self.talk();
-        let payload = self.payload(talk, !self.outbound(), false, &[]);
-        let packet = bytes::ip(self.ends(talk), &self.header(talk), &payload);
-        let carried = bytes::ethertype_of(talk.local);
+        let session = self.session();
+        let payload = self.payload(session, !self.outbound(), false, &[]);
+        let packet = bytes::ip(self.ends(session), &self.header(session), &payload);
+        let carried = bytes::ethertype_of(session.local);
         let snap = |kind: u16| [&[0xaa, 0xaa, 3, 0, 0, 0][..], &kind.to_be_bytes(), &packet].concat();
         let (kind, body) = match self.random.below(6) {
             0 => (0x88cc, self.random.bytes(46)),
@@ -251,10 +251,10 @@ impl Maker<'_> {
     }
 
     /// The frame that makes a packet's connection known, for some of those that come from outside.
-    fn opening(&mut self, talk: Talk) -> (Vec<(Ingress, Vec<u8>)>, bool) {
-        let opener = match talk.says {
-            Says::EchoReply => Says::EchoRequest,
-            Says::Tcp | Says::Udp | Says::Sctp | Says::Protocol(47 | 50) => talk.says,
+    fn opening(&mut self, session: Session) -> (Vec<(Ingress, Vec<u8>)>, bool) {
+        let opener = match session.traffic {
+            Traffic::EchoReply => Traffic::EchoRequest,
+            Traffic::Tcp | Traffic::Udp | Traffic::Sctp | Traffic::Protocol(47 | 50) => session.traffic,
             _ => return (Vec::new(), false),
         };
         if self.outbound() || self.random.percent(45) {
@@ -262,57 +262,58 @@ impl Maker<'_> {
         }
         let owner = if self.random.percent(60) { Owner::Pods } else { Owner::Host };
         let from = if owner == Owner::Pods { Ingress::Overlay } else { Ingress::Host };
-        let talk = Talk { says: opener, ..talk };
-        let payload = self.payload(talk, false, false, &[]);
-        let ends = Ends { source: talk.local, destination: talk.remote };
-        let header = Header { protocol: protocol_of(talk), ..Header::default() };
+        let session = Session { traffic: opener, ..session };
+        let payload = self.payload(session, false, false, &[]);
+        let ends = Ends { source: session.local, destination: session.remote };
+        let header = Header { protocol: protocol_of(session), ..Header::default() };
         let packet = bytes::ip(ends, &header, &payload);
         let mac = self.policy.split.mac;
-        let frame = bytes::ethernet(ROUTER, mac, bytes::ethertype_of(talk.local), &packet);
+        let frame = bytes::ethernet(ROUTER, mac, bytes::ethertype_of(session.local), &packet);
         (vec![(from, frame)], true)
     }
 
-    fn talk(&mut self) -> Talk {
-        let says = [
-            (26, Says::Tcp),
-            (24, Says::Udp),
-            (12, Says::Sctp),
-            (8, Says::EchoRequest),
-            (8, Says::EchoReply),
-            (10, Says::IcmpError),
-            (4, Says::IcmpOther),
-            (3, Says::Protocol(47)),
-            (1, Says::Protocol(50)),
-            (1, Says::Protocol(protocol::ICMP)),
-            (1, Says::Protocol(protocol::ICMPV6)),
-            (1, Says::Protocol(2)),
-            (1, Says::Protocol(255)),
+    fn session(&mut self) -> Session {
+        let traffic = [
+            (26, Traffic::Tcp),
+            (24, Traffic::Udp),
+            (12, Traffic::Sctp),
+            (8, Traffic::EchoRequest),
+            (8, Traffic::EchoReply),
+            (10, Traffic::IcmpError),
+            (4, Traffic::IcmpOther),
+            (3, Traffic::Protocol(47)),
+            (1, Traffic::Protocol(50)),
+            (1, Traffic::Protocol(protocol::ICMP)),
+            (1, Traffic::Protocol(protocol::ICMPV6)),
+            (1, Traffic::Protocol(2)),
+            (1, Traffic::Protocol(255)),
         ];
-        let says = self.random.weighted(&says, Says::Tcp);
+        let traffic = self.random.weighted(&traffic, Traffic::Tcp);
         let local = self.any_local(None);
-        let mut talk = Talk {
+        let mut session = Session {
             local,
             remote: self.remote(local.is_ipv4()),
             local_port: self.port(),
             remote_port: self.random.between(1, u16::MAX),
-            says,
+            traffic,
         };
         if self.random.percent(45) {
-            self.aim_at_service(&mut talk);
+            self.aim_at_service(&mut session);
         }
         if self.ingress == Ingress::Overlay && self.random.percent(8) {
             let last = self.random.octet();
-            talk.remote = if talk.local.is_ipv4() { v4([10, 96, 3, last]) } else { v6(0x96, last.into()) };
+            session.remote =
+                if session.local.is_ipv4() { v4([10, 96, 3, last]) } else { v6(0x96, last.into()) };
         }
-        talk
+        session
     }
 
     /// Takes address, protocol and port of some service, or an address beside it.
-    fn aim_at_service(&mut self, talk: &mut Talk) {
+    fn aim_at_service(&mut self, session: &mut Session) {
         let services = self.policy.services().map(|(_, rules)| rules).collect::<Vec<_>>();
         let Some(rules) = self.random.pick(&services) else { return };
         let Some(port) = rules.ports.get(self.random.below(rules.ports.len())) else { return };
-        talk.local = match port.address {
+        session.local = match port.address {
             ServiceAddress::External(address) => address,
             ServiceAddress::Node(family) => {
                 let family = family == crate::policy::Family::V4;
@@ -321,13 +322,13 @@ impl Maker<'_> {
                     .unwrap_or_else(|| self.any_local(Some(family)))
             }
         };
-        talk.remote = self.remote(talk.local.is_ipv4());
-        talk.local_port = port.port;
-        if !matches!(talk.says, Says::IcmpError) {
-            talk.says = match port.protocol {
-                Transport::Tcp => Says::Tcp,
-                Transport::Udp => Says::Udp,
-                Transport::Sctp => Says::Sctp,
+        session.remote = self.remote(session.local.is_ipv4());
+        session.local_port = port.port;
+        if !matches!(session.traffic, Traffic::IcmpError) {
+            session.traffic = match port.protocol {
+                Transport::Tcp => Traffic::Tcp,
+                Transport::Udp => Traffic::Udp,
+                Transport::Sctp => Traffic::Sctp,
             };
         }
     }
@@ -376,12 +377,12 @@ impl Maker<'_> {
         }
     }
 
-    fn ends(&self, talk: Talk) -> Ends {
-        ends(talk, !self.outbound())
+    fn ends(&self, session: Session) -> Ends {
+        ends(session, !self.outbound())
     }
 
-    fn header(&mut self, talk: Talk) -> Header {
-        let mut header = Header { protocol: protocol_of(talk), ..Header::default() };
+    fn header(&mut self, session: Session) -> Header {
+        let mut header = Header { protocol: protocol_of(session), ..Header::default() };
         if self.random.percent(15) {
             header.options = [1, 1, 1, 0].repeat(1 + self.random.below(10));
             let extensions: [(u8, usize); 4] = [
@@ -409,45 +410,45 @@ impl Maker<'_> {
     }
 
     /// What the IP packet carries. `answers` for the second packet of a connection that was opened.
-    fn payload(&mut self, talk: Talk, inbound: bool, answers: bool, data: &[u8]) -> Vec<u8> {
-        let ends = ends(talk, inbound);
-        let (here, there) = (talk.local_port, talk.remote_port);
+    fn payload(&mut self, session: Session, inbound: bool, answers: bool, data: &[u8]) -> Vec<u8> {
+        let ends = ends(session, inbound);
+        let (here, there) = (session.local_port, session.remote_port);
         let ports = if inbound { (there, here) } else { (here, there) };
         let identifier = here.max(1).to_be_bytes();
         let echo = [identifier[0], identifier[1], 0, 1];
-        let is_v4 = talk.local.is_ipv4();
-        match talk.says {
-            Says::Tcp if answers => bytes::tcp(ends, ports, SYN_ACK, (7, 0x1001), data),
-            Says::Tcp if inbound || self.random.percent(50) || !self.outbound() => {
+        let is_v4 = session.local.is_ipv4();
+        match session.traffic {
+            Traffic::Tcp if answers => bytes::tcp(ends, ports, SYN_ACK, (7, 0x1001), data),
+            Traffic::Tcp if inbound || self.random.percent(50) || !self.outbound() => {
                 bytes::tcp(ends, ports, SYN, (0x1000, 0), data)
             }
-            Says::Tcp => {
+            Traffic::Tcp => {
                 let flags = self.random.below(0x100) as u16;
                 bytes::tcp(ends, ports, flags, (0x1001, 8), data)
             }
-            Says::Udp => bytes::udp(ends, ports, data),
-            Says::Sctp => [bytes::sctp(ports, !answers), data.to_vec()].concat(),
-            Says::EchoRequest => bytes::icmp(ends, if is_v4 { 8 } else { 128 }, 0, echo, data),
-            Says::EchoReply => bytes::icmp(ends, if is_v4 { 0 } else { 129 }, 0, echo, data),
-            Says::IcmpError => {
+            Traffic::Udp => bytes::udp(ends, ports, data),
+            Traffic::Sctp => [bytes::sctp(ports, !answers), data.to_vec()].concat(),
+            Traffic::EchoRequest => bytes::icmp(ends, if is_v4 { 8 } else { 128 }, 0, echo, data),
+            Traffic::EchoReply => bytes::icmp(ends, if is_v4 { 0 } else { 129 }, 0, echo, data),
+            Traffic::IcmpError => {
                 let kinds = if is_v4 { [3, 4, 11, 12] } else { [1, 2, 3, 4] };
                 let kind = self.random.pick(&kinds).unwrap_or(3);
-                let inner = self.quoted(talk, inbound);
+                let inner = self.quoted(session, inbound);
                 bytes::icmp(ends, kind, 0, [0, 0, 5, 0], &[&inner, data].concat())
             }
-            Says::IcmpOther => {
+            Traffic::IcmpOther => {
                 let kinds = if is_v4 { [5, 9, 10, 17] } else { [5, 100, 130, 143] };
                 let kind = self.random.pick(&kinds).unwrap_or(5);
                 bytes::icmp(ends, kind, 0, echo, &[&[0; 20], data].concat())
             }
-            Says::Protocol(_) => [&[0; 16], data].concat(),
+            Traffic::Protocol(_) => [&[0; 16], data].concat(),
         }
     }
 
     /// The packet that an ICMP error is about: the other way round.
-    fn quoted(&mut self, talk: Talk, inbound: bool) -> Vec<u8> {
-        let ends = ends(talk, !inbound);
-        let segment = bytes::udp(ends, (talk.local_port, talk.remote_port), &[0; 8]);
+    fn quoted(&mut self, session: Session, inbound: bool) -> Vec<u8> {
+        let ends = ends(session, !inbound);
+        let segment = bytes::udp(ends, (session.local_port, session.remote_port), &[0; 8]);
         bytes::ip(ends, &Header { protocol: protocol::UDP, ..Header::default() }, &segment)
     }
 
@@ -469,20 +470,20 @@ impl Maker<'_> {
     }
 }
 
-fn ends(talk: Talk, inbound: bool) -> Ends {
+fn ends(session: Session, inbound: bool) -> Ends {
     match inbound {
-        true => Ends { source: talk.remote, destination: talk.local },
-        false => Ends { source: talk.local, destination: talk.remote },
+        true => Ends { source: session.remote, destination: session.local },
+        false => Ends { source: session.local, destination: session.remote },
     }
 }
 
-fn protocol_of(talk: Talk) -> u8 {
-    match talk.says {
-        Says::Tcp => protocol::TCP,
-        Says::Udp => protocol::UDP,
-        Says::Sctp => protocol::SCTP,
-        Says::Protocol(number) => number,
-        _ if talk.local.is_ipv4() => protocol::ICMP,
+fn protocol_of(session: Session) -> u8 {
+    match session.traffic {
+        Traffic::Tcp => protocol::TCP,
+        Traffic::Udp => protocol::UDP,
+        Traffic::Sctp => protocol::SCTP,
+        Traffic::Protocol(number) => number,
+        _ if session.local.is_ipv4() => protocol::ICMP,
         _ => protocol::ICMPV6,
     }
 }

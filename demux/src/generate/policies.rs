@@ -1,4 +1,4 @@
-//! Policies made up: small address spaces and few ports, so that frames meet them.
+//! Generated policies: small address spaces and few ports, so that frames meet them.
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -14,12 +14,12 @@ use crate::policy::{
 };
 
 /// Where the remote addresses of cases lie (RFC 2544's and a documentation prefix).
-pub const REMOTE_V4: u32 = 0xc612_0000;
-pub const REMOTE_V6: u128 = 0x2001_0db8_ffff_0000_0000_0000_0000_0000;
+pub(crate) const REMOTE_V4: u32 = 0xc612_0000;
+pub(crate) const REMOTE_V6: u128 = 0x2001_0db8_ffff_0000_0000_0000_0000_0000;
 /// The bits in which remote addresses differ.
-pub const REMOTE_MASK: u32 = 0x1_ffff;
+pub(crate) const REMOTE_MASK: u32 = 0x1_ffff;
 
-pub fn policy(random: &mut Random) -> Policy {
+pub(crate) fn policy(random: &mut Random) -> Policy {
     let split = split(random);
     let mut policy = Policy::new(split);
     let mut taken = BTreeSet::new();
@@ -106,11 +106,11 @@ fn sources(random: &mut Random) -> BTreeSet<IpNet> {
         .collect()
 }
 
-pub fn v4(octets: [u8; 4]) -> IpAddr {
+pub(crate) fn v4(octets: [u8; 4]) -> IpAddr {
     Ipv4Addr::from(octets).into()
 }
 
 /// An address of a documentation prefix.
-pub fn v6(net: u16, host: u128) -> IpAddr {
+pub(crate) fn v6(net: u16, host: u128) -> IpAddr {
     Ipv6Addr::from(0x2001_0db8 << 96 | u128::from(net) << 80 | host).into()
 }

@@ -3,14 +3,14 @@
 
 /// A sequence of numbers from a seed.
 #[derive(Clone, Debug)]
-pub struct Random(u64);
+pub(crate) struct Random(u64);
 
 impl Random {
-    pub fn new(seed: u64) -> Self {
+    pub(crate) fn new(seed: u64) -> Self {
         Random(seed)
     }
 
-    pub fn next(&mut self) -> u64 {
+    pub(crate) fn next(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mixed = (self.0 ^ self.0 >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         let mixed = (mixed ^ mixed >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
@@ -18,35 +18,35 @@ impl Random {
     }
 
     /// A number below `bound`; 0 when that is 0.
-    pub fn below(&mut self, bound: usize) -> usize {
+    pub(crate) fn below(&mut self, bound: usize) -> usize {
         // The bias of the remainder does not matter to a test.
         self.next().checked_rem(bound as u64).unwrap_or(0) as usize
     }
 
-    pub fn between(&mut self, low: u16, high: u16) -> u16 {
+    pub(crate) fn between(&mut self, low: u16, high: u16) -> u16 {
         low.saturating_add(self.below(usize::from(high.saturating_sub(low)) + 1) as u16)
     }
 
-    pub fn octet(&mut self) -> u8 {
+    pub(crate) fn octet(&mut self) -> u8 {
         self.next() as u8
     }
 
     /// True in so many of a hundred.
-    pub fn percent(&mut self, chance: usize) -> bool {
+    pub(crate) fn percent(&mut self, chance: usize) -> bool {
         self.below(100) < chance
     }
 
-    pub fn bytes(&mut self, count: usize) -> Vec<u8> {
+    pub(crate) fn bytes(&mut self, count: usize) -> Vec<u8> {
         (0..count).map(|_| self.octet()).collect()
     }
 
     /// One of several.
-    pub fn pick<T: Copy>(&mut self, choices: &[T]) -> Option<T> {
+    pub(crate) fn pick<T: Copy>(&mut self, choices: &[T]) -> Option<T> {
         choices.get(self.below(choices.len())).copied()
     }
 
     /// One of several, by weight. `fallback` stands for an empty list.
-    pub fn weighted<T: Copy>(&mut self, choices: &[(usize, T)], fallback: T) -> T {
+    pub(crate) fn weighted<T: Copy>(&mut self, choices: &[(usize, T)], fallback: T) -> T {
         let mut left = self.below(choices.iter().map(|(weight, _)| weight).sum());
         for (weight, choice) in choices {
             match left.checked_sub(*weight) {

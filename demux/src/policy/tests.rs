@@ -70,7 +70,7 @@ fn an_external_address_is_served_as_long_as_ovn_has_a_port_on_it() {
     assert!(policy.claim(ServiceAddress::External(address), Transport::Tcp, 80).is_some());
 }
 
-/// Every claim, asked one by one.
+/// Every claim, looked up one by one.
 fn claims(policy: &Policy, all: &[&Policy]) -> Vec<Option<(ServiceKey, ServicePort)>> {
     let ports = all.iter().flat_map(|policy| policy.services()).flat_map(|(_, rules)| &rules.ports);
     ports
@@ -127,13 +127,13 @@ proptest! {
             } else {
                 policy.set_service(key, rules(&ports.iter().map(port).collect::<Vec<_>>()));
             }
-            let mut anew = Policy::default();
+            let mut rebuilt = Policy::default();
             for (key, rules) in policy.services() {
-                anew.set_service(key.clone(), Arc::clone(rules));
+                rebuilt.set_service(key.clone(), Arc::clone(rules));
             }
-            prop_assert_eq!(claims(&policy, &[&policy]), claims(&anew, &[&policy]));
+            prop_assert_eq!(claims(&policy, &[&policy]), claims(&rebuilt, &[&policy]));
             let external = IpAddr::from([203, 0, 113, 5]);
-            prop_assert_eq!(policy.serves_external(external), anew.serves_external(external));
+            prop_assert_eq!(policy.serves_external(external), rebuilt.serves_external(external));
         }
     }
 }

@@ -152,7 +152,7 @@ mod tests {
     }
 
     fn decision(verdict: Verdict, rule: RuleId) -> Decision<'static> {
-        Decision { verdict, rule, service: None, asked_owner: false }
+        Decision { verdict, rule, service: None, depends_on_owner: false }
     }
 
     fn lookup(table: u8, cookie: u64) -> Lookup {
