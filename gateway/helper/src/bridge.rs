@@ -13,7 +13,7 @@ pub const INTEGRATION_BRIDGE: &str = "br-int";
 /// Key and value in `external_ids` that mark what this helper added to the database.
 pub(crate) const OWNER_MARK: (&str, &str) = ("ovn-k8s-owner", "gateway-helper");
 
-/// What the local database says.
+/// What the local database holds of the bridge.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct BridgeView {
     /// The bridge's name.

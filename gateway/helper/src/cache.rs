@@ -49,7 +49,7 @@ impl PolicyCache {
         read(&self.router)
     }
 
-    /// Writes the policy, and the router if there is one: each whole or not at all, on the disk before it returns.
+    /// Writes the policy, and the router if there is one: each as a whole or not at all, and on the disk when this returns.
     pub(crate) fn store(&self, policy: &Policy, router: Option<&GatewayRouter>) -> io::Result<()> {
         router.map_or(Ok(()), |router| write(&self.router, router))?;
         write(&self.path, policy)

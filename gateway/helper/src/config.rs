@@ -1,6 +1,6 @@
 //! `ovn_k8s.conf`: the settings file that all programs share, section `[default]`.
 //!
-//! Comments stand on lines of their own: a `#` or `;` inside a value belongs to the value (a token may hold one). A value
+//! A comment has a line of its own: a `#` or `;` inside a value belongs to the value (a token may hold one). A value
 //! in quotes is what is between them. Keys of other programs are left alone; a file that cannot be read as what it
 //! should be is refused with its line, because half a configuration is worse than none.
 
@@ -13,7 +13,7 @@ use configparser::ini::{Ini, IniDefault};
 /// The file's section.
 const SECTION: &str = "default";
 
-/// What the file says; empty when there is none.
+/// The file's settings; empty when there is no file.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ConfigFile {
     path: PathBuf,
@@ -41,7 +41,7 @@ pub enum ConfigError {
         /// What is wrong with it.
         what: String,
     },
-    /// A value is not what its key wants.
+    /// A value does not fit its key.
     #[error("{path}: {key} = {value}: {what}")]
     Value {
         /// The file.
@@ -62,7 +62,7 @@ impl From<ConfigError> for cli::EarlyExit {
 }
 
 impl ConfigFile {
-    /// Reads the file at `path`. A file that is not there is empty, unless it was `required` by name.
+    /// Reads the file at `path`. A file that does not exist counts as empty, unless it was `required` by name.
     pub fn read(path: &Path, required: bool) -> Result<Self, ConfigError> {
         match std::fs::read_to_string(path) {
             Ok(text) => Self::parse(path, &text),
@@ -79,7 +79,7 @@ impl ConfigFile {
             |line, what: &str| ConfigError::Broken { path: path.to_owned(), line, what: what.to_owned() };
         let text = text.strip_prefix('\u{feff}').unwrap_or(text);
         if let Some(line) = line_before_sections(text) {
-            return Err(broken(line, "a setting stands before the first [section]"));
+            return Err(broken(line, "a setting comes before the first [section]"));
         }
         let mut defaults = IniDefault::default();
         defaults.inline_comment_symbols = Some(Vec::new());
@@ -144,7 +144,7 @@ fn line_of(error: &str) -> (usize, &str) {
     (line.unwrap_or(0), what)
 }
 
-/// The original tried each value as a Python literal, so that a text may stand in quotes.
+/// The original read each value as a Python literal, so a text may be in quotes.
 fn unquoted(value: &str) -> &str {
     let inside = |quote| value.strip_prefix(quote).and_then(|rest| rest.strip_suffix(quote));
     inside('"').or_else(|| inside('\'')).unwrap_or(value)

@@ -35,7 +35,7 @@ pub(crate) fn register(
     server.register("status", "[table|json]", 0, 1, move |args| {
         let (sender, latest) = (sender.clone(), latest.clone());
         async move {
-            let status = match timeout(STATUS_TIMEOUT, ask(&sender, Request::Status)).await {
+            let status = match timeout(STATUS_TIMEOUT, request(&sender, Request::Status)).await {
                 Ok(Ok(status)) => status,
                 // The loop waits for a switch that hangs: its last status is better than none.
                 _ => latest.borrow().clone(),
@@ -50,25 +50,25 @@ pub(crate) fn register(
     let sender = requests.clone();
     server.register("policy", "", 0, 0, move |_| {
         let sender = sender.clone();
-        async move { ask(&sender, Request::Policy).await }
+        async move { request(&sender, Request::Policy).await }
     });
     let sender = requests.clone();
     server.register("flows", "", 0, 0, move |_| {
         let sender = sender.clone();
-        async move { ask(&sender, Request::Flows).await }
+        async move { request(&sender, Request::Flows).await }
     });
     let sender = requests.clone();
     server.register("reconcile", "", 0, 0, move |_| {
         let sender = sender.clone();
-        async move { ask(&sender, Request::Reconcile).await }
+        async move { request(&sender, Request::Reconcile).await }
     });
 }
 
-async fn ask<T>(
+async fn request<T>(
     requests: &mpsc::Sender<Request>,
-    request: impl FnOnce(oneshot::Sender<T>) -> Request,
+    kind: impl FnOnce(oneshot::Sender<T>) -> Request,
 ) -> Result<T, String> {
     let (reply, answer) = oneshot::channel();
-    requests.send(request(reply)).await.map_err(|_| "the helper is ending".to_owned())?;
+    requests.send(kind(reply)).await.map_err(|_| "the helper is ending".to_owned())?;
     answer.await.map_err(|_| "the helper is ending".to_owned())
 }

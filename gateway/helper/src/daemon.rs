@@ -35,7 +35,7 @@ use crate::switch_upkeep::SwitchUpkeep;
 
 /// From a change of devices, addresses or routes to the pass: they come in bursts.
 const DEVICES: Duration = Duration::from_millis(50);
-/// How soon a switch is read again whose ports are not all there.
+/// How soon a switch is read again that has not created all its ports yet.
 const PORTS: Duration = Duration::from_millis(50);
 /// How soon the next step follows while ovs-vswitchd waits for flows.
 const RESTART: Duration = Duration::from_millis(200);
@@ -58,7 +58,7 @@ pub(crate) struct Daemon {
     outputs: Outputs,
 }
 
-/// What the loop is asked from other tasks.
+/// What other tasks send to the loop.
 #[derive(Debug)]
 pub(crate) struct Requests {
     /// Commands of the control socket.
@@ -67,7 +67,7 @@ pub(crate) struct Requests {
     pub(crate) failover: watch::Receiver<()>,
 }
 
-/// Where the loop says how it is doing, to others and to its successor.
+/// Where the loop publishes its state, and keeps what its successor needs.
 #[derive(Debug)]
 pub(crate) struct Outputs {
     /// The status.
@@ -491,7 +491,7 @@ impl Daemon {
         self.outputs.status.send_replace(Arc::new(status));
     }
 
-    /// Gives the failover what the database says of the bridge.
+    /// Gives the failover what the database holds of the bridge.
     fn report_bridge(&self, bridge: &BridgeView) {
         self.failover.set_marked(bridge.taken);
         self.failover.set_bridge(bridge.present && bridge.userspace, bridge.uplink_listed);

@@ -1,4 +1,5 @@
-//! From what is seen to what is desired: the split, the datapath, the node's view of services, the host's part. Pure.
+//! From what is known to what should be: the split, the datapath, the node as Services are planned for it, the host's
+//! part. Pure.
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -235,19 +236,19 @@ fn pods_range(facts: &Facts, settings: &Settings, notes: &mut Notes) -> Option<P
     let known = facts.known_router().map(|router| router.ports);
     let last = facts.last.as_ref().and_then(Split::partition);
     let range = match (settings.policy.snat_ports, known) {
-        (Some(asked), Some(Some(written))) if asked != written => {
+        (Some(given), Some(Some(written))) if given != written => {
             notes.problem(format!(
-                "--snat-ports is {asked} and the gateway router's NAT rows have {written}: make them equal"
+                "--snat-ports is {given} and the gateway router's NAT rows have {written}: make them equal"
             ));
             return None;
         }
-        (Some(asked), Some(None)) => {
+        (Some(given), Some(None)) => {
             notes.problem(format!(
-                "--snat-ports is {asked}, but the gateway router's NAT rows have no common external_port_range, so pods can use any port; set it with ovn-nbctl set nat ... external_port_range={asked}"
+                "--snat-ports is {given}, but the gateway router's NAT rows have no common external_port_range, so pods can use any port; set it with ovn-nbctl set nat ... external_port_range={given}"
             ));
             return None;
         }
-        (Some(asked), _) => asked,
+        (Some(given), _) => given,
         (None, Some(written)) => written?,
         (None, None) => last?,
     };

@@ -42,7 +42,7 @@ pub(crate) async fn run(
             health.last_error.as_deref().unwrap_or("no answer")
         ));
     }
-    // Without it the plan is made from what the bridge says, and says so.
+    // Without it the plan is made from the bridge alone; its problems name what is missing.
     let _ = timeout(SOURCE_TIMEOUT, sources.northbound_synced()).await;
     let mut facts = Facts::at_start(None, None);
     facts.update(Reading {

@@ -96,7 +96,7 @@ impl Facts {
     }
 
     /// The range whose sockets of the host keep the partitioned rule from coming into force. `None`: it is in force
-    /// already, or not asked for.
+    /// already, or not chosen.
     pub(crate) fn range_to_free(&self, settings: &Settings) -> Option<PortRange> {
         let in_force = self.last.as_ref().and_then(Split::partition).is_some();
         self.pods_range(settings).filter(|_| !in_force && settings.policy.reply != ReplySetting::Tracked)

@@ -56,7 +56,7 @@ pub(crate) struct FlowSync {
     last_error: Option<String>,
 }
 
-/// What the last dump said.
+/// What the last dump showed.
 #[derive(Debug, Default)]
 struct Survey {
     /// How many flows of ours are on the bridge.

@@ -1,4 +1,4 @@
-//! `healthCheckNodePort`: tells an outside load balancer whether this node has endpoints of a service
+//! `healthCheckNodePort`: an outside load balancer learns from it whether this node has endpoints of a service
 //! (Kubernetes, "Preserving the client source IP"). One small HTTP server per port.
 
 use std::collections::BTreeMap;

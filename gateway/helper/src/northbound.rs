@@ -11,7 +11,7 @@ use ovs::rows::TypedRow;
 use ovs::rows::nb::{LogicalRouter, LogicalRouterPort, LogicalSwitch, LogicalSwitchPort, Nat, NatKind};
 use serde::{Deserialize, Serialize};
 
-/// A gateway router, as far as the split has to know it.
+/// A gateway router, as far as the split needs it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct GatewayRouter {
     /// Its name, `GR_<node>`.
@@ -24,14 +24,14 @@ pub(crate) struct GatewayRouter {
     pub(crate) addresses: BTreeSet<IpAddr>,
     /// Addresses its SNAT rows translate to.
     pub(crate) snat: BTreeSet<IpAddr>,
-    /// The source ports that its SNAT keeps to, when all its rows agree on one range.
+    /// The range of source ports that its SNAT uses, when all its rows have the same one.
     pub(crate) ports: Option<PortRange>,
     /// Its networks towards the cluster router.
     pub(crate) join: BTreeSet<IpNet>,
 }
 
 /// What has to be monitored to find the gateway router of a logical port: of the switches' ports, which are as many
-/// as the pods, only those that lead to routers and the one asked for.
+/// as the pods, only those that lead to routers and the given one.
 pub(crate) fn monitors(iface_id: &str) -> Vec<MonitorTable> {
     let mut ports = LogicalSwitchPort::monitor();
     ports.conditions = vec![Condition::equal("type", "router"), Condition::equal("name", iface_id)];

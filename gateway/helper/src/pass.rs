@@ -14,7 +14,7 @@ const NORTHBOUND_GRACE: Duration = Duration::from_secs(5);
 /// How soon a pass follows one that could not write because sources are silent.
 pub(crate) const SOURCES_RETRY: Duration = Duration::from_millis(1_250);
 /// How long a bridge that has flows of ours waits for its sources before it is compared with the policy of the state
-/// folder. The comparison changes nothing on such a bridge; it only tells the status how many flows are as they were.
+/// folder. The comparison changes nothing on such a bridge; only the status is more complete after it.
 pub(crate) const START_GRACE: Duration = Duration::from_secs(2);
 
 /// Which sources were read as a whole at least once.
@@ -35,7 +35,7 @@ pub(crate) enum NorthboundState {
     Known,
     /// It is followed and has not answered yet.
     Silent,
-    /// It cannot be followed: nothing says where it is, or which logical port is this bridge's.
+    /// It cannot be followed: its address, or the logical port of this bridge, is not known.
     Absent,
 }
 

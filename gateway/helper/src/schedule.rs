@@ -200,7 +200,8 @@ mod tests {
     #[test]
     fn each_cause_has_its_pause_and_the_first_one_counts() {
         let now = Instant::now();
-        let causes: [(&str, fn(&mut Schedule, Instant), Due, u64); 5] = [
+        type Cause = fn(&mut Schedule, Instant);
+        let causes: [(&str, Cause, Due, u64); 5] = [
             ("Services changed", Schedule::publish_soon, Due::Publish, 100),
             ("another program changed flows", Schedule::drift_seen, Due::Comparison, 200),
             ("the policy changed", Schedule::cache_soon, Due::Cache, 5_000),

@@ -1,5 +1,5 @@
-//! What the daemon reads: the two databases, the Kubernetes objects, the host's devices. It follows them, and says what
-//! they hold and whether they were ever read.
+//! What the daemon reads: the two databases, the Kubernetes objects, the host's devices. It follows them, and gives
+//! what they hold and whether they were ever read.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
@@ -25,7 +25,7 @@ use crate::status::SourceStatus;
 pub(crate) struct Sources {
     /// The local database.
     pub(crate) local: FollowedDatabase,
-    /// The northbound database with the logical port that it is asked for, or why it is not followed.
+    /// The northbound database with the logical port whose router is needed, or why it is not followed.
     northbound: Option<Result<(String, FollowedDatabase), String>>,
     /// Kubernetes objects.
     pub(crate) objects: Source,
@@ -110,7 +110,7 @@ impl Sources {
                     self.northbound = Some(Ok((iface_id, database)));
                 }
             }
-            // One that is followed already is kept: what it said stays known.
+            // One that is followed already is kept: its content stays known.
             Err(_) if matches!(self.northbound, Some(Ok(_))) => {}
             Err(error) => self.northbound = Some(Err(error)),
         }

@@ -1,4 +1,4 @@
-//! What the helper says of itself: one value, printed as a table or as JSON.
+//! The helper's status: one value, printed as a table or as JSON. Field names are part of the product.
 
 use std::fmt::{self, Write as _};
 
@@ -18,13 +18,13 @@ pub struct Status {
     /// Where the node's own addresses are.
     #[serde(default)]
     pub management: FailoverStatus,
-    /// Whether everything is in force: uplink there, sources seen once, flows and host paths as wanted.
+    /// Whether everything is in force: uplink present, sources read once, flows and host paths as desired.
     pub ready: bool,
-    /// Why it is not, and what else a person should know; each a sentence.
+    /// Why it is not ready, and what else a person should know; each a sentence.
     pub problems: Vec<String>,
-    /// What could not be found out, so that its rows are left out; each with the way to say it.
+    /// What is unknown and left out, each with the setting that gives it.
     pub unknown: Vec<String>,
-    /// Whose frames are whose.
+    /// Who owns which frames.
     pub owners: OwnersStatus,
     /// Where the facts come from.
     pub sources: Vec<SourceStatus>,
@@ -53,7 +53,7 @@ pub struct BridgeStatus {
     pub conntrack_limit: Option<u64>,
 }
 
-/// Whose frames are whose.
+/// Who owns which frames.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[allow(missing_docs, reason = "self-explanatory")]
 pub struct OwnersStatus {
@@ -68,7 +68,7 @@ pub struct OwnersStatus {
     pub waiting_for: Vec<String>,
 }
 
-/// Where facts come from, and how that is doing.
+/// A source of facts and the state of its connection.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[allow(missing_docs, reason = "self-explanatory")]
 pub struct SourceStatus {

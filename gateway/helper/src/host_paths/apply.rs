@@ -78,9 +78,9 @@ impl HostPaths {
 
     /// What would change, without changing it (`--dry-run`).
     pub(crate) async fn plan(&mut self, inputs: &HostInputs) -> host::Result<HostPlan> {
-        let wanted = desired(inputs, self.features().await?);
+        let desired_host = desired(inputs, self.features().await?);
         let table = TableSnapshot::read(self.nft.table(TABLE).await?.as_ref());
-        Ok(diff(&wanted, &self.observe(&wanted, table).await?))
+        Ok(diff(&desired_host, &self.observe(&desired_host, table).await?))
     }
 
     /// Makes the kernel hold what is desired. Routes and sysctls are read each time; the nft table only when its content
@@ -139,7 +139,7 @@ impl HostPaths {
         changed: Option<&BTreeSet<ServiceKey>>,
     ) -> host::Result<ConvergeReport> {
         let features = self.features().await?;
-        let (wanted, changes) = match self.applied.take() {
+        let (desired_host, changes) = match self.applied.take() {
             Some(mut state) if *state.node() == inputs.node => {
                 let changes = match changed {
                     Some(keys) => state.follow_some(&inputs.services, keys),
@@ -152,31 +152,31 @@ impl HostPaths {
         let plan = match changes {
             Some(changes) => {
                 // The table is as it was left: only the elements of changed Services differ.
-                let observed = self.observe(&wanted, TableSnapshot::default()).await?;
+                let observed = self.observe(&desired_host, TableSnapshot::default()).await?;
                 let nft = if changes.is_empty() { NftChange::None } else { NftChange::Elements(changes) };
-                HostPlan { nft, ..diff_without_table(&wanted, &observed) }
+                HostPlan { nft, ..diff_without_table(&desired_host, &observed) }
             }
             None => {
                 let table = TableSnapshot::read(self.nft.table(TABLE).await?.as_ref());
-                diff(&wanted, &self.observe(&wanted, table).await?)
+                diff(&desired_host, &self.observe(&desired_host, table).await?)
             }
         };
         let (failed, table_is_known) =
             if plan.is_empty() { (Vec::new(), true) } else { self.apply(&plan).await };
-        let left_out = wanted.left_out.clone();
-        self.applied = table_is_known.then_some(wanted);
+        let left_out = desired_host.left_out.clone();
+        self.applied = table_is_known.then_some(desired_host);
         Ok(ConvergeReport { plan, failed, left_out })
     }
 
-    async fn observe(&self, wanted: &DesiredHost, table: TableSnapshot) -> host::Result<HostSnapshot> {
+    async fn observe(&self, desired_host: &DesiredHost, table: TableSnapshot) -> host::Result<HostSnapshot> {
         let devices: Vec<_> = self.netlink.links().await?.iter().map(Link::device).collect();
-        let destinations: BTreeSet<_> = wanted.routes.iter().map(|route| route.destination).collect();
+        let destinations: BTreeSet<_> = desired_host.routes.iter().map(|route| route.destination).collect();
         let concerns = move |route: &Route| {
             route.is_ours() || route.destination().is_some_and(|found| destinations.contains(&found))
         };
         let routes = self.netlink.routes_where(concerns).await?;
         let exists = |name: &&str| devices.iter().any(|device| device.name == **name);
-        let announcing = wanted.announcing().filter(exists);
+        let announcing = desired_host.announcing().filter(exists);
         let arp_announce = announcing.and_then(Key::arp_announce).and_then(|key| sysctl::read(&key).ok());
         Ok(HostSnapshot { devices, routes, table, ports: self.sysctls.ports()?, arp_announce })
     }
@@ -206,7 +206,7 @@ impl HostPaths {
 
     fn apply_sysctl(&self, change: &SysctlChange) -> host::Result<()> {
         match change {
-            SysctlChange::Reserve { wanted, .. } => self.sysctls.reserve(wanted)?,
+            SysctlChange::Reserve { ours, .. } => self.sysctls.reserve(ours)?,
             SysctlChange::Widen { target, now } => {
                 info!("widened the host's local port range from {now} to {target}: most of it is reserved");
                 self.sysctls.set_local_range(*target)?

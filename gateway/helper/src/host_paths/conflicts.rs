@@ -1,4 +1,4 @@
-//! Settings that cannot go together, found before anything is changed.
+//! Settings that exclude each other, and sockets that a port range would cut off.
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -18,7 +18,7 @@ const FEWEST_LOCAL_PORTS: u32 = 4096;
 pub(crate) enum PortRangeConflict {
     /// With the range NodePorts come from.
     #[error(
-        "the SNAT port range {snat} overlaps the NodePort range {node_ports}: a reply to a pod could not be told from a request to a Service; choose another (--snat-ports 40000-59999 keeps clear of the default)"
+        "the SNAT port range {snat} overlaps the NodePort range {node_ports}: a reply to a pod could not be distinguished from a request to a Service; choose another (--snat-ports 40000-59999 does not overlap the default)"
     )]
     NodePortRange {
         /// OVN's range.
@@ -52,7 +52,7 @@ pub(crate) enum PortRangeConflict {
     },
 }
 
-/// Everything that speaks against OVN's port range, the settings first, then Services in order.
+/// All conflicts of OVN's port range, those of the settings first, then of Services in order.
 #[must_use]
 pub(crate) fn conflicts(inputs: &HostInputs) -> Vec<PortRangeConflict> {
     let PodsPorts::Range(snat) = inputs.node.pods else { return Vec::new() };
@@ -83,7 +83,7 @@ pub(crate) fn conflicts(inputs: &HostInputs) -> Vec<PortRangeConflict> {
 }
 
 /// The host's sockets that would be cut off when this range becomes the pods': on a shared address (or on all of
-/// them), and not closed yet. As long as there is one, the partitioned rule waits.
+/// them), and not closed yet. While there is one, the partitioned rule waits.
 pub(crate) fn sockets_in_range(shared: &BTreeSet<IpAddr>, range: PortRange) -> host::Result<Vec<Socket>> {
     let Some(range) = span(range) else { return Ok(Vec::new()) };
     let mut found = sockets::on_ports(&range.into())?;

@@ -8,7 +8,7 @@ use demux::policy::{PortRange, ServiceKey};
 use ipnet::IpNet;
 use services::ServiceHostRows;
 
-/// Everything that decides what the node's own kernel must hold: one value, nothing else is asked.
+/// Everything that decides what the node's own kernel must hold, in one value.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct HostInputs {
     /// The node and its devices.
@@ -35,7 +35,7 @@ pub(crate) struct HostNode {
     pub(crate) join_ranges: BTreeSet<IpNet>,
     /// How pods' replies are known, as far as the host must keep away from them.
     pub(crate) pods: PodsPorts,
-    /// The range the cluster takes NodePorts from (30000-32767 unless the API server was told otherwise). The host
+    /// The range the cluster takes NodePorts from (30000-32767 unless the API server is configured otherwise). The host
     /// is kept out of it as a whole, so that a Service change does not touch a sysctl.
     pub(crate) node_port_range: PortRange,
 }

@@ -1,4 +1,4 @@
-//! What has to be done: the difference between what should be and what is, as a value that can be printed.
+//! What has to change: the difference between desired and observed, as a value that can be printed.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::{self, Write};
@@ -14,14 +14,14 @@ use super::rules::{CHAINS, NftRule};
 use super::state::{ARP_ANNOUNCE, DesiredHost, DesiredRoute};
 use super::table::{ElementChange, ElementData, ElementKey, Elements, SetName, TABLE, listed};
 
-/// With fewer ports than this left to pick from, the host's range is widened: 28,232 is what Linux gives by default.
+/// With fewer ports than this left to choose from, the host's range is widened: Linux gives 28,232 by default.
 pub(crate) const ENOUGH_LOCAL_PORTS: u32 = 16_384;
 
-/// What the local range is widened to, where the node's own is not wider already. The ends differ in parity, as the
-/// kernel wishes (ip-sysctl.rst).
+/// What the local range is widened to, where the node's own is not wider already. The ends differ in parity, as
+/// ip-sysctl.rst recommends.
 const WIDE: (u16, u16) = (15_000, 65_535);
 
-/// What the node's kernel holds of what we care for.
+/// What the node's kernel holds, as far as it concerns us.
 #[derive(Clone, Debug)]
 pub(crate) struct HostSnapshot {
     /// Devices.
@@ -32,14 +32,14 @@ pub(crate) struct HostSnapshot {
     pub(crate) table: TableSnapshot,
     /// The port sysctls, and what of them is ours.
     pub(crate) ports: PortSettings,
-    /// `arp_announce` of the management port, when the device is there.
+    /// `arp_announce` of the management port, when the device exists.
     pub(crate) arp_announce: Option<String>,
 }
 
 /// Our nft table as it was found.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct TableSnapshot {
-    /// It is there with our sets and chains, and nothing else is in it.
+    /// It exists with our sets and chains, and nothing else is in it.
     pub(crate) sound: bool,
     /// The rules' comments by chain, in order.
     pub(crate) rules: BTreeMap<String, Vec<String>>,
@@ -47,7 +47,7 @@ pub(crate) struct TableSnapshot {
     pub(crate) elements: BTreeMap<ElementKey, ElementData>,
 }
 
-/// What has to be done. An empty one writes nothing.
+/// What has to change. An empty plan writes nothing.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct HostPlan {
     /// Sysctls, first.
@@ -56,7 +56,7 @@ pub(crate) struct HostPlan {
     pub(crate) nft: NftChange,
     /// Routes, removals first.
     pub(crate) routes: Vec<RouteChange>,
-    /// What should be and is not touched, and why (somebody else's route in the way, no device).
+    /// What is left as it is, and why (a foreign route has the place, no device).
     pub(crate) notes: Vec<String>,
 }
 
@@ -64,8 +64,8 @@ pub(crate) struct HostPlan {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[allow(missing_docs, reason = "self-explanatory")]
 pub(crate) enum SysctlChange {
-    /// The reserved ports: `wanted` are ours to have there.
-    Reserve { now: PortSet, target: PortSet, wanted: PortSet },
+    /// The reserved ports: `ours` are added by us.
+    Reserve { now: PortSet, target: PortSet, ours: PortSet },
     /// The local port range is widened.
     Widen { now: PortSpan, target: PortSpan },
     /// The local port range goes back to what it was before us.
@@ -82,9 +82,9 @@ pub(crate) enum NftChange {
     None,
     /// Elements only.
     Elements(Vec<ElementChange>),
-    /// All rules anew, and elements.
+    /// All rules again, and elements.
     Rules(Vec<NftRule>, Vec<ElementChange>),
-    /// The whole table anew.
+    /// The whole table again.
     Replace(Vec<NftRule>, Vec<ElementChange>),
 }
 
@@ -120,22 +120,22 @@ impl TableSnapshot {
     #[must_use]
     pub(crate) fn read(table: Option<&nft::Table>) -> Self {
         let Some(table) = table else { return Self::default() };
-        let mut seen = Self { sound: table.others.is_empty() && layout_is_ours(table), ..Self::default() };
+        let mut found = Self { sound: table.others.is_empty() && layout_is_ours(table), ..Self::default() };
         for (name, chain) in &table.chains {
             let comments = chain.rules.iter().map(|rule| rule.comment.clone().unwrap_or_default());
-            seen.rules.insert(name.clone(), comments.collect());
+            found.rules.insert(name.clone(), comments.collect());
         }
         for set in SetName::ALL {
             for element in table.sets.get(set.name()).into_iter().flat_map(|listed| &listed.elements) {
                 match listed(set, element) {
                     Some((key, data)) => {
-                        seen.elements.insert(key, data);
+                        found.elements.insert(key, data);
                     }
-                    None => seen.sound = false,
+                    None => found.sound = false,
                 }
             }
         }
-        seen
+        found
     }
 }
 
@@ -163,7 +163,7 @@ impl NftChange {
                 elements_script(&mut script, changes);
             }
             Self::Replace(rules, changes) => {
-                // `add` makes `delete` succeed whether it is there or not.
+                // `add` makes `delete` succeed whether the table exists or not.
                 let _ = writeln!(
                     script,
                     "add table inet {TABLE}\ndelete table inet {TABLE}\nadd table inet {TABLE}"
@@ -220,14 +220,14 @@ impl fmt::Display for HostPlan {
     }
 }
 
-fn sysctl_changes(wanted: &PortSet, now: &PortSettings) -> Vec<SysctlChange> {
+fn sysctl_changes(ours: &PortSet, now: &PortSettings) -> Vec<SysctlChange> {
     let mut changes = Vec::new();
-    let target = now.reserved_for(wanted);
+    let target = now.reserved_for(ours);
     if target != now.reserved {
         changes.push(SysctlChange::Reserve {
             now: now.reserved.clone(),
             target: target.clone(),
-            wanted: wanted.clone(),
+            ours: ours.clone(),
         });
     }
     let without_us = now.local_without_us();
@@ -244,20 +244,20 @@ fn sysctl_changes(wanted: &PortSet, now: &PortSettings) -> Vec<SysctlChange> {
     changes
 }
 
-fn nft_change(desired: &DesiredHost, seen: &TableSnapshot) -> NftChange {
-    if !seen.sound {
+fn nft_change(desired: &DesiredHost, found: &TableSnapshot) -> NftChange {
+    if !found.sound {
         return NftChange::Replace(
             desired.rules.clone(),
             element_changes(&BTreeMap::new(), &desired.elements),
         );
     }
-    let mut wanted: BTreeMap<&str, Vec<String>> =
+    let mut comments_by_chain: BTreeMap<&str, Vec<String>> =
         CHAINS.iter().map(|chain| (chain.name, Vec::new())).collect();
     for rule in &desired.rules {
-        wanted.entry(rule.chain).or_default().push(rule.comment());
+        comments_by_chain.entry(rule.chain).or_default().push(rule.comment());
     }
-    let changes = element_changes(&seen.elements, &desired.elements);
-    let same = wanted.iter().all(|(chain, comments)| seen.rules.get(*chain) == Some(comments));
+    let changes = element_changes(&found.elements, &desired.elements);
+    let same = comments_by_chain.iter().all(|(chain, comments)| found.rules.get(*chain) == Some(comments));
     match (same, changes.is_empty()) {
         (false, _) => NftChange::Rules(desired.rules.clone(), changes),
         (true, false) => NftChange::Elements(changes),
@@ -265,29 +265,29 @@ fn nft_change(desired: &DesiredHost, seen: &TableSnapshot) -> NftChange {
     }
 }
 
-fn element_changes(seen: &BTreeMap<ElementKey, ElementData>, wanted: &Elements) -> Vec<ElementChange> {
-    let gone = seen.iter().filter(|(key, _)| wanted.get(key).is_none());
+fn element_changes(found: &BTreeMap<ElementKey, ElementData>, desired: &Elements) -> Vec<ElementChange> {
+    let gone = found.iter().filter(|(key, _)| desired.get(key).is_none());
     let gone = gone.map(|(key, data)| ElementChange { key: *key, before: Some(*data), after: None });
-    let come = wanted.iter().filter(|(key, data)| seen.get(key) != Some(data));
+    let come = desired.iter().filter(|(key, data)| found.get(key) != Some(data));
     let come =
-        come.map(|(key, data)| ElementChange { key, before: seen.get(&key).copied(), after: Some(data) });
+        come.map(|(key, data)| ElementChange { key, before: found.get(&key).copied(), after: Some(data) });
     gone.chain(come).collect()
 }
 
 fn route_changes(
-    wanted: &BTreeSet<DesiredRoute>,
+    desired: &BTreeSet<DesiredRoute>,
     observed: &HostSnapshot,
     notes: &mut Vec<String>,
 ) -> Vec<RouteChange> {
     let mut keep: BTreeSet<&Route> = BTreeSet::new();
     let mut add = Vec::new();
-    for wanted in wanted {
-        let Some(device) = observed.devices.iter().find(|device| device.name == wanted.device) else {
-            notes.push(format!("route to {}: there is no device {}", wanted.destination, wanted.device));
+    for next in desired {
+        let Some(device) = observed.devices.iter().find(|device| device.name == next.device) else {
+            notes.push(format!("route to {}: there is no device {}", next.destination, next.device));
             continue;
         };
-        let (via, source) = (Some(wanted.via), Some(wanted.source));
-        let route = Route::unicast(wanted.destination, device.index, via, source, OUR_PROTOCOL);
+        let (via, source) = (Some(next.via), Some(next.source));
+        let route = Route::unicast(next.destination, device.index, via, source, OUR_PROTOCOL);
         let (ours, others): (Vec<&Route>, Vec<&Route>) = observed
             .routes
             .iter()
@@ -301,7 +301,7 @@ fn route_changes(
             keep.insert(same);
         } else if let Some(foreign) = others.first().filter(|_| !others.iter().any(|other| as_good(other))) {
             notes
-                .push(format!("route {foreign}: it is in the way of {route}; delete it if it is not needed"));
+                .push(format!("route {foreign}: it has the place of {route}; delete it if it is not needed"));
         } else if others.is_empty() {
             add.push(RouteChange::Add(route));
         }
@@ -320,14 +320,14 @@ fn layout_is_ours(table: &nft::Table) -> bool {
         table
             .sets
             .get(set.name())
-            .is_some_and(|seen| seen.key == set.key_types() && seen.data == set.data_types())
+            .is_some_and(|found| found.key == set.key_types() && found.data == set.data_types())
     });
     let chains = CHAINS.iter().all(|chain| {
-        table.chains.get(chain.name).is_some_and(|seen| match (&seen.hook, chain.hook) {
+        table.chains.get(chain.name).is_some_and(|found| match (&found.hook, chain.hook) {
             (None, None) => true,
-            (Some(seen), Some((kind, hook, priority))) => {
-                (seen.kind.as_str(), seen.hook.as_str(), seen.priority) == (kind, hook, priority)
-                    && seen.policy == "accept"
+            (Some(found), Some((kind, hook, priority))) => {
+                (found.kind.as_str(), found.hook.as_str(), found.priority) == (kind, hook, priority)
+                    && found.policy == "accept"
             }
             _ => false,
         })

@@ -1,6 +1,6 @@
 //! The chains and rules of the nft table: a function of the node alone, no Service changes them.
 //!
-//! A rule is known again by its comment, which holds a hash of its text: what nft lists reads differently from one
+//! A rule is recognised by its comment, which holds a hash of its text: what nft lists reads differently from one
 //! version to the next, the comment does not.
 
 use std::fmt::Write;
@@ -11,14 +11,14 @@ use demux::policy::{Family, PortRange};
 use super::inputs::{HostNode, PodsPorts};
 use super::table::SetName;
 
-/// What the kernel can do, asked once by trying.
+/// What the kernel can do, found out once by trying.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Features {
-    /// nft's `socket` expression (CONFIG_NFT_SOCKET): rules can ask whether a frame has a socket here.
+    /// nft's `socket` expression (CONFIG_NFT_SOCKET): rules can match frames that have a socket here.
     pub(crate) socket: bool,
 }
 
-/// A chain and where it hangs.
+/// A chain and its hook.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Chain {
     /// Its name.
@@ -32,13 +32,13 @@ pub(crate) struct Chain {
 pub(crate) struct NftRule {
     /// Its chain.
     pub(crate) chain: &'static str,
-    /// What it says, in nft's language, without comment.
+    /// Its text, in nft's language, without comment.
     pub(crate) text: String,
 }
 
 /// All chains, in the order they are made.
 pub(crate) const CHAINS: [Chain; 8] = [
-    // Before the other chains they jump to are named, those are there.
+    // Chains that others jump to come first: they exist when they are named.
     Chain { name: "node_port", hook: None },
     Chain { name: "pods", hook: None },
     Chain { name: "stray", hook: None },
@@ -51,10 +51,10 @@ pub(crate) const CHAINS: [Chain; 8] = [
 ];
 
 impl NftRule {
-    /// The comment by which it is known again.
+    /// The comment by which it is recognised.
     #[must_use]
     pub(crate) fn comment(&self) -> String {
-        // FNV-1a: short, and the same for ever.
+        // FNV-1a: short, and stable across versions.
         let hash = self
             .chain
             .bytes()
@@ -174,7 +174,7 @@ fn sources(out: &mut Writer, node: &HostNode) {
 /// While the flows are away (vswitchd just started, or management on the NIC itself), replies to pods and frames for
 /// NodePorts reach the host's stack, which knows no such connection and would answer with RST or port unreachable:
 /// that would end a connection that lives on in the pod. So what has neither connection state nor socket here is
-/// dropped without a word, before the filter chains of others can answer:
+/// dropped without an answer, before the filter chains of others can answer:
 ///
 /// - for a NodePort, also when a host process listens there: only a connection the host itself made from that port
 ///   passes;
@@ -182,7 +182,7 @@ fn sources(out: &mut Writer, node: &HostNode) {
 ///   with RST, is not waited for;
 /// - where pods have no range (the tracked rule), any unprivileged port can be a pod's. A SYN is never a reply to one,
 ///   so a closed port answers it as ever; other segments without socket are dropped. UDP stays as it is: a datagram to
-///   a closed port cannot be told from a reply, and port unreachable is what traceroute and fast failure live on.
+///   a closed port cannot be distinguished from a reply, and traceroute and fast failure need port unreachable.
 fn guard(out: &mut Writer, node: &HostNode, features: Features) {
     let devices = shared_devices(node);
     let addresses = Family::ALL.map(|family| (keyword(family), shared(node, family)));
@@ -261,7 +261,7 @@ fn shared_devices(node: &HostNode) -> String {
     quoted.join(", ")
 }
 
-/// A device name as nft takes it. Names that mean something else there (quotes, a star at the end) are none of ours.
+/// A device name as nft takes it. Names with another meaning there (quotes, a star at the end) give none.
 fn quoted(device: &str) -> Option<String> {
     let plain = |c: char| c.is_ascii_graphic() && !matches!(c, '"' | '\\' | '*' | '/' | '$');
     (!device.is_empty() && device.len() < 16 && device.chars().all(plain)).then(|| format!("\"{device}\""))

@@ -35,7 +35,7 @@ pub(crate) enum SetName {
 pub(crate) struct ElementKey {
     /// The set or map it is in.
     pub(crate) set: SetName,
-    /// The address, in the sets that are asked by one.
+    /// The address, in the sets whose key has one.
     pub(crate) address: Option<IpAddr>,
     /// Transport protocol.
     pub(crate) protocol: Transport,
@@ -59,9 +59,9 @@ pub(crate) enum ElementData {
 pub(crate) struct ElementChange {
     /// Which.
     pub(crate) key: ElementKey,
-    /// What it mapped to; `None`: it was not there.
+    /// What it mapped to; `None`: it did not exist.
     pub(crate) before: Option<ElementData>,
-    /// What it maps to; `None`: it is not there any more.
+    /// What it maps to; `None`: it does not exist any more.
     pub(crate) after: Option<ElementData>,
 }
 
@@ -166,12 +166,12 @@ impl fmt::Display for ElementChange {
     }
 }
 
-/// The elements that should be there. One that several services need is there until the last of them is gone; when
-/// they want different data, the least is taken, whatever the order they came in.
+/// The desired elements. One that several Services need stays until the last of them is gone; when they need different
+/// data, the least is taken, whatever the order they came in.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Elements(BTreeMap<ElementKey, SharedData>);
 
-/// The data wanted for one key, sorted. Nearly always one: the list behind it costs no allocation then.
+/// The data needed for one key, sorted. Nearly always one: the list then costs no allocation.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct SharedData {
     first: ElementData,
@@ -179,53 +179,53 @@ struct SharedData {
 }
 
 impl Elements {
-    /// One more wants it.
+    /// One more Service needs it.
     pub(crate) fn add(&mut self, key: ElementKey, data: ElementData) {
         match self.0.entry(key) {
             Entry::Vacant(entry) => {
                 entry.insert(SharedData { first: data, others: Vec::new() });
             }
             Entry::Occupied(mut entry) => {
-                let wanted = entry.get_mut();
-                let (first, other) = (wanted.first.min(data), wanted.first.max(data));
-                wanted.first = first;
-                let at = wanted.others.partition_point(|known| *known < other);
-                wanted.others.insert(at, other);
+                let shared = entry.get_mut();
+                let (first, other) = (shared.first.min(data), shared.first.max(data));
+                shared.first = first;
+                let at = shared.others.partition_point(|known| *known < other);
+                shared.others.insert(at, other);
             }
         }
     }
 
-    /// One less wants it.
+    /// One Service less needs it.
     pub(crate) fn remove(&mut self, key: ElementKey, data: ElementData) {
         let Entry::Occupied(mut entry) = self.0.entry(key) else { return };
-        let wanted = entry.get_mut();
-        if wanted.first != data {
-            if let Some(at) = wanted.others.iter().position(|known| *known == data) {
-                wanted.others.remove(at);
+        let shared = entry.get_mut();
+        if shared.first != data {
+            if let Some(at) = shared.others.iter().position(|known| *known == data) {
+                shared.others.remove(at);
             }
-        } else if wanted.others.is_empty() {
+        } else if shared.others.is_empty() {
             entry.remove();
         } else {
-            wanted.first = wanted.others.remove(0);
+            shared.first = shared.others.remove(0);
         }
     }
 
     /// What a key maps to.
     #[must_use]
     pub(crate) fn get(&self, key: &ElementKey) -> Option<ElementData> {
-        self.0.get(key).map(|wanted| wanted.first)
+        self.0.get(key).map(|shared| shared.first)
     }
 
     /// Those of one set.
     pub(crate) fn of(&self, set: SetName) -> impl Iterator<Item = (ElementKey, ElementData)> + '_ {
         let first = ElementKey { set, address: None, protocol: Transport::Tcp, port: 0 };
         let own = self.0.range(first..).take_while(move |(key, _)| key.set == set);
-        own.map(|(key, wanted)| (*key, wanted.first))
+        own.map(|(key, shared)| (*key, shared.first))
     }
 
     /// All, by set.
     pub(crate) fn iter(&self) -> impl Iterator<Item = (ElementKey, ElementData)> + '_ {
-        self.0.iter().map(|(key, wanted)| (*key, wanted.first))
+        self.0.iter().map(|(key, shared)| (*key, shared.first))
     }
 }
 

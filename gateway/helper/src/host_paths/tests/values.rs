@@ -166,7 +166,7 @@ fn routes_of_others_are_respected() {
     }
     let (none, notes) = changes(vec![route("100.64.0.0/16", "10.128.0.9", None, 3)]);
     assert!(
-        none.is_empty() && notes[0].contains("via 10.128.0.9") && notes[0].contains("in the way"),
+        none.is_empty() && notes[0].contains("via 10.128.0.9") && notes[0].contains("has the place of"),
         "{notes:?}"
     );
     // Ours of an earlier gateway goes first.
