@@ -1,4 +1,4 @@
-//! Programs of the host's that are run to their end, for a bounded time and with nothing of ours open.
+//! Programs of the host, run to their end with a timeout and without inherited descriptors.
 
 use std::io::Read;
 use std::os::unix::process::CommandExt;
@@ -13,18 +13,18 @@ use nix::unistd::Pid;
 /// How long to wait for the rest of the output once a program has ended: what it left running may hold the pipe.
 const LEFT_OVER: Duration = Duration::from_millis(100);
 
-/// What a program answered.
+/// The outcome of a program.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Answer {
     /// It ended with 0.
     pub success: bool,
-    /// What it printed.
+    /// Its standard output.
     pub output: String,
-    /// What it complained about.
-    pub complaint: String,
+    /// Its standard error.
+    pub stderr: String,
 }
 
-/// Why there is no answer.
+/// Why there is no outcome.
 #[derive(Debug, thiserror::Error)]
 pub enum NoAnswer {
     /// There is no such program.
@@ -44,7 +44,7 @@ pub trait Runner {
     fn run(&mut self, command: &[String], limit: Duration) -> Result<Answer, NoAnswer>;
 }
 
-/// Runs programs for true.
+/// Runs programs of this host.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct System;
 
@@ -70,7 +70,7 @@ pub fn run(command: &[String], limit: Duration) -> Result<Answer, NoAnswer> {
             _ => NoAnswer::Failed(program.clone(), error),
         })?;
     let output = child.stdout.take().map(read_all);
-    let complaint = child.stderr.take().map(read_all);
+    let stderr = child.stderr.take().map(read_all);
     let deadline = Instant::now() + limit;
     let mut nap = Duration::from_micros(200);
     let status = loop {
@@ -90,7 +90,7 @@ pub fn run(command: &[String], limit: Duration) -> Result<Answer, NoAnswer> {
             Err(error) => return Err(NoAnswer::Failed(program.clone(), error)),
         }
     };
-    Ok(Answer { success: status.success(), output: collect(output), complaint: collect(complaint) })
+    Ok(Answer { success: status.success(), output: collect(output), stderr: collect(stderr) })
 }
 
 /// Reads in a thread of its own: a pipe that is full would stop the program.
@@ -130,7 +130,7 @@ mod tests {
     #[test]
     fn output_and_outcome() {
         let answer = sh("echo out; echo err >&2; exit 3", LONG).unwrap();
-        assert_eq!(answer, Answer { success: false, output: "out\n".into(), complaint: "err\n".into() });
+        assert_eq!(answer, Answer { success: false, output: "out\n".into(), stderr: "err\n".into() });
         let much = sh("head -c 300000 /dev/zero | tr '\\0' x", LONG).unwrap();
         assert!(much.success && much.output.len() == 300_000);
     }

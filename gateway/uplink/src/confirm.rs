@@ -1,7 +1,7 @@
-//! The operator's word: a run that waits for it, and the command that gives it.
+//! The operator's confirmation: a run that waits for it (`--confirm`), and the command that gives it.
 //!
-//! The one who waits leaves a file with its run's name beside the journal; who says yes leaves another one with the same
-//! name. A word that is older than the waiting, or meant for another run, is none.
+//! The waiting run writes a file with its run's name beside the journal; `ovn-k8s-util confirm` writes another one with the
+//! same name. A confirmation that is older than the wait, or names another run, does not count.
 
 use std::fs::File;
 use std::io::{BufRead, IsTerminal, Write};
@@ -16,14 +16,13 @@ use nix::unistd::{getpgrp, tcgetpgrp};
 use super::error::{Error, Result};
 use super::journal::{Folder, JournalState};
 
-/// How often a file is looked for.
+/// How often the file of the confirmation is checked.
 const LOOK: Duration = Duration::from_millis(50);
-/// How long a run may take from the word to its commit.
+/// How long a run may take from the confirmation to its commit.
 const COMMIT: Duration = Duration::from_secs(10);
 const REMEDY: &str = "--state-dir names the folder; it must be one that can be written";
 
-/// Waits for the operator's word: `ovn-k8s-util confirm`, or Enter where somebody sits at a terminal. `go_on` is asked all
-/// the time whether waiting makes sense.
+/// Waits for `ovn-k8s-util confirm`, or for Enter at a terminal. `go_on` is called all the time; its error ends the wait.
 pub fn wait(folder: &Folder, run: &str, limit: Duration, go_on: impl Fn() -> Result<()>) -> Result<()> {
     let (waiting, confirmed) = (waiting(folder), confirmed(folder));
     remove(&confirmed);
@@ -34,10 +33,13 @@ pub fn wait(folder: &Folder, run: &str, limit: Duration, go_on: impl Fn() -> Res
     outcome
 }
 
-/// Gives the word to the run that waits for it, and waits until it is committed.
-pub fn give(folder: &Folder) -> Result<()> {
+/// Confirms the run that waits, and waits until it is committed.
+pub fn confirm(folder: &Folder) -> Result<()> {
     let nobody = || {
-        Error::refused("no run waits for a confirmation", "only one with --confirm does, and not for ever")
+        Error::refused(
+            "no run waits for a confirmation",
+            "only a run with --confirm does, until its time is over",
+        )
     };
     let journal =
         folder.journal()?.filter(|journal| journal.state == JournalState::Open).ok_or_else(nobody)?;
@@ -53,18 +55,18 @@ pub fn give(folder: &Folder) -> Result<()> {
             }
             Some(now) if now.run == journal.run && now.state != JournalState::Committed => {
                 return Err(Error::failed(
-                    "confirm it",
+                    "confirm the takeover",
                     "the run was undone meanwhile",
-                    "it says why; run it again, with a longer --confirm if that was it",
+                    "its terminal says why; run it again, with a longer --confirm if the time was too short",
                 ));
             }
             _ => return Ok(()),
         }
     }
     Err(Error::failed(
-        "confirm it",
-        "the run has the word, and does not go on",
-        "it bounds itself and is undone then; its terminal says more",
+        "confirm the takeover",
+        "confirmed, but not committed after 10 s",
+        "it rolls back at its timeout; its terminal says more",
     ))
 }
 
@@ -73,7 +75,7 @@ fn until(confirmed: &Path, run: &str, limit: Duration, go_on: impl Fn() -> Resul
     let mut terminal = at_a_terminal();
     let way =
         if terminal { "press Enter, or run `ovn-k8s-util confirm`" } else { "run `ovn-k8s-util confirm`" };
-    cli::note(format!("it works; {way} within {} s, or all is undone", limit.as_secs()));
+    cli::note(format!("verified; {way} within {} s, or everything is undone", limit.as_secs()));
     while Instant::now() < end {
         if read(confirmed).as_deref() == Some(run) {
             return Ok(());
@@ -92,13 +94,13 @@ fn until(confirmed: &Path, run: &str, limit: Duration, go_on: impl Fn() -> Resul
         }
     }
     Err(Error::failed(
-        "take it as confirmed",
+        "commit the takeover",
         format!("nobody confirmed it within {} s", limit.as_secs()),
-        "run it again when somebody can; --confirm=SECONDS gives more time",
+        "run it again and confirm in time; --confirm=SECONDS gives more time",
     ))
 }
 
-/// Whether somebody presses Enter within the time; `None` when the terminal is gone.
+/// Whether Enter is pressed within the time; `None` when the terminal is gone.
 fn enter(pause: Duration) -> Option<bool> {
     let input = std::io::stdin();
     let timeout = PollTimeout::try_from(pause).unwrap_or(PollTimeout::ZERO);
@@ -111,7 +113,7 @@ fn enter(pause: Duration) -> Option<bool> {
     }
 }
 
-/// Whether standard input is a terminal that is ours now.
+/// Whether standard input is a terminal with this process in its foreground.
 fn at_a_terminal() -> bool {
     let input = std::io::stdin();
     input.is_terminal() && tcgetpgrp(input.as_fd()).is_ok_and(|group| group == getpgrp())
@@ -129,7 +131,7 @@ fn read(path: &Path) -> Option<String> {
     regular_file::read_text(path).ok()
 }
 
-/// Whole or not there.
+/// Writes the file whole.
 fn put(path: &Path, run: &str) -> Result<()> {
     let beside = path.with_extension("new");
     remove(&beside);
@@ -141,7 +143,7 @@ fn put(path: &Path, run: &str) -> Result<()> {
 }
 
 fn remove(path: &Path) {
-    // One that is not there is as good, and the run's name in it tells an old one.
+    // A missing file is fine, and the run's name in it identifies an old one.
     drop(std::fs::remove_file(path));
 }
 
@@ -156,7 +158,7 @@ mod tests {
     const PATIENCE: Duration = Duration::from_secs(30);
 
     fn begun() -> (tempfile::TempDir, Lock, Journal) {
-        // Tests run side by side, and there is one at work in a network namespace.
+        // Tests run side by side, and one run holds the lock of a network namespace.
         nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNET).unwrap();
         let dir = tempfile::tempdir().unwrap();
         let lock = Folder::below(dir.path()).lock(Duration::ZERO).unwrap();
@@ -166,15 +168,15 @@ mod tests {
     }
 
     #[test]
-    fn the_word_is_given_and_taken() {
+    fn a_confirmation_is_given_and_taken() {
         let (_dir, lock, mut journal) = begun();
         let folder = lock.folder().clone();
-        assert!(give(&folder).unwrap_err().to_string().contains("no run waits"));
+        assert!(confirm(&folder).unwrap_err().to_string().contains("no run waits"));
         let giver = std::thread::spawn({
             let folder = folder.clone();
             move || {
                 let end = Instant::now() + PATIENCE;
-                while give(&folder).is_err() {
+                while confirm(&folder).is_err() {
                     assert!(Instant::now() < end);
                     std::thread::sleep(LOOK / 10);
                 }
@@ -184,34 +186,34 @@ mod tests {
         lock.close(&mut journal, JournalState::Committed).unwrap();
         giver.join().unwrap();
         assert!(!waiting(&folder).exists() && !confirmed(&folder).exists());
-        assert!(give(&folder).unwrap_err().to_string().contains("no run waits"));
+        assert!(confirm(&folder).unwrap_err().to_string().contains("no run waits"));
     }
 
     #[test]
-    fn no_word_or_an_old_one_is_none() {
+    fn none_or_an_old_one_does_not_count() {
         let (_dir, lock, journal) = begun();
         let folder = lock.folder();
         put(&confirmed(folder), &journal.run).unwrap();
         let said = wait(folder, &journal.run, LOOK, || Ok(())).unwrap_err().to_string();
         assert!(said.contains("nobody confirmed"), "{said}");
         put(&waiting(folder), "another").unwrap();
-        assert!(give(folder).is_err());
+        assert!(confirm(folder).is_err());
     }
 
     #[test]
-    fn whatever_lies_in_a_words_place_is_no_word() {
+    fn odd_files_are_no_confirmation() {
         let (_dir, lock, journal) = begun();
         let folder = lock.folder();
         for name in ["waiting", "waiting.new", "confirmed", "confirmed.new"] {
             nix::unistd::mkfifo(&folder.path().join(name), nix::sys::stat::Mode::S_IRWXU).unwrap();
         }
-        assert!(give(folder).unwrap_err().to_string().contains("no run waits"));
+        assert!(confirm(folder).unwrap_err().to_string().contains("no run waits"));
         let said = wait(folder, &journal.run, LOOK, || Ok(())).unwrap_err().to_string();
         assert!(said.contains("nobody confirmed"), "{said}");
     }
 
     #[test]
-    fn waiting_ends_when_it_makes_no_sense() {
+    fn an_error_ends_the_wait() {
         let (_dir, lock, journal) = begun();
         let said = wait(lock.folder(), &journal.run, PATIENCE, || Err(Error::refused("x", "y")));
         assert!(said.unwrap_err().to_string().contains('x'));

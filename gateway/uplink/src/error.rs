@@ -1,16 +1,16 @@
-//! What can go wrong with a takeover: what was attempted, on what, and what a person can do now.
+//! The errors of a takeover: what was attempted, on what, and what the operator can do now.
 
 /// The result of everything in this module.
 pub type Result<T> = std::result::Result<T, Error>;
 
-/// Why a takeover, a way back, or a part of them did not happen.
+/// Why a takeover, a way back, or a part of them was not done.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// It must not be done as asked; nothing was changed.
+    /// It is refused as asked; nothing was changed.
     #[error("{what} ({remedy})")]
     Refused {
-        /// What stands against it.
+        /// The reason.
         what: String,
         /// What to do instead.
         remedy: String,
@@ -23,10 +23,10 @@ pub enum Error {
     Database {
         /// What was attempted, with its object.
         attempted: String,
-        /// What came back.
+        /// The database's error.
         source: ovs::ovsdb::Error,
     },
-    /// A step that did not reach what it is for.
+    /// A step that failed.
     #[error("cannot {attempted}: {what} ({remedy})")]
     Failed {
         /// What was attempted, with its object.
@@ -41,14 +41,14 @@ pub enum Error {
     Io {
         /// What was attempted, with its object.
         attempted: String,
-        /// What the system answered.
+        /// The system's error.
         source: std::io::Error,
         /// What to do now.
         remedy: &'static str,
     },
-    /// A journal that is no journal.
+    /// A file that is not a journal.
     #[error(
-        "cannot understand the journal {}: {what} (`ovn-k8s-util recover` puts it aside and goes by what the node holds)",
+        "cannot read the journal {}: {what} (`ovn-k8s-util recover` moves it aside and recovers from what the node has)",
         .path.display()
     )]
     JournalBroken {
@@ -71,18 +71,18 @@ pub enum Error {
         /// The version that this program reads.
         known: u32,
     },
-    /// Somebody else is at work.
-    #[error("another takeover is at work{} (wait for its end; it bounds itself)", by(*.pid))]
+    /// Another takeover is running.
+    #[error("another takeover is running{} (retry when it has ended)", by(*.pid))]
     Busy {
         /// Its process, where that is known.
         pid: Option<u32>,
     },
-    /// It failed on the way, and was turned back.
+    /// It failed and was undone.
     #[error("{why}; {what}")]
     Undone {
         /// Why.
         why: Box<Error>,
-        /// What became of it.
+        /// The state of the node now.
         what: &'static str,
     },
 }

@@ -1,4 +1,4 @@
-//! Points after every step where a test may let things go wrong.
+//! Fault points: after every step of a run a test may make it fail.
 //!
 //! `OVN_K8S_FAULT=STEP:ACTION[,STEP:ACTION...]` in the environment, in debug builds only. Actions: `kill` (SIGKILL to
 //! itself), `stop` (SIGSTOP to itself), `hold` (says `held STEP` on standard error and waits for SIGUSR1 or SIGCONT), `fail` (the
@@ -23,7 +23,7 @@ pub fn after(step: &str) -> Result<()> {
     }
 }
 
-/// Where the faults stand.
+/// The variable that names the faults.
 #[cfg(debug_assertions)]
 pub const VARIABLE: &str = "OVN_K8S_FAULT";
 

@@ -1,7 +1,7 @@
-//! The undo journal: what has to be put back, on the disk before anything is touched.
+//! The undo journal: what has to be restored, on the disk before anything is changed.
 //!
 //! One file, `<state-dir>/uplink/journal.json`, is written whole before the first change of any kind; afterwards only its
-//! state changes. Undo looks at the world and needs no record of single steps. Who writes holds the folder's lock:
+//! state changes. Undo observes the node and needs no record of single steps. A writer holds the folder's lock:
 //!
 //! ```text
 //!   lock --> begin (open) --> ... the takeover ... --> committed
@@ -44,7 +44,7 @@ pub use lock::{Lock, watching};
 /// The journal's format. Another one is not read.
 pub const VERSION: u32 = 1;
 
-/// What a takeover, or a way back, has to put back when it does not come to its end.
+/// What has to be restored when a takeover, or a way back, does not come to its end.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Journal {
     /// [`VERSION`].
@@ -53,9 +53,9 @@ pub struct Journal {
     pub boot_id: String,
     /// Tells one run from another.
     pub run: String,
-    /// How far it has come. The only thing that changes.
+    /// How far it has come. The only field that changes.
     pub state: JournalState,
-    /// Which way it was going.
+    /// Which command it is of.
     pub direction: Direction,
     /// The switch's database, as a remote.
     pub db: String,
@@ -67,13 +67,13 @@ pub struct Journal {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum JournalState {
-    /// Under way, or died under way: to be undone.
+    /// Running, or died while running: to be undone.
     Open,
     /// Done, verified, confirmed where that was asked for.
     Committed,
-    /// Put back.
+    /// Restored.
     Undone,
-    /// The network is put back; what the switch's database holds is still to be removed.
+    /// The network is restored; what the switch's database holds is still to be removed.
     UndoneOvsdbPending,
 }
 
@@ -86,13 +86,13 @@ pub struct Uplink {
     pub bridge: String,
     /// What carries the bridge's frames.
     pub datapath: Datapath,
-    /// Everything the kernel held of the NIC.
+    /// Everything that the kernel has of the NIC.
     pub rows: DeviceRows,
     /// The same of the bridge, where it was there before.
     pub bridge_rows: Option<DeviceRows>,
     /// What the switch's database held.
     pub held: PriorOvsConfig,
-    /// The nftables table of the guard.
+    /// The nftables table of the ingress filter.
     pub guard: String,
     /// The network managers and DHCP clients that were handed over, as their module describes them.
     pub managers: Vec<serde_json::Value>,
@@ -150,7 +150,7 @@ impl Journal {
         Ok(self.boot_id == host::boot::id()?)
     }
 
-    /// What is to be kept of it after its commit.
+    /// The records to keep after its commit.
     pub fn taken(&self) -> impl Iterator<Item = TakeoverRecord> {
         let of = |uplink: &Uplink| TakeoverRecord {
             version: VERSION,
@@ -203,7 +203,7 @@ impl TakeoverRecord {
 }
 
 impl JournalState {
-    /// Whether somebody still has to put something back.
+    /// Whether something still has to be restored.
     pub fn is_unfinished(self) -> bool {
         matches!(self, JournalState::Open | JournalState::UndoneOvsdbPending)
     }
@@ -232,10 +232,10 @@ impl Folder {
     /// The journal, of whatever boot; `None` when there is none.
     pub fn journal(&self) -> Result<Option<Journal>> {
         let path = self.journal_path();
-        sound(&path, files::read(&path)?, |journal: &Journal| validate::nonsense(&journal.uplinks))
+        checked(&path, files::read(&path)?, |journal: &Journal| validate::inconsistency(&journal.uplinks))
     }
 
-    /// What is known of a bridge that was taken into use.
+    /// The record of a bridge; `None` when there is none.
     pub fn taken(&self, bridge: &str) -> Result<Option<TakeoverRecord>> {
         read_taken(&self.taken_path(bridge))
     }
@@ -270,19 +270,23 @@ impl Folder {
     }
 }
 
-/// One of another bridge's is none.
+/// A record under another bridge's name is an error.
 fn read_taken(path: &Path) -> Result<Option<TakeoverRecord>> {
-    let nonsense = |taken: &TakeoverRecord| {
+    let inconsistency = |taken: &TakeoverRecord| {
         let name = format!("taken-{}.json", taken.uplink.bridge);
         let other = path.file_name().is_none_or(|own| own != name.as_str());
-        validate::nonsense(std::slice::from_ref(&taken.uplink))
+        validate::inconsistency(std::slice::from_ref(&taken.uplink))
             .or_else(|| other.then(|| format!("it is of {}", taken.uplink.bridge)))
     };
-    sound(path, files::read(path)?, nonsense)
+    checked(path, files::read(path)?, inconsistency)
 }
 
-fn sound<T>(path: &Path, found: Option<T>, nonsense: impl Fn(&T) -> Option<String>) -> Result<Option<T>> {
-    match found.as_ref().and_then(nonsense) {
+fn checked<T>(
+    path: &Path,
+    found: Option<T>,
+    inconsistency: impl Fn(&T) -> Option<String>,
+) -> Result<Option<T>> {
+    match found.as_ref().and_then(inconsistency) {
         Some(what) => Err(Error::JournalBroken { path: path.to_owned(), what }),
         None => Ok(found),
     }

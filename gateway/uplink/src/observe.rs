@@ -1,11 +1,10 @@
-//! What is on the node, as far as a takeover and `doctor` have to know: one value, gathered once.
+//! The node, as far as a takeover and `doctor` have to know: one value, gathered once.
 //!
-//! [`look`] asks the kernel, the switch's database, the host's firewall and the host's network managers; everything
-//! that is decided from it ([`super::plan`], `doctor`) is a pure function of an [`Observed`]. Rows that have to be
-//! carried over byte for byte are not here (`rows` has them): this is what a person is told about.
+//! [`observe`] asks the kernel, the switch's database, the host's firewall and the host's network managers. Everything
+//! that is decided ([`crate::plan`], `doctor`) is a pure function of an [`Observed`].
 //!
-//! Changes nothing. Each part is bounded in time; what did not answer is a line in [`Observed::unknown`], not an error,
-//! but for the kernel's own tables, without which nothing can be said.
+//! Changes nothing. Each source has a timeout; one that did not answer is a line in [`Observed::unknown`] and not an error,
+//! except for the kernel's own tables, without which nothing can be decided.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -38,7 +37,7 @@ pub struct Observed {
     pub firewall: Vec<FirewallRule>,
     /// Host network managers and DHCP clients that have to do with one of the NICs.
     pub managers: Vec<DetectedManager>,
-    /// Tables with the name of one of our guards that are not as a guard is.
+    /// nft tables with the name of an ingress filter of ours and without our mark.
     pub foreign_guards: Vec<String>,
     /// What could not be found out, and why.
     pub unknown: Vec<String>,
@@ -84,7 +83,7 @@ pub struct LinkSnapshot {
     pub xdp: Option<String>,
 }
 
-/// A NIC, with everything that hangs on it.
+/// A NIC, with everything that uses it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NicSnapshot {
     /// The device.

@@ -1,4 +1,4 @@
-//! What a takeover is asked for, as a value.
+//! What the command line asks for, as a value.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -7,7 +7,7 @@ use cli::OutputFormat;
 use ovs::ovsdb::Remote;
 use serde::{Deserialize, Serialize};
 
-/// Which way management goes.
+/// To which device management goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Direction {
@@ -23,30 +23,30 @@ pub enum Direction {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Datapath {
-    /// vswitchd itself: `netdev`. A port is a tap; the guard turns the ears.
+    /// vswitchd itself: `netdev`. A port is a tap; the ingress filter decides which device the host accepts frames from.
     Netdev,
-    /// The kernel's openvswitch module: `system`. The port's addition turns the ears.
+    /// The kernel's openvswitch module: `system`. A port's frames go to the bridge alone.
     System,
 }
 
-/// What holds for a whole run.
+/// The options of a run.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// Print what would be done and change nothing.
+    /// Print the plan and change nothing.
     pub dry_run: bool,
     /// Form of what is printed.
     pub form: OutputFormat,
-    /// Do what is only dangerous.
+    /// Proceed despite forceable refusals.
     pub force: bool,
-    /// The bridge's datapath, where somebody says it; else the switch's own setting.
+    /// The bridge's datapath; by default the switch's own setting.
     pub datapath: Option<Datapath>,
-    /// Whether a next hop must answer through the bridge before anything is turned.
+    /// Whether a next hop must answer through the bridge before the switchover.
     pub probe: bool,
     /// How long it may take from the start until it is verified.
     pub verify_timeout: Duration,
-    /// A command of the operator's that must succeed after the turn.
+    /// A command of the operator's that must succeed after the switchover.
     pub verify_cmd: Option<String>,
-    /// How long to wait for the operator's word after the turn, where it is wanted.
+    /// How long to wait for the operator's confirmation after the switchover; `None` for no confirmation.
     pub confirm: Option<Duration>,
     /// Folder of the journal.
     pub state_dir: PathBuf,

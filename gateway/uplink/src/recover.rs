@@ -1,8 +1,7 @@
-//! RecoveryCase states: what a run that died, a boot or another tool has left, and what is done about it.
+//! `ovn-k8s-util recover`: what a run that died, a boot or another tool has left, and what is done about it.
 //!
-//! [`classify`] is pure: what is found of a bridge becomes one of a few cases ([`RecoveryCase`]). [`recover`] is what
-//! `ovn-k8s-util recover` does, and the unit at boot: an unfinished journal first, then every bridge that was taken into
-//! use.
+//! [`classify`] is pure: the state of an uplink becomes one of a few cases ([`RecoveryCase`]). [`recover`] is what
+//! `ovn-k8s-util recover` does, and the unit at boot: an unfinished journal first, then every bridge on record.
 
 use std::time::Duration;
 
@@ -37,19 +36,19 @@ pub struct UplinkState {
     pub nic_carries: bool,
     /// The bridge has.
     pub bridge_carries: bool,
-    /// The guard hears the bridge, and the bridge alone.
+    /// The ingress filter accepts frames from the bridge alone.
     pub guarded: bool,
-    /// Frames pass the bridge, as far as can be told: somebody holds its tap, and a next hop answers through it or
-    /// answers nowhere.
+    /// Frames pass the bridge, as far as is known: a process holds its tap, and a next hop answers through it or answers
+    /// nowhere.
     pub alive: bool,
 }
 
-/// What that is.
+/// What has to be done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RecoveryCase {
-    /// The bridge carries everything, and is guarded where it has to be.
+    /// The bridge carries everything, with its ingress filter where it needs one.
     Whole,
-    /// The bridge carries everything, and every frame is heard twice, or none.
+    /// The bridge carries everything, and the host receives every frame twice, or none.
     Unguarded,
     /// The bridge has the addresses and carries nothing: its switch is dead.
     Cut,
@@ -63,8 +62,8 @@ pub enum RecoveryCase {
 
 /// Which case it is.
 #[must_use]
-pub fn classify(scene: &UplinkState) -> RecoveryCase {
-    match *scene {
+pub fn classify(state: &UplinkState) -> RecoveryCase {
+    match *state {
         UplinkState { nic: false, .. } => RecoveryCase::NoNic,
         UplinkState { nic_carries: true, .. } => RecoveryCase::OnTheNic,
         UplinkState {
@@ -81,7 +80,7 @@ pub fn classify(scene: &UplinkState) -> RecoveryCase {
     }
 }
 
-/// Mends what is half done. What was taken over before a boot is taken over again.
+/// Undoes or completes what is half done. What was taken over before a boot is taken over again.
 pub fn recover(options: &Options) -> Result<TakeoverReport> {
     let mut report = TakeoverReport::default();
     let folder = Folder::below(&options.state_dir);
@@ -89,7 +88,7 @@ pub fn recover(options: &Options) -> Result<TakeoverReport> {
     let mut failed = Vec::new();
     for taken in folder.all_taken()? {
         match taken {
-            // One that cannot be mended is no reason to leave the others.
+            // One that fails is no reason to skip the others.
             Ok(taken) => failed.extend(uplink(&taken, options, &mut report).err()),
             Err(error) => report.warnings.push(error.to_string()),
         }
@@ -134,14 +133,14 @@ fn journal(folder: &Folder, options: &Options, report: &mut TakeoverReport) -> R
     }
     report.warnings.extend(undone.troubles);
     let names: Vec<&str> = journal.uplinks.iter().map(|uplink| uplink.nic.name.as_str()).collect();
-    let rest = if undone.pending { ", but for the switch's database, which does not answer" } else { "" };
-    report.lines.push(format!("a run that did not come to its end is put back: {}{rest}", names.join(", ")));
+    let rest = if undone.pending { ", except in the switch's database, which does not answer" } else { "" };
+    report.lines.push(format!("a run that did not come to its end is undone: {}{rest}", names.join(", ")));
     Ok(())
 }
 
 fn uplink(taken: &TakeoverRecord, options: &Options, report: &mut TakeoverReport) -> Result<()> {
     let attached = attached(taken, options, report)?;
-    half(taken, options, report)?;
+    recover_uplink(taken, options, report)?;
     if attached {
         let _lock = Folder::below(&options.state_dir).lock(LOCK)?;
         reattach::move_link_local(taken)?;
@@ -149,16 +148,16 @@ fn uplink(taken: &TakeoverRecord, options: &Options, report: &mut TakeoverReport
     Ok(())
 }
 
-fn half(taken: &TakeoverRecord, options: &Options, report: &mut TakeoverReport) -> Result<()> {
+fn recover_uplink(taken: &TakeoverRecord, options: &Options, report: &mut TakeoverReport) -> Result<()> {
     let (nic, bridge) = (&taken.uplink.nic.name, &taken.uplink.bridge);
-    let ears = IngressFilter::new(nic, bridge);
-    match classify(&look(taken, &ears)?) {
+    let filter = IngressFilter::new(nic, bridge);
+    match classify(&state(taken, &filter)?) {
         RecoveryCase::Whole => {}
         RecoveryCase::Unguarded => {
-            ears.set(Accepting::Bridge)?;
-            report.lines.push(format!("{bridge}: the guard against hearing twice was made again"));
+            filter.set(Accepting::Bridge)?;
+            report.lines.push(format!("{bridge}: its ingress filter was made again"));
         }
-        RecoveryCase::Cut => to_nic(taken, &ears, &Folder::below(&options.state_dir), report)?,
+        RecoveryCase::Cut => to_nic(taken, &filter, &Folder::below(&options.state_dir), report)?,
         RecoveryCase::OnTheNic => {
             let nics = std::slice::from_ref(nic);
             let switch = observe::observe_switch(&options.db, DATABASE);
@@ -179,9 +178,9 @@ fn half(taken: &TakeoverRecord, options: &Options, report: &mut TakeoverReport) 
                 format!("start what configures {nic}, then run this again"),
             ));
         }
-        RecoveryCase::NoNic => {
-            report.warnings.push(format!("{nic} is gone: {bridge} leads nowhere until it is back"))
-        }
+        RecoveryCase::NoNic => report
+            .warnings
+            .push(format!("{nic} does not exist: {bridge} reaches no network until it is back")),
     }
     Ok(())
 }
@@ -206,7 +205,9 @@ fn again(taken: &TakeoverRecord, options: &Options, report: &mut TakeoverReport)
     let _lock = Folder::below(&options.state_dir).lock(LOCK)?;
     let (nic, bridge) = (&taken.uplink.nic.name, &taken.uplink.bridge);
     report.warnings.extend(home(taken, &options.db)?);
-    report.lines.push(format!("{bridge} had no address any more: {nic} has its own of before"));
+    report.lines.push(format!(
+        "{bridge} had no address any more: {nic} has the addresses it had before the takeover"
+    ));
     Ok(())
 }
 
@@ -216,8 +217,8 @@ pub(super) fn home(taken: &TakeoverRecord, db: &Remote) -> Result<Vec<String>> {
     let uplink = Uplink { bridge_rows: None, ..taken.uplink.clone() };
     let journal = Journal::begin(Direction::Detach, db, vec![uplink])?;
     let mut refused = Vec::new();
-    let mut home = Rollback::of(&journal)?;
-    home.all(steps::to_nic(home.datapath()), &mut refused);
+    let mut rollback = Rollback::of(&journal)?;
+    rollback.all(steps::to_nic(rollback.datapath()), &mut refused);
     Ok(refused)
 }
 
@@ -226,26 +227,26 @@ pub(super) fn home(taken: &TakeoverRecord, db: &Remote) -> Result<Vec<String>> {
 pub fn cut_off(folder: &Folder, bridge: &str) -> Result<Vec<String>> {
     let Some(taken) = folder.taken(bridge)? else { return Ok(Vec::new()) };
     let open = folder.journal()?.is_some_and(|journal| journal.state == JournalState::Open);
-    let ears = IngressFilter::new(&taken.uplink.nic.name, bridge);
-    if open || !taken.is_of_this_boot()? || classify(&look(&taken, &ears)?) != RecoveryCase::Cut {
+    let filter = IngressFilter::new(&taken.uplink.nic.name, bridge);
+    if open || !taken.is_of_this_boot()? || classify(&state(&taken, &filter)?) != RecoveryCase::Cut {
         return Ok(Vec::new());
     }
     let mut report = TakeoverReport::default();
-    to_nic(&taken, &ears, folder, &mut report)?;
+    to_nic(&taken, &filter, folder, &mut report)?;
     report.lines.extend(report.warnings);
     Ok(report.lines)
 }
 
-/// Management to the NIC while the switch is dead, as the keeper does where it runs.
+/// Management to the NIC while the switch is dead, as the failover does where it runs.
 fn to_nic(
     taken: &TakeoverRecord,
-    ears: &IngressFilter,
+    filter: &IngressFilter,
     folder: &Folder,
     report: &mut TakeoverReport,
 ) -> Result<()> {
     let _lock = folder.lock(LOCK)?;
-    // Somebody else may have been at work until now.
-    if classify(&look(taken, ears)?) != RecoveryCase::Cut {
+    // Another process may have changed it until now.
+    if classify(&state(taken, filter)?) != RecoveryCase::Cut {
         return Ok(());
     }
     let socket = Socket::open()?;
@@ -258,18 +259,18 @@ fn to_nic(
         socket: &socket,
         nic: on_nic,
         bridge: on_bridge,
-        filter: Some(ears),
+        filter: Some(filter),
         in_flight: InFlight::Accept,
     };
     report.warnings.extend(context.run(Target::Nic, |_| Ok(()))?);
     report.lines.push(format!(
-        "{bridge} carries nothing (is ovs-vswitchd dead?): {nic} has addresses and routes for now; `{PROGRAM} recover` \
-         again when the switch is back"
+        "{bridge} carries no traffic (is ovs-vswitchd dead?): {nic} has addresses and routes for now; run `{PROGRAM} \
+         recover` again when the switch is back"
     ));
     Ok(())
 }
 
-fn look(taken: &TakeoverRecord, ears: &IngressFilter) -> Result<UplinkState> {
+fn state(taken: &TakeoverRecord, filter: &IngressFilter) -> Result<UplinkState> {
     let network = Network::observe(&Socket::open()?)?;
     let carries =
         |name: &str| network.link(name).is_some_and(|link| network.of(&link.device()).has_address());
@@ -279,7 +280,7 @@ fn look(taken: &TakeoverRecord, ears: &IngressFilter) -> Result<UplinkState> {
         bridge: network.link(&taken.uplink.bridge).is_some_and(undo::is_of_switch),
         nic_carries: carries(&taken.uplink.nic.name),
         bridge_carries: carries(&taken.uplink.bridge),
-        guarded: ears.is_accepting(Accepting::Bridge)?,
+        guarded: filter.is_accepting(Accepting::Bridge)?,
         alive: verify::is_alive(&network, &taken.uplink)?,
     })
 }

@@ -10,7 +10,7 @@ use super::device_config::DeviceRows;
 use super::error::Result;
 use super::options::Datapath;
 
-/// By which a bridge's device that was taken over in this boot is told from one that was not.
+/// The sysctl that marks a bridge's device as taken over in this boot.
 pub const MARK: (&str, &str) = ("ipv6/conf/addr_gen_mode", "1");
 
 /// What the bridge needs whatever the NIC has: no link-local address of its own making, and neighbours that outlive
@@ -18,7 +18,7 @@ pub const MARK: (&str, &str) = ("ipv6/conf/addr_gen_mode", "1");
 const OF_A_BRIDGE: [(&str, &str); 3] =
     [MARK, ("ipv4/conf/arp_evict_nocarrier", "0"), ("ipv6/conf/ndisc_evict_nocarrier", "0")];
 
-/// Looks at a device's settings and puts them to its rows.
+/// Reads a device's settings into its rows.
 pub fn observe(socket: &Socket, rows: &mut DeviceRows) -> Result<()> {
     rows.sysctls = interface_sysctls::read(&rows.device.name)?;
     rows.qdisc = root_qdisc(socket, &rows.device)?;
@@ -28,7 +28,7 @@ pub fn observe(socket: &Socket, rows: &mut DeviceRows) -> Result<()> {
     Ok(())
 }
 
-/// The root qdisc that somebody put on a device.
+/// The root qdisc that was set on a device.
 fn root_qdisc(socket: &Socket, device: &Device) -> Result<Option<Row>> {
     let all = socket.dump(Kind::Qdisc, Family::V4)?;
     let mut own = all.iter().filter_map(Qdisc::of).filter(|qdisc| qdisc.device() == device.index);
@@ -57,14 +57,14 @@ pub fn for_bridge(
     values
 }
 
-/// Writes sysctls; what the kernel does not take is told.
+/// Writes sysctls; gives what the kernel refused.
 pub fn write(device: &str, values: &[(String, String)]) -> Vec<String> {
     let values = values.iter().map(|(key, value)| (key.as_str(), value.as_str()));
     interface_sysctls::write_all(device, values).iter().map(ToString::to_string).collect()
 }
 
 /// Turns the offloads off that put received frames together: longer than any frame on the wire, they are refused by the
-/// next device a userspace bridge sends them on. What stays on is told.
+/// next device a userspace bridge sends them on. Gives what stays on.
 pub fn stop_merging(nic: &DeviceRows) -> Vec<String> {
     set_merging(&nic.device.name, &nic.merging, false)
 }
@@ -83,7 +83,7 @@ fn set_merging(device: &str, names: &[String], on: bool) -> Vec<String> {
     }
 }
 
-/// Puts a NIC's settings back, as far as they are not as they were. What cannot be put back is told.
+/// Restores a NIC's settings where they differ. Gives what failed.
 pub fn restore(socket: &Socket, nic: &Device, was: &DeviceRows) -> Vec<String> {
     let mut troubles = Vec::new();
     match interface_sysctls::read(&nic.name) {

@@ -35,19 +35,19 @@ mod detach;
 pub use attach::nics_to_bridge;
 pub use detach::bridge_to_nics;
 
-/// How long another run is waited for.
+/// How long to wait for the lock of another run.
 pub(super) const LOCK: Duration = Duration::from_secs(2);
-/// The rollback watchdog waits a little longer than we do: who can undo himself does.
+/// The rollback watchdog waits this much longer: this process undoes itself where it can.
 const GRACE: Duration = Duration::from_secs(2);
-/// From here on somebody at a terminal wants to know where we are.
+/// From here on steps are printed for the operator at a terminal.
 const SILENCE: Duration = Duration::from_secs(1);
 
-/// What a run came to.
+/// The outcome of a run.
 #[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize)]
 pub struct TakeoverReport {
     /// What was done, for people.
     pub lines: Vec<String>,
-    /// What did not come out as wanted, and is not worth turning back for.
+    /// What failed and is no reason to undo the run.
     pub warnings: Vec<String>,
     /// Every step with when it was done, in microseconds from the start.
     pub steps: Vec<(&'static str, u64)>,
@@ -62,7 +62,7 @@ struct Run<'o> {
     started: Instant,
     deadline: Instant,
     report: TakeoverReport,
-    /// The TCP connections at the beginning, and right before the turn.
+    /// The TCP connections at the beginning, and right before the switchover.
     first: Vec<host::sockets::Connection>,
     before: Vec<host::sockets::Connection>,
     /// From the journal on.
@@ -118,7 +118,7 @@ impl<'o> Run<'o> {
         Ok((run, plan))
     }
 
-    /// The journal to the disk; from here on somebody undoes, whatever happens to us.
+    /// Writes the journal and starts the rollback watchdog; from here on the run is undone whatever happens to this process.
     fn arm(&mut self) -> Result<()> {
         self.lock.begin(&self.journal)?;
         let time = self.options.verify_timeout + self.options.confirm.unwrap_or_default() + GRACE;
@@ -139,13 +139,15 @@ impl<'o> Run<'o> {
         }
     }
 
-    /// Nothing is carried over from a NIC that has gone meanwhile, and what it carried is gone with it.
+    /// A NIC that is gone has nothing to carry over any more.
     fn has_nics(&self) -> Result<()> {
         let gone = self.journal.uplinks.iter().find(|uplink| !host::devices::exists(&uplink.nic.name));
         match gone {
-            Some(uplink) => {
-                Err(Error::failed("go on", format!("{} is gone", uplink.nic.name), "is it plugged in?"))
-            }
+            Some(uplink) => Err(Error::failed(
+                "go on",
+                format!("{} does not exist any more", uplink.nic.name),
+                "check its driver and cable (`ip -br link`, `dmesg`)",
+            )),
             None => Ok(()),
         }
     }
@@ -155,15 +157,15 @@ impl<'o> Run<'o> {
         if self.armed.as_ref().is_some_and(|armed| !armed.is_alive()) {
             return Err(Error::failed(
                 "go on",
-                "the rollback watchdog has ended, who undoes when this process cannot",
-                "is the machine out of memory? run it again",
+                "the rollback watchdog has died",
+                "run it again; was it killed for lack of memory? (`dmesg`)",
             ));
         }
         Ok(())
     }
 
-    /// A bridge whose switch has died carries nothing, and nobody but us may turn management away from it while we wait:
-    /// it is not waited for to the end.
+    /// A bridge whose switch has died carries nothing, and only this run may move management away from it while it waits
+    /// for a confirmation: the wait ends early.
     fn has_switch(&self) -> Result<()> {
         if self.journal.direction == Direction::Detach {
             return Ok(());
@@ -179,14 +181,14 @@ impl<'o> Run<'o> {
         match self.journal.uplinks.iter().find(|uplink| !carries(uplink)) {
             Some(uplink) => Err(Error::failed(
                 "wait for a confirmation",
-                format!("{} carries nothing any more", uplink.bridge),
-                "did ovs-vswitchd end, or does it stand still? its log says why",
+                format!("{} carries no traffic any more", uplink.bridge),
+                "ovs-vswitchd has ended or hangs; its log says why",
             )),
             None => Ok(()),
         }
     }
 
-    /// A bridge through which nobody answers, twice in a row, who answers on the NIC. Asked once a second.
+    /// A bridge through which no next hop answers, twice in a row, that answers on the NIC. Probed once a second.
     fn silent_bridge(&self) -> Result<Option<String>> {
         let recently = self.probed.get().is_some_and(|probed| probed.elapsed() < SILENCE);
         if recently || !self.options.probe {
@@ -202,7 +204,7 @@ impl<'o> Run<'o> {
         Ok(None)
     }
 
-    /// Waits for the operator's word, where it is wanted.
+    /// Waits for the operator's confirmation, with `--confirm`.
     fn confirmed(&mut self) -> Result<()> {
         if let Some(limit) = self.options.confirm {
             let since = Instant::now();
@@ -241,7 +243,7 @@ impl<'o> Run<'o> {
         Ok(())
     }
 
-    /// Does a part of all hand-overs; what does not come out is told.
+    /// Does a part of all handovers; what fails becomes a warning.
     fn each_manager(
         &mut self,
         part: impl FnOnce(&mut HandoverExecutor<'static>, &[Handover]) -> Vec<String>,
@@ -254,7 +256,7 @@ impl<'o> Run<'o> {
         }
     }
 
-    /// It has not begun: nothing but the journal may have been written.
+    /// Ends a run that has not begun: nothing but the journal may have been written.
     fn given_up(mut self, why: Error) -> Error {
         match self.lock.folder().journal() {
             Ok(Some(written)) if written.run == self.journal.run => {
@@ -267,7 +269,7 @@ impl<'o> Run<'o> {
         }
     }
 
-    /// Turns everything back, and says why.
+    /// Undoes everything; the error says why.
     fn undo(mut self, why: Error) -> Error {
         let Undone { troubles, pending } = undo::run(&self.lock, &mut self.journal);
         self.disarm();
@@ -275,11 +277,11 @@ impl<'o> Run<'o> {
             cli::note(format!("undoing: {trouble}"));
         }
         let what = if pending {
-            "the node is as before but for the bridge's row in the switch's database: `ovn-k8s-util recover` when it answers"
+            "the node is as before, except for the bridge in the switch's database: run `ovn-k8s-util recover` when the database answers"
         } else if troubles.is_empty() {
-            "everything was turned back; the node is as before"
+            "everything was undone; the node is as before"
         } else {
-            "turned back as far as it went; `ovn-k8s-util recover` tries the rest again"
+            "undone as far as possible; `ovn-k8s-util recover` tries the rest again"
         };
         Error::Undone { why: Box::new(why), what }
     }
@@ -301,7 +303,7 @@ fn finish_earlier(lock: &Lock, options: &Options) -> Result<bool> {
     }
 }
 
-/// What has to come to its end before anything is begun: more than what is found half done while it is under way.
+/// Refuses while another run is open: that explains more than the half state it has left.
 pub fn nothing_open(options: &Options) -> Result<()> {
     let folder = Folder::below(&options.state_dir);
     match folder.journal() {
@@ -310,7 +312,7 @@ pub fn nothing_open(options: &Options) -> Result<()> {
             _ => Err(not_ended()),
         },
         Err(error @ (Error::JournalBroken { .. } | Error::JournalVersion { .. })) => Err(error),
-        // The run itself says what it cannot read.
+        // The run itself reports what it cannot read.
         _ => Ok(()),
     }
 }
@@ -318,7 +320,7 @@ pub fn nothing_open(options: &Options) -> Result<()> {
 fn not_ended() -> Error {
     Error::refused(
         "an earlier run did not come to its end",
-        "`ovn-k8s-util recover` mends what it left; then run this again",
+        "`ovn-k8s-util recover` undoes what it left; then run this again",
     )
 }
 

@@ -1,4 +1,4 @@
-//! Management back to the NIC, from what the journal says and the kernel holds: the undo, and the way back.
+//! Management back to the NIC, from the journal and from what the kernel has: the undo, and `bridge-to-nics`.
 //!
 //! Network first, the switch's database last: neither of its daemons has to live, and nothing is executed. Every write
 //! is "put it so" or "take it away if it is there"; what fails is noted and nothing stops it, so it ends with as much
@@ -24,17 +24,17 @@ use super::switchover::{self, Migration};
 /// How long the switch's database may take in an undo; after that the network is whole, and the rest waits.
 pub const DATABASE: Duration = Duration::from_secs(1);
 
-/// The same on the kernel's datapath: there the NIC hears for itself again only when the switch has let go of it.
-const DATABASE_FOR_EARS: Duration = Duration::from_secs(5);
+/// The same on the kernel's datapath: there the NIC gets its frames only when the switch has released it.
+const DATABASE_OF_KERNEL: Duration = Duration::from_secs(5);
 
 /// How long ovs-vswitchd may take to take a device away.
-const VANISH: Duration = Duration::from_millis(200);
+const REMOVAL: Duration = Duration::from_millis(200);
 const LOOK: Duration = Duration::from_millis(1);
 
 /// What came of it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Undone {
-    /// What could not be done, in words.
+    /// What failed, in words.
     pub troubles: Vec<String>,
     /// The switch's database still holds what is ours.
     pub pending: bool,
@@ -45,11 +45,11 @@ pub struct Undone {
 pub fn run(lock: &Lock, journal: &mut Journal) -> Undone {
     let mut undone = Undone::default();
     match Rollback::of(journal) {
-        Ok(mut home) => {
-            let datapath = home.datapath();
-            home.all(to_nic(datapath), &mut undone.troubles);
-            home.all(clear(datapath), &mut undone.troubles);
-            undone.pending = home.pending;
+        Ok(mut rollback) => {
+            let datapath = rollback.datapath();
+            rollback.all(to_nic(datapath), &mut undone.troubles);
+            rollback.all(clear(datapath), &mut undone.troubles);
+            undone.pending = rollback.pending;
         }
         Err(error) => undone.troubles.push(error.to_string()),
     }
@@ -76,7 +76,7 @@ fn close(lock: &Lock, journal: &mut Journal, pending: bool) -> Result<()> {
     lock.close(journal, state)
 }
 
-/// The way home of all uplinks of a journal.
+/// The rollback of all uplinks of a journal.
 #[derive(Debug)]
 pub struct Rollback<'a> {
     socket: Socket,
@@ -133,7 +133,7 @@ impl<'a> Rollback<'a> {
         let found = network.link(&uplink.bridge);
         let bridge = found.filter(|link| is_of_switch(link)).map(link::Link::device);
         let name = nic().map_or_else(|_| uplink.nic.name.clone(), |nic| nic.name);
-        let ears = IngressFilter::new(&name, &uplink.bridge);
+        let filter = IngressFilter::new(&name, &uplink.bridge);
         let way = || nic().map(|nic| self.way(uplink, &nic, bridge.as_ref()));
         let caught = uplink.datapath == Datapath::System
             && network.link(&name).is_some_and(|link| link.master().is_some());
@@ -141,18 +141,18 @@ impl<'a> Rollback<'a> {
             DetachStep::Down if found.is_some() && bridge.is_none() => {
                 Ok(vec![format!("{} is no bridge of Open vSwitch, and is left as it is", uplink.bridge)])
             }
-            // The kernel still gives every frame to the bridge: deaf and without addresses it would cut the node off.
+            // The kernel still gives every frame to the bridge: down or without addresses it would cut the node off.
             DetachStep::OldOff | DetachStep::Down if caught => Ok(vec![format!(
-                "{} is still a port of the kernel's datapath; {} keeps its addresses until ovs-vswitchd has let it go",
+                "{} is still a port of the kernel's datapath; {} keeps its addresses until ovs-vswitchd has released it",
                 uplink.nic.name, uplink.bridge
             )]),
             DetachStep::Addresses => way()?.prepare(),
             DetachStep::Routes => way()?.move_routes(),
-            DetachStep::IngressFilter if bridge.is_some() && ears.observe()?.is_some() => {
-                switchover::accept_from_nic(&ears).map(|()| Vec::new())
+            DetachStep::IngressFilter if bridge.is_some() && filter.observe()?.is_some() => {
+                switchover::accept_from_nic(&filter).map(|()| Vec::new())
             }
-            // A guard without its bridge only deafens the NIC.
-            DetachStep::IngressFilter => Ok(ears.remove().map(|()| Vec::new())?),
+            // A filter without its bridge only drops the NIC's frames.
+            DetachStep::IngressFilter => Ok(filter.remove().map(|()| Vec::new())?),
             DetachStep::OldOff => {
                 let mut refused = way()?.remove_rule_twins()?;
                 refused.extend(way()?.remove_old()?);
@@ -165,7 +165,7 @@ impl<'a> Rollback<'a> {
                 Ok(Vec::new())
             }
             DetachStep::Guard => {
-                ears.remove()?;
+                filter.remove()?;
                 let mut refused = match nic() {
                     // In another boot nothing of ours is left in them, and numbers of devices mean others.
                     Ok(nic) if self.this_boot => settings::restore(&self.socket, &nic, &uplink.rows),
@@ -211,7 +211,7 @@ impl<'a> Rollback<'a> {
 
     fn database(&self) -> Result<()> {
         let kernel = self.journal.uplinks.iter().any(|uplink| uplink.datapath == Datapath::System);
-        let patience = if kernel { DATABASE_FOR_EARS } else { DATABASE };
+        let patience = if kernel { DATABASE_OF_KERNEL } else { DATABASE };
         let deadline = Instant::now() + patience;
         let remote = self.journal.db.parse().map_err(|error| {
             Error::failed(
@@ -232,22 +232,22 @@ impl<'a> Rollback<'a> {
         for (uplink, _) in
             self.journal.uplinks.iter().zip(removed).filter(|(_, what)| *what == Removal::Bridge)
         {
-            self.vanish(&uplink.bridge)?;
+            self.remove_device(&uplink.bridge)?;
         }
-        if self.journal.uplinks.iter().all(|uplink| self.is_let_go(uplink, deadline)) {
+        if self.journal.uplinks.iter().all(|uplink| self.is_released(uplink, deadline)) {
             return Ok(());
         }
         Err(Error::failed(
             "take the NIC off the kernel's datapath",
-            "ovs-vswitchd does not do it",
-            "does it run? `ovn-k8s-util recover` finishes this when it does",
+            "ovs-vswitchd does not release it",
+            "start ovs-vswitchd; then `ovn-k8s-util recover` finishes this",
         ))
     }
 }
 
 impl Rollback<'_> {
     /// Waits until the kernel's datapath has let the NIC go. (The userspace one is only a listener.)
-    fn is_let_go(&self, uplink: &Uplink, deadline: Instant) -> bool {
+    fn is_released(&self, uplink: &Uplink, deadline: Instant) -> bool {
         if uplink.datapath == Datapath::Netdev || uplink.held.port {
             return true;
         }
@@ -264,11 +264,11 @@ impl Rollback<'_> {
     }
 
     /// Waits until ovs-vswitchd has taken the device of a bridge away that is no longer in its database. When nobody
-    /// does, nobody ever will: one that starts later does not know it. (With the bridge still in the database a living
-    /// ovs-vswitchd would be driven mad by this.)
+    /// does, nobody ever will: one that starts later does not know it. (With the bridge still in the database a
+    /// running ovs-vswitchd would recreate the device in a loop.)
     /// What the kernel's datapath holds goes only by ovs-vswitchd.
-    fn vanish(&self, bridge: &str) -> Result<()> {
-        let end = Instant::now() + VANISH;
+    fn remove_device(&self, bridge: &str) -> Result<()> {
+        let end = Instant::now() + REMOVAL;
         loop {
             let Some(link) = link::named(&self.socket, bridge)? else { return Ok(()) };
             if Instant::now() < end {
@@ -303,8 +303,8 @@ fn nic(network: &Network, uplink: &Uplink, this_boot: bool) -> Result<Device> {
     let found = network.links.iter().find(is_it).or_else(|| network.link(&uplink.nic.name));
     found.filter(|link| !link.is_loopback()).map(link::Link::device).ok_or_else(|| {
         Error::failed(
-            format!("put {} back", uplink.nic.name),
-            "it is gone",
+            format!("restore {}", uplink.nic.name),
+            "it does not exist",
             "what configures it gives it its addresses when it is back",
         )
     })

@@ -54,7 +54,7 @@ fn run(args: &UtilArgs) -> Result<()> {
         }
         Command::Recover(place) => recover::recover(&place.options()?)?,
         Command::Confirm(place) => {
-            confirm::give(&Folder::below(&place.folder()?))?;
+            confirm::confirm(&Folder::below(&place.folder()?))?;
             TakeoverReport {
                 lines: vec!["confirmed; the run has committed".to_owned()],
                 ..TakeoverReport::default()
@@ -62,7 +62,7 @@ fn run(args: &UtilArgs) -> Result<()> {
         }
     };
     if form == OutputFormat::Json {
-        // Warnings and times are in it.
+        // It has warnings and times, too.
         cli::print(&cli::json(&report)?);
         return Ok(());
     }
@@ -73,7 +73,7 @@ fn run(args: &UtilArgs) -> Result<()> {
     Ok(())
 }
 
-/// `--dry-run`: what would be done. Nothing is changed; what stands against it is said once more, and is a failure.
+/// `--dry-run`: prints the plan and changes nothing. A refusal is also the command's error.
 fn show(plan: &Plan, options: &Options) -> Result<()> {
     let text = match options.form {
         OutputFormat::Table => plan.to_string(),
@@ -83,13 +83,13 @@ fn show(plan: &Plan, options: &Options) -> Result<()> {
     verdict(plan, options)
 }
 
-/// What stands against it. A run that is open explains more than what is found of it.
+/// Whether the run would be refused. An earlier run that is still open explains more than what it left.
 fn verdict(plan: &Plan, options: &Options) -> Result<()> {
     transaction::nothing_open(options)?;
     plan.verdict(options.force)
 }
 
-/// Whether it may be done; what changes without being carried over is said beforehand.
+/// Whether the run may begin; prints its warnings.
 fn allow(plan: &Plan, options: &Options) -> Result<()> {
     if let Err(against) = plan.verdict(options.force) {
         transaction::nothing_open(options)?;

@@ -1,23 +1,23 @@
-//! The rollback watchdog: a process of its own that undoes when the one at work cannot.
+//! The rollback watchdog: a process of its own that undoes a run when the run's process cannot.
 //!
 //! ```text
-//!   at work:   journal on the disk --> arm --> ... --> commit --> dismiss
+//!   run:       journal on the disk --> arm --> ... --> commit --> dismiss
 //!                                       |
 //!   launcher:                           +--> own session, no inherited descriptor --> starts the watcher, ends
 //!                                                                                          |
-//!   watcher:   own control group, spared by the OOM killer; pidfd of the one at work --> "armed"
+//!   watcher:   own control group, spared by the OOM killer; pidfd of the run --> "armed"
 //!              its end, or the timer --> is the journal still open? --> lock (2 s at most) --> undo
 //! ```
 //!
-//! - A pidfd says "look now", the lock says "nobody else is at work", and **the journal's state is the only truth** about
-//!   whether there is something to undo.
-//! - One who stands still beyond the timer is killed first, so that there are never two who write.
-//! - A child of the one at work may have inherited the lock and live on: the lock is waited for, but not for ever.
-//! - It is the same binary started twice over, not a fork: what was open or locked in the one at work is not in it. The
-//!   one at work watches it as well ([`Armed::is_alive`]) and undoes itself when it is gone.
+//! - The pidfd tells when to check, the lock that no other process changes the uplink, and **the journal's state alone
+//!   decides** whether there is something to undo.
+//! - A run that hangs beyond the timer is killed first, so that there are never two writers.
+//! - A child of the run may have inherited the lock and live on: the wait for the lock is bounded.
+//! - It is the same binary started twice over, not a fork: nothing that is open or locked in the run is in it. The run
+//!   watches it as well ([`Armed::is_alive`]) and undoes itself when it is gone.
 //!
-//! It starts no program while it watches, takes no orders (hang-up, interrupt and termination are left lying), and it
-//! never undoes what is committed or what belongs to another run.
+//! It starts no program while it watches, blocks the signals of terminals and sessions, and never undoes what is committed
+//! or what belongs to another run.
 
 use std::ffi::OsString;
 use std::io::{Read, Write};
@@ -38,10 +38,10 @@ mod detach;
 mod log;
 mod watch;
 
-/// The name the rollback watchdog is started by; nobody calls it by hand.
+/// The name the rollback watchdog is started by; it is not called by hand.
 pub const PROGRAM: &str = "ovn-k8s-uplink-watchdog";
 
-/// This very binary, also when the file was replaced meanwhile.
+/// This binary, also when the file was replaced meanwhile.
 const ITSELF: &str = "/proc/self/exe";
 /// How long it may take to start.
 const START: Duration = Duration::from_secs(10);
@@ -53,7 +53,7 @@ pub struct Armed {
     process: PidFd,
 }
 
-/// Starts a rollback watchdog for this process. It returns when the rollback watchdog watches; the journal has to be on the disk, open.
+/// Starts a rollback watchdog for this process and returns when it watches. The journal has to be on the disk, open.
 ///
 /// `timeout` is counted from now: an open journal after that time is undone, whatever this process does.
 pub fn arm(folder: &Folder, journal: &Journal, timeout: Duration) -> Result<Armed> {
@@ -65,7 +65,7 @@ pub fn arm_by(program: &Path, folder: &Folder, journal: &Journal, timeout: Durat
     const ATTEMPTED: &str = "start the rollback watchdog";
     let own = std::process::id();
     let folder = std::path::absolute(folder.path()).map_err(Error::io(ATTEMPTED, REMEDY))?;
-    let duty = WatchdogConfig {
+    let config = WatchdogConfig {
         stage: Stage::Launch,
         folder,
         parent: own,
@@ -74,7 +74,7 @@ pub fn arm_by(program: &Path, folder: &Folder, journal: &Journal, timeout: Durat
         milliseconds: u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX),
     };
     let mut launcher =
-        duty.command(program).stdout(Stdio::piped()).spawn().map_err(Error::io(ATTEMPTED, REMEDY))?;
+        config.command(program).stdout(Stdio::piped()).spawn().map_err(Error::io(ATTEMPTED, REMEDY))?;
     let line = match &mut launcher.stdout {
         Some(pipe) => first_line(pipe, Instant::now() + START).map_err(Error::io(ATTEMPTED, REMEDY)),
         None => Ok(String::new()),
@@ -85,7 +85,7 @@ pub fn arm_by(program: &Path, folder: &Folder, journal: &Journal, timeout: Durat
     match pid {
         Some(pid) => Ok(Armed { process: PidFd::open(pid, None)? }),
         None => {
-            let what = line.strip_prefix("failed ").unwrap_or("it ended without a word");
+            let what = line.strip_prefix("failed ").unwrap_or("it ended without an error message");
             Err(Error::failed(ATTEMPTED, what, REMEDY))
         }
     }
@@ -104,14 +104,14 @@ impl Armed {
 
     /// Whether it watches. Without it nothing may be changed any more.
     pub fn is_alive(&self) -> bool {
-        // What cannot be known is not relied on.
+        // What is not known is not relied on.
         !self.process.has_ended().unwrap_or(true)
     }
 
-    /// Sends it home. It stays when the journal is unfinished: that is what it is for.
+    /// Ends it. It stays when the journal is unfinished: that is what it is for.
     pub fn dismiss(self, journal: &Journal) {
         if !journal.state.is_unfinished() {
-            // It would see the journal's state and leave when this process ends; this way it does not wait for that.
+            // It would end with this process; this way it ends now.
             drop(self.process.kill());
         }
     }
@@ -119,28 +119,28 @@ impl Armed {
 
 /// Runs the rollback watchdog. `args` begin with its name.
 pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
-    let duty = match WatchdogConfig::try_parse_from(args) {
-        Ok(duty) => duty,
+    let config = match WatchdogConfig::try_parse_from(args) {
+        Ok(config) => config,
         Err(_) => {
             eprintln!("{PROGRAM}: started by `ovn-k8s-util nics-to-bridge` alone (see ovn-k8s-util --help)");
             return ExitCode::FAILURE;
         }
     };
-    let outcome = match duty.stage {
-        Stage::Launch => detach::launch(&duty),
-        Stage::Watch => watch::watch(&duty),
+    let outcome = match config.stage {
+        Stage::Launch => detach::launch(&config),
+        Stage::Watch => watch::watch(&config),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            // Who arms it reads this line; later nobody does, and it stands in the log.
+            // The run reads this line while it arms; later errors are in the log.
             let _ = writeln!(std::io::stdout(), "failed {error}");
             ExitCode::FAILURE
         }
     }
 }
 
-/// What a rollback watchdog is told.
+/// The command line of a rollback watchdog.
 #[derive(Clone, Debug, Parser)]
 #[command(name = PROGRAM)]
 struct WatchdogConfig {
@@ -149,21 +149,21 @@ struct WatchdogConfig {
     /// The journal's folder.
     #[arg(long)]
     folder: PathBuf,
-    /// Who is at work.
+    /// The run's process.
     #[arg(long)]
     parent: u32,
-    /// When that one started, so that another one of its number is told apart.
+    /// When that process started, so that another one of its number is not taken for it.
     #[arg(long)]
     started: Option<u64>,
     /// The run.
     #[arg(long)]
     run: String,
-    /// When it has to be done.
+    /// The timeout.
     #[arg(long)]
     milliseconds: u64,
 }
 
-/// It is started twice over: only a child of a process that ended is nobody's child.
+/// It is started twice over: the child of a process that has ended belongs to PID 1.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum Stage {
     Launch,
@@ -171,7 +171,7 @@ enum Stage {
 }
 
 impl WatchdogConfig {
-    /// This duty as a command, with nothing inherited that is not said here.
+    /// This value as a command, with nothing inherited that is not named here.
     fn command(&self, program: &Path) -> Command {
         let stage = match self.stage {
             Stage::Launch => "launch",

@@ -232,3 +232,41 @@ fn a_plan_that_is_forced() -> Result<()> {
     ensure!(!back.ok && back.said.contains("not-found"), "{back:?}");
     Ok(())
 }
+
+/// The plan that is printed is the one that runs: its steps are those of the report, in that order, there and back.
+#[test]
+fn the_printed_steps_are_the_executed_ones() -> Result<()> {
+    let site = Site::usual()?;
+    for line in ["nics-to-bridge --output=json eth0", "bridge-to-nics --output=json breth0"] {
+        let planned = site.run(&format!("{line} --dry-run"))?.expect_ok()?.json()?;
+        let report = site.run(line)?.expect_ok()?.json()?;
+        let names: Vec<_> =
+            report["steps"].as_array().context("no steps")?.iter().map(|step| &step[0]).collect();
+        let sequence: Vec<_> = planned["sequence"].as_array().context("no sequence")?.iter().collect();
+        ensure!(
+            !names.is_empty() && names == sequence,
+            "{line}: {sequence:?} was planned, {names:?} was done"
+        );
+    }
+    Ok(())
+}
+
+/// A node that changes between the plan and the lock is refused, with what changed, and nothing else is changed.
+#[test]
+fn a_node_that_changed_after_the_plan() -> Result<()> {
+    let site = Site::usual()?;
+    let script = site.dir().join("change");
+    std::fs::write(&script, "#!/bin/sh\nexec ip addr add 172.18.0.77/24 dev eth0\n")?;
+    std::fs::set_permissions(&script, std::os::unix::fs::PermissionsExt::from_mode(0o755))?;
+    let outcome = site.run_with_fault(THERE, &format!("plan:run={}", script.display()))?;
+    ensure!(
+        !outcome.ok
+            && outcome.said.contains("the node changed meanwhile")
+            && outcome.said.contains("eth0 got address 172.18.0.77/24"),
+        "{outcome:?}"
+    );
+    ensure!(site.journal_state()? == "none", "a refused run wrote a journal");
+    ensure!(!site.has_bridge(nic::BRIDGE)?, "a refused run made a bridge");
+    site.run(THERE)?.expect_ok()?;
+    Ok(())
+}

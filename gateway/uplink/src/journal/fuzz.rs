@@ -21,7 +21,7 @@ pub fn journal(input: &[u8]) {
 }
 
 fn convert(uplinks: &[Uplink]) {
-    if validate::nonsense(uplinks).is_some() {
+    if validate::inconsistency(uplinks).is_some() {
         return;
     }
     for uplink in uplinks {

@@ -1,4 +1,4 @@
-//! One at a time: who changes an uplink holds the folder's lock, and the name of its network namespace.
+//! One takeover at a time: a process that changes an uplink holds the folder's lock, and a name in its network namespace.
 //!
 //! The folder's lock keeps those apart that share a journal. Two with two folders would still turn one network: they meet
 //! at a name that a namespace has once ([`host::sole`]). The rollback watchdog has a name of its own while it watches, so that
@@ -20,10 +20,10 @@ use super::{Folder, Journal, JournalState, TakeoverRecord};
 use crate::error::{Error, Result};
 use crate::options::Direction;
 
-/// How often a lock that somebody else holds is tried again.
+/// How often a lock that another process holds is tried again.
 const RETRY: Duration = Duration::from_millis(5);
 
-/// The right to change the folder. It ends with the value, or with the process.
+/// The lock of the folder. It ends with the value, or with the process.
 #[derive(Debug)]
 pub struct Lock {
     folder: Folder,
@@ -32,20 +32,20 @@ pub struct Lock {
     alone: Alone,
 }
 
-/// Whether anybody else is at work in this network namespace, with whatever folder.
+/// Whether another process changes an uplink in this network namespace, with whatever folder.
 #[derive(Debug)]
 enum Alone {
-    /// Nobody; as far as that can be told.
+    /// None, as far as is known.
     Yes(#[allow(dead_code, reason = "held until it is dropped")] Option<NetnsLock>),
-    /// Somebody, with another folder.
+    /// One, with another folder.
     No,
-    /// Not looked at, because the folder's lock was not had.
+    /// Unknown, because the folder's lock was not taken.
     Unknown,
 }
 
-/// Who changes an uplink.
-const AT_WORK: &str = "ovn-k8s-uplink";
-/// Who watches over one.
+/// The name of a process that changes an uplink.
+const CHANGING: &str = "ovn-k8s-uplink";
+/// The name of a rollback watchdog.
 const WATCHING: &str = "ovn-k8s-uplink-watchdog";
 
 impl Folder {
@@ -53,7 +53,7 @@ impl Folder {
     pub fn lock(&self, patience: Duration) -> Result<Lock> {
         let end = Instant::now() + patience;
         let Some(held) = self.try_lock(patience)? else { return Err(Error::Busy { pid: self.holder() }) };
-        let alone = match take(AT_WORK, end)? {
+        let alone = match take(CHANGING, end)? {
             LockAttempt::Held(pid) => return Err(Error::Busy { pid }),
             LockAttempt::Acquired(name) => Some(name),
             LockAttempt::OtherUser => None,
@@ -61,12 +61,12 @@ impl Folder {
         Ok(Lock { folder: self.clone(), held: Some(held), alone: Alone::Yes(alone) })
     }
 
-    /// The same, but where the lock cannot be had, without it: for the one who has to undo, while somebody who does
-    /// nothing any more still holds a copy of the descriptor, or the disk is not what it was.
+    /// The same, but goes on without the lock where it cannot be taken: for an undo, while a process that does nothing any
+    /// more still holds a copy of the descriptor, or the disk has failed.
     pub fn lock_or_go_on(&self, patience: Duration) -> Lock {
         let end = Instant::now() + patience;
         let held = self.try_lock(patience).unwrap_or_default();
-        let alone = match held.as_ref().map(|_| take(AT_WORK, end)) {
+        let alone = match held.as_ref().map(|_| take(CHANGING, end)) {
             Some(Ok(LockAttempt::Acquired(name))) => Alone::Yes(Some(name)),
             Some(Ok(LockAttempt::Held(_))) => Alone::No,
             Some(Ok(LockAttempt::OtherUser) | Err(_)) => Alone::Yes(None),
@@ -84,7 +84,7 @@ impl Folder {
         loop {
             match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
                 Ok(mut held) => {
-                    // For those who find it locked. Where there is no room for it they hear no number.
+                    // For the error of those who find it locked; without room on the disk it has no number.
                     drop(held.set_len(0).and_then(|()| writeln!(held, "{}", std::process::id())));
                     return Ok(Some(held));
                 }
@@ -99,13 +99,13 @@ impl Folder {
         }
     }
 
-    /// Who says to hold the lock.
+    /// The process that holds the lock, by its own note.
     fn holder(&self) -> Option<u32> {
         regular_file::read_text(&self.lock_path()).ok()?.trim().parse().ok()
     }
 }
 
-/// The name of one who watches over a run, until the value is dropped. Without it he watches as well.
+/// Takes the name of a rollback watchdog, until the value is dropped. It watches without the name, too.
 pub fn watching() -> Option<NetnsLock> {
     match host::netns_lock::try_acquire(WATCHING) {
         Ok(LockAttempt::Acquired(name)) => Some(name),
@@ -116,9 +116,10 @@ pub fn watching() -> Option<NetnsLock> {
 fn take(name: &str, end: Instant) -> Result<LockAttempt> {
     loop {
         let taken = host::netns_lock::try_acquire(name);
-        match taken
-            .map_err(Error::io("see whether another takeover is at work", "raise the limit on open files"))?
-        {
+        match taken.map_err(Error::io(
+            "find out whether another takeover is running",
+            "raise the limit on open files",
+        ))? {
             LockAttempt::Held(_) if Instant::now() < end => std::thread::sleep(RETRY),
             taken => return Ok(taken),
         }
@@ -131,17 +132,17 @@ impl Lock {
         &self.folder
     }
 
-    /// Whether nobody else has it.
+    /// Whether this process alone may change an uplink.
     pub fn is_held(&self) -> bool {
         self.held.is_some() && matches!(self.alone, Alone::Yes(_))
     }
 
-    /// Whether somebody is at work on this network who has another folder.
+    /// Whether a process with another folder changes an uplink of this network namespace.
     pub fn is_held_elsewhere(&self) -> bool {
         matches!(self.alone, Alone::No)
     }
 
-    /// Waits until no rollback watchdog watches any more: it may be about to undo what somebody left.
+    /// Waits until no rollback watchdog watches any more: it may be about to undo an earlier run.
     pub fn wait_for_watchdog(&self, patience: Duration) -> Result<()> {
         match take(WATCHING, Instant::now() + patience)? {
             LockAttempt::Held(pid) => Err(Error::Busy { pid }),
@@ -185,7 +186,7 @@ impl Lock {
         files::write(&self.folder.taken_path(&taken.uplink.bridge), taken)
     }
 
-    /// Forgets a bridge: it is not ours any more.
+    /// Removes the record of a bridge: it is not ours any more.
     pub fn forget(&self, bridge: &str) -> Result<()> {
         files::remove(&self.folder.taken_path(bridge))
     }

@@ -367,3 +367,42 @@ fn what_was_before_the_first_takeover_is_kept_before_the_commit() {
     assert_eq!(again.clone().again(None, true).uplink.held, PriorOvsConfig::default());
     assert!(again.again(None, false).uplink.held.bridge);
 }
+
+/// What the first release of format 1 wrote, on a node with addresses of both families, routes in two tables, a policy rule
+/// and a permanent neighbour.
+#[test]
+fn files_of_an_earlier_version_are_read() {
+    let (_dir, folder) = folder();
+    drop(folder.lock(PATIENCE).unwrap());
+    fs::write(folder.journal_path(), include_str!("testdata/version1-journal.json")).unwrap();
+    fs::write(folder.taken_path("breth0"), include_str!("testdata/version1-taken-breth0.json")).unwrap();
+    let journal = folder.journal().unwrap().unwrap();
+    assert_eq!((journal.version, journal.state), (VERSION, JournalState::Committed));
+    assert_eq!(
+        (journal.direction, journal.db.as_str()),
+        (Direction::Attach, "unix:/run/openvswitch/db.sock")
+    );
+    let taken = folder.taken("breth0").unwrap().unwrap();
+    let uplink = &taken.uplink;
+    assert_eq!((taken.boot_id.as_str(), uplink), (journal.boot_id.as_str(), &journal.uplinks[0]));
+    let nic =
+        NicIdentity { index: 3, name: "eth0".to_owned(), mac: "0a:00:00:00:00:01".to_owned(), driver: None };
+    assert_eq!((&uplink.nic, uplink.bridge.as_str(), uplink.datapath), (&nic, "breth0", Datapath::Netdev));
+    assert_eq!((&uplink.held, uplink.bridge_rows.as_ref()), (&PriorOvsConfig::default(), None));
+    assert_eq!((uplink.guard.as_str(), uplink.managers.len()), ("ovn_k8s_breth0", 0));
+    let texts =
+        |rows: &[host::rtnl::Row]| rows.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n");
+    let rows = &uplink.rows;
+    for (all, parts) in [
+        (texts(&rows.addresses), &["192.0.2.10/24", "192.0.2.11/24", "2001:db8::10/64"][..]),
+        (
+            texts(&rows.routes),
+            &["default via 192.0.2.1", "198.51.100.0/24 via 192.0.2.1", "default via 2001:db8::1"],
+        ),
+        (texts(&rows.rules), &["eth0"]),
+        (texts(&rows.neighbours), &["192.0.2.1", "02:00:00:00:00:99"]),
+    ] {
+        assert!(parts.iter().all(|part| all.contains(part)), "{parts:?}: {all}");
+    }
+    assert!(rows.sysctls.len() > 10 && rows.own() == *rows);
+}

@@ -1,15 +1,15 @@
-//! Whether a journal can mean what it says: somebody may have edited it, or it is another program's.
+//! Whether a journal is consistent: it may have been edited, or be another program's.
 
 use super::Uplink;
 
-/// What makes no sense in it; `None` when all can be so.
-pub(super) fn nonsense(uplinks: &[Uplink]) -> Option<String> {
+/// What is inconsistent in it; `None` when nothing is.
+pub(super) fn inconsistency(uplinks: &[Uplink]) -> Option<String> {
     let mut names: Vec<&str> = Vec::new();
     for uplink in uplinks {
         let (nic, bridge) = (uplink.nic.name.as_str(), uplink.bridge.as_str());
         for name in [nic, bridge] {
             if !is_name(name) {
-                return Some(format!("\"{}\" is no NIC and no bridge", name.escape_debug()));
+                return Some(format!("\"{}\" is not a name of a network device", name.escape_debug()));
             }
             if names.contains(&name) {
                 return Some(format!("{name} is in it twice"));

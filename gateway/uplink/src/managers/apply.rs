@@ -1,4 +1,4 @@
-//! The thin rim: does what a handover says, and goes on when something of it fails.
+//! Executes the acts of a handover, and goes on when one of them fails.
 
 use std::fs;
 use std::io::{ErrorKind, Write};
@@ -111,7 +111,7 @@ impl<'r> HandoverExecutor<'r> {
         let path = self.below(path);
         match regular_file::read_text(&path) {
             Ok(there) if there == content => return Ok(()),
-            Ok(there) if !is_ours(&there) => return Err("there is such a file that is not ours".to_owned()),
+            Ok(there) if !is_ours(&there) => return Err("the file exists and is not ours".to_owned()),
             Err(error) if regular_file::is_invalid(&error) => return Err(said(error)),
             _ => {}
         }
@@ -134,7 +134,7 @@ impl<'r> HandoverExecutor<'r> {
         match regular_file::read_text(&path) {
             Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
             Err(error) => Err(said(error)),
-            Ok(there) if !is_ours(&there) => Err("there is such a file that is not ours".to_owned()),
+            Ok(there) if !is_ours(&there) => Err("the file exists and is not ours".to_owned()),
             Ok(_) => {
                 fs::remove_file(&path).map_err(said)?;
                 self.changed = true;
@@ -148,8 +148,8 @@ impl<'r> HandoverExecutor<'r> {
         if answer.success {
             return Ok(());
         }
-        let text = if answer.complaint.trim().is_empty() { &answer.output } else { &answer.complaint };
-        Err(text.trim().lines().last().unwrap_or("it failed and did not say why").to_owned())
+        let text = if answer.stderr.trim().is_empty() { &answer.output } else { &answer.stderr };
+        Err(text.trim().lines().last().unwrap_or("it failed without an error message").to_owned())
     }
 
     fn kill_by_file(&self, path: &Path, program: &str) -> Result<(), String> {

@@ -43,7 +43,7 @@ pub(super) fn observe(root: &Path) -> (Vec<FirewallRule>, Vec<String>) {
             Ok(found) => rules.extend(found),
             Err(error) => unknown.push(format!("the rules of nft: its JSON is not understood ({error})")),
         },
-        Ok(answer) => unknown.push(format!("the rules of nft: {}", first_line(&answer.complaint))),
+        Ok(answer) => unknown.push(format!("the rules of nft: {}", first_line(&answer.stderr))),
         // Without the tool there may be rules all the same, made by others' own netlink; iptables can tell of its own.
         Err(error @ NoAnswer::Missing(_)) => match command::run(&words("iptables-save"), PATIENCE) {
             Ok(answer) if answer.success => rules.extend(of_iptables(&answer.output)),
@@ -60,7 +60,7 @@ pub(super) fn observe(root: &Path) -> (Vec<FirewallRule>, Vec<String>) {
         }
         match command::run(&words(program), PATIENCE) {
             Ok(answer) if answer.success => rules.extend(of_iptables(&answer.output)),
-            Ok(answer) => unknown.push(format!("the rules of {program}: {}", first_line(&answer.complaint))),
+            Ok(answer) => unknown.push(format!("the rules of {program}: {}", first_line(&answer.stderr))),
             Err(error) => unknown.push(format!("the rules of iptables: {error}")),
         }
     }

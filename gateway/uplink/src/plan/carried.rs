@@ -1,4 +1,4 @@
-//! What hangs on the device that loses its addresses: sockets, routes, groups, filters.
+//! What uses the device that loses its addresses: sockets, routes, groups, filters.
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -7,10 +7,10 @@ use super::{Plan, UplinkPlan};
 use crate::observe::{Binding, BoundSocket, NicSnapshot, RouteSnapshot};
 use crate::options::{Direction, Options};
 
-/// Programs without which a node cannot be mended or is lost to its cluster.
+/// Programs without which a node cannot be administered or leaves its cluster.
 const VITAL: [&str; 5] = ["sshd", "sshd-session", "dropbear", "kubelet", "k3s"];
 
-/// Programs whose sockets on the device are those of a DHCP client, a manager or the switch, looked at as such.
+/// Programs whose sockets on the device are those of a DHCP client, a manager or the switch: other checks cover these.
 const KNOWN: [&str; 8] = [
     "dhclient",
     "udhcpc",
@@ -24,12 +24,12 @@ const KNOWN: [&str; 8] = [
 
 /// Sockets that are bound to the device.
 pub(super) fn bound_sockets(plan: &mut Plan, device: &NicSnapshot, uplink: &UplinkPlan) {
-    for socket in device.bound.iter().filter(|socket| !is_looked_at_elsewhere(socket)) {
+    for socket in device.bound.iter().filter(|socket| !is_checked_elsewhere(socket)) {
         bound_socket(plan, socket, uplink);
     }
 }
 
-fn is_looked_at_elsewhere(socket: &BoundSocket) -> bool {
+fn is_checked_elsewhere(socket: &BoundSocket) -> bool {
     socket.pid == Some(std::process::id())
         || socket.program.as_deref().is_some_and(|program| KNOWN.contains(&program))
 }
@@ -42,7 +42,9 @@ fn bound_socket(plan: &mut Plan, socket: &BoundSocket, uplink: &UplinkPlan) {
     let (name, what, remedy, bad) = match socket.how {
         Binding::Device => (
             "bound-socket",
-            format!("{socket} is bound to the device: it hears nothing any more when management is on {to}"),
+            format!(
+                "{socket} is bound to the device: it receives nothing any more when management is on {to}"
+            ),
             listen,
             vital,
         ),
@@ -65,7 +67,7 @@ fn bound_socket(plan: &mut Plan, socket: &BoundSocket, uplink: &UplinkPlan) {
         Binding::Packet => (
             "packet-socket",
             format!(
-                "{socket} listens to the device's frames: it still sees them, but what it sends passes the bridge by"
+                "{socket} receives the device's frames: it still does, but what it sends does not pass the bridge"
             ),
             listen,
             false,
@@ -86,7 +88,7 @@ pub(super) fn what_is_not_carried(plan: &mut Plan, device: &NicSnapshot, uplink:
             "multicast-membership",
             from,
             format!(
-                "programs have joined {} there: nothing of it reaches them any more",
+                "programs have joined {} there: they receive nothing of it any more",
                 list(&device.memberships)
             ),
             format!("restart them, or have them join on {to}"),
@@ -124,10 +126,10 @@ pub(super) fn routes(plan: &mut Plan, device: &NicSnapshot) {
                 "route-not-remakeable",
                 &device.link.name,
                 format!(
-                    "the route \"{}\" has a next hop that no address and no route of the device reaches: the kernel keeps such a route but makes no new one, so it is made with `onlink`",
+                    "the route \"{}\" has a next hop that no address and no route of the device reaches: the kernel keeps such a route but refuses to make it again, so it is made with `onlink`",
                     route.text
                 ),
-                format!("see whether it is still wanted; a route to {via} on the device would make it whole"),
+                format!("check whether it is still needed; a route to {via} on the device makes it valid"),
             );
         }
     }
@@ -143,7 +145,7 @@ fn is_on_link(device: &NicSnapshot, via: IpAddr) -> bool {
         || device.addresses.iter().any(|address| address.net.contains(&via))
 }
 
-/// Somebody must answer, or nothing is proved.
+/// The probe needs a next hop.
 pub(super) fn can_be_proved(plan: &mut Plan, device: &NicSnapshot, uplink: &UplinkPlan, options: &Options) {
     let name = device.link.name.as_str();
     if device.addresses.iter().all(|address| address.link_local) {
@@ -153,11 +155,11 @@ pub(super) fn can_be_proved(plan: &mut Plan, device: &NicSnapshot, uplink: &Upli
     if !device.next_hops().is_empty() {
         return;
     }
-    let what = format!("has no route over a next hop: nobody can be asked whether {} carries", uplink.bridge);
+    let what = format!("has no route over a next hop: there is nothing to probe through {}", uplink.bridge);
     if options.probe {
-        plan.refuse_unless_forced("no-next-hop", name, what, "--no-probe does without the proof");
+        plan.refuse_unless_forced("no-next-hop", name, what, "--no-probe skips the probe");
     } else {
-        plan.warn("no-next-hop", name, what, "have the console at hand");
+        plan.warn("no-next-hop", name, what, "have a console at hand in case the node becomes unreachable");
     }
 }
 

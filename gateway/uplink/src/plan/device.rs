@@ -1,4 +1,4 @@
-//! What the device itself is, and what stands on it or above it.
+//! What the device itself is, and which devices are above or below it.
 
 use super::Plan;
 use crate::observe::{LinkSnapshot, NicSnapshot, Observed};
@@ -10,7 +10,7 @@ const NOT_ABOVE: [&str; 2] = ["veth", "netkit"];
 /// The longest name the kernel takes (`IFNAMSIZ` without the final zero).
 const LONGEST: usize = 15;
 
-/// Refuses what no bridge can have as its uplink; then there is no sense in looking further.
+/// Refuses what cannot be the uplink of a bridge; further checks make no sense then.
 pub(super) fn is_no_nic(plan: &mut Plan, nic: &NicSnapshot) -> bool {
     let (link, name) = (&nic.link, nic.link.name.as_str());
     let before = plan.refusals.len();
@@ -40,21 +40,21 @@ pub(super) fn is_no_nic(plan: &mut Plan, nic: &NicSnapshot) -> bool {
     plan.refusals.len() > before
 }
 
-/// Refuses a NIC that is part of something, or that something stands on.
+/// Refuses a NIC that is part of another device, or that another device depends on.
 pub(super) fn stands_alone(plan: &mut Plan, observed: &Observed, nic: &NicSnapshot, datapath: Datapath) {
     let (link, name) = (&nic.link, nic.link.name.as_str());
     if !link.up {
         let remedy = format!("`ip link set {name} up`");
         plan.refuse_unless_forced("down", name, "is down: nothing can be proved through it", remedy);
     } else if !link.carrier {
-        let remedy = "see to the cable and the other end";
+        let remedy = "check the cable and the other end";
         plan.refuse_unless_forced("down", name, "has no carrier: nothing can be proved through it", remedy);
     }
     if link.wireless {
         plan.refuse_unless_forced(
             "wireless",
             name,
-            "is wireless: an access point carries frames of one MAC only, others may be lost",
+            "is wireless: an access point accepts frames of one MAC only, others may be lost",
             "use a wired NIC",
         );
     }
@@ -71,7 +71,7 @@ pub(super) fn stands_alone(plan: &mut Plan, observed: &Observed, nic: &NicSnapsh
         Some("generic") => plan.warn(
             "xdp-attached",
             name,
-            "has a generic XDP program: it goes on to act before the switch sees a frame",
+            "has a generic XDP program: it still acts before the switch sees a frame",
             format!("`ip link set {name} xdpgeneric off` if it is no longer wanted"),
         ),
         Some(mode) => plan.refuse_unless_forced(
@@ -86,8 +86,8 @@ pub(super) fn stands_alone(plan: &mut Plan, observed: &Observed, nic: &NicSnapsh
         plan.refuse_unless_forced(
             "device-offload",
             name,
-            format!("does {what} in the card: frames that come by the bridge do not pass there"),
-            format!("take the offload of {what} off the device and let the kernel do it"),
+            format!("does {what} in hardware: frames of the bridge do not pass it"),
+            format!("turn off the offload of {what} and let the kernel do it"),
         );
     }
 }
@@ -109,7 +109,7 @@ fn has_master(plan: &mut Plan, observed: &Observed, link: &LinkSnapshot) {
             "nic-has-master",
             name,
             format!("is a port of {master_name} ({})", said(kind)),
-            format!("`ip link set {name} nomaster` first, its addresses on it"),
+            format!("`ip link set {name} nomaster` first, with its addresses on {name}"),
         ),
     }
 }
@@ -121,7 +121,7 @@ fn stands_on(plan: &mut Plan, nic: &str, above: &LinkSnapshot, datapath: Datapat
             "vlan-child",
             nic,
             format!(
-                "VLAN {name} stands on it and would hear nothing any more: the guard that keeps frames from coming twice is below it"
+                "VLAN {name} is on top of it and would receive nothing any more: the ingress filter is below it"
             ),
             format!("make the VLAN on the bridge instead (an internal port of br{nic} with that tag), or take {name} itself as the uplink"),
         ),
@@ -129,19 +129,19 @@ fn stands_on(plan: &mut Plan, nic: &str, above: &LinkSnapshot, datapath: Datapat
         ("vlan", Datapath::System) => plan.warn(
             "vlan-child",
             nic,
-            format!("VLAN {name} stands on it and keeps its frames: the bridge does not see that VLAN"),
+            format!("VLAN {name} is on top of it and keeps its frames: the bridge does not see that VLAN"),
             "make the VLAN on the bridge (a port with that tag) if pods need it",
         ),
         _ => plan.refuse_unless_forced(
             "nic-is-lower-device",
             nic,
-            format!("{name} ({}) stands on it and would be cut off", said(kind)),
-            format!("take it away first (`ip link del {name}`) and make it on br{nic} afterwards"),
+            format!("{name} ({}) is on top of it and would be cut off", said(kind)),
+            format!("remove it first (`ip link del {name}`) and make it on br{nic} afterwards"),
         ),
     }
 }
 
-/// Says what holds for a bond and for a tagged uplink; both are fine.
+/// Warns of what holds for a bond and for a tagged uplink; both are supported.
 pub(super) fn bond_or_vlan(plan: &mut Plan, observed: &Observed, nic: &NicSnapshot) {
     let name = nic.link.name.as_str();
     match nic.link.kind.as_str() {

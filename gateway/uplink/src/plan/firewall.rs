@@ -1,4 +1,4 @@
-//! Rules of the host's firewall that name the device the packets will no longer come by.
+//! Rules of the host's firewall that name the device by which packets will no longer come in.
 
 use super::carried::ends;
 use super::{Plan, UplinkPlan};
@@ -19,7 +19,7 @@ pub(super) fn names(plan: &mut Plan, observed: &Observed, uplink: &UplinkPlan) {
             "firewall-names-nic",
             from,
             format!(
-                "the host's firewall lets packets in by the device's name: established sessions would pass, new ones (SSH) would not come in: {}",
+                "the host's firewall accepts packets by the device's name: established sessions would pass, new ones (SSH) would not come in: {}",
                 shown(&opens)
             ),
             format!("add the same for {to} now ({}), and keep both", how(first, to)),

@@ -14,24 +14,24 @@ use crate::options::{Datapath, Options};
 const EXAMPLES: &str = "\
 Examples:
   ovn-k8s-util nics-to-bridge --dry-run eth0
-        what would be done, and what stands against it
+        the plan, and what is refused
   ovn-k8s-util nics-to-bridge eth0
         bridge breth0 with eth0 as its port; addresses and routes move over
   ovn-k8s-util nics-to-bridge --confirm=60 eth0
         the same, undone unless `ovn-k8s-util confirm` (or Enter) comes within a minute
   ovn-k8s-util bridge-to-nics breth0
-        back again
+        the addresses and routes of breth0 move back to eth0
 
 Exit codes:
-  0  done, or nothing to do; with --dry-run: nothing stands against it
+  0  done, or nothing to do; with --dry-run: the run would not be refused
   1  not done: one line says why and what to do; the node is as before.
-     With --dry-run: something stands against it that --force, if given, does not overrule";
+     With --dry-run: the run would be refused, also with --force if that is given";
 
 const THERE: &str = "\
 Examples:
   ovn-k8s-util nics-to-bridge --dry-run --output=json eth0
   ovn-k8s-util nics-to-bridge eth0 eth1
-        both, or none
+        both NICs or neither
   ovn-k8s-util nics-to-bridge --verify-cmd='curl -sf -m 5 https://10.0.0.1:6443/healthz' eth0
   ovn-k8s-util nics-to-bridge --confirm eth0
         undone unless `ovn-k8s-util confirm` is run, or Enter is pressed, in time";
@@ -59,9 +59,9 @@ pub enum Command {
     /// Move addresses and routes from each bridge back to its NIC, and remove the bridge
     #[command(after_help = BACK)]
     BridgeToNics(DetachArgs),
-    /// Mend what was left half done, and make guard and bridge again after a reboot
+    /// Recover from a run that did not end, and restore bridge and ingress filter after a reboot
     Recover(RecoverArgs),
-    /// Say yes to a run that waits for it (--confirm)
+    /// Confirm a takeover that was started with --confirm
     Confirm(LocationArgs),
 }
 
@@ -74,10 +74,10 @@ pub struct AttachArgs {
     /// The bridge's datapath (default: external_ids:ovn-bridge-datapath-type of table Open_vSwitch, then system)
     #[arg(long, value_name = "TYPE")]
     pub datapath_type: Option<DatapathFlag>,
-    /// Turn although no next hop answers through the bridge
+    /// Skip the next-hop probe before the switchover
     #[arg(long)]
     pub no_probe: bool,
-    /// What both ways have.
+    /// Options of both commands.
     #[command(flatten)]
     pub run: RunArgs,
 }
@@ -88,33 +88,33 @@ pub struct DetachArgs {
     /// The bridges
     #[arg(value_name = "BRIDGE", required = true, value_parser = cli::interface_name)]
     pub bridges: Vec<String>,
-    /// What both ways have.
+    /// Options of both commands.
     #[command(flatten)]
     pub run: RunArgs,
 }
 
-/// What both ways have.
+/// Options of both commands.
 #[derive(Clone, Debug, Args)]
 pub struct RunArgs {
-    /// Print what would be done, change nothing, and exit: with 1 when something stands against it
+    /// Print the plan, change nothing, and exit; with 1 when the plan has refusals
     #[arg(long)]
     pub dry_run: bool,
     /// Format of the plan or report.
     #[command(flatten)]
     pub output: OutputArgs,
-    /// Do what is only dangerous, not impossible
+    /// Proceed despite refusals that are marked forceable
     #[arg(long)]
     pub force: bool,
-    /// Undo what is not verified after this many seconds
+    /// Undo a run that is not verified after this many seconds
     #[arg(long, value_name = "SECONDS", default_value_t = 15, value_parser = clap::value_parser!(u64).range(1..=86400))]
     pub verify_timeout: u64,
-    /// A shell command that must succeed after the turn, or all is undone
+    /// A shell command that must succeed after the switchover; everything is undone if it fails
     #[arg(long, value_name = "COMMAND")]
     pub verify_cmd: Option<String>,
-    /// Wait for `ovn-k8s-util confirm` or Enter; undo when it does not come in time [SECONDS: 60]
+    /// Wait for `ovn-k8s-util confirm` or Enter; undo without it after SECONDS [60]
     #[arg(long, value_name = "SECONDS", num_args = 0..=1, require_equals = true, default_missing_value = "60", value_parser = clap::value_parser!(u64).range(1..=86400))]
     pub confirm: Option<u64>,
-    /// Where things are.
+    /// State folder and database.
     #[command(flatten)]
     pub place: LocationArgs,
 }
@@ -122,12 +122,12 @@ pub struct RunArgs {
 /// `recover`.
 #[derive(Clone, Debug, Args)]
 pub struct RecoverArgs {
-    /// Where things are.
+    /// State folder and database.
     #[command(flatten)]
     pub place: LocationArgs,
 }
 
-/// Where things are.
+/// State folder and database.
 #[derive(Clone, Debug, Args)]
 pub struct LocationArgs {
     /// Folder of the journal.
@@ -186,12 +186,12 @@ impl RunArgs {
 }
 
 impl RecoverArgs {
-    /// As a value: a takeover that is made again is asked for nothing special.
+    /// As a value: a repeated takeover has no options of its own.
     pub fn options(&self) -> Result<Options> {
         Ok(Options {
             dry_run: false,
             form: OutputFormat::Table,
-            // It was weighed when it was taken over.
+            // The refusals were overruled, or absent, at the first takeover.
             force: true,
             datapath: None,
             probe: true,
@@ -223,14 +223,14 @@ impl LocationArgs {
     }
 }
 
-/// The rollback watchdog works in another folder, and must find the same files.
+/// The rollback watchdog has another working directory, and must find the same files.
 fn absolute(flag: &'static str, path: &Path) -> Result<PathBuf> {
     std::path::absolute(path).map_err(|error| {
         Error::refused(format!("{flag}={}: {error}", path.display()), "write the whole path")
     })
 }
 
-/// A name that stands there twice is a slip of the pen for another one.
+/// A name given twice is a mistake for another one.
 fn once(names: &[String]) -> Result<()> {
     let twice =
         names.iter().enumerate().find(|(at, name)| names.iter().take(*at).any(|other| other == *name));

@@ -1,4 +1,4 @@
-//! Out of reach of what ends the one at work: its session, its control group, the OOM killer, its descriptors.
+//! Detaches the watchdog from what may end the run: its session, its control group, the OOM killer, its descriptors.
 
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
@@ -9,23 +9,23 @@ use nix::unistd::{dup2_stdout, setsid};
 use super::{ITSELF, Stage, WatchdogConfig};
 use crate::error::{Error, Result};
 
-/// The first of the two starts: a session of its own, then the watcher; this process ends, so that the watcher is
-/// nobody's child. The pipe to the one at work is the watcher's standard output.
-pub(super) fn launch(duty: &WatchdogConfig) -> Result<()> {
+/// The first of the two starts: a session of its own, then the watcher; this process ends, so that the watcher
+/// belongs to PID 1. The pipe to the run is the watcher's standard output.
+pub(super) fn launch(config: &WatchdogConfig) -> Result<()> {
     const ATTEMPTED: &str = "start the rollback watchdog";
     // Already a leader is as good.
     let _ = setsid();
-    // What this process inherited without knowing goes no further. Old kernels cannot; then it does.
+    // Inherited descriptors go no further, where the kernel can do that.
     let _ = host::pidfd::keep_descriptors();
-    let watcher = WatchdogConfig { stage: Stage::Watch, ..duty.clone() };
+    let watcher = WatchdogConfig { stage: Stage::Watch, ..config.clone() };
     watcher.command(Path::new(ITSELF)).spawn().map_err(Error::io(ATTEMPTED, super::REMEDY))?;
     Ok(())
 }
 
-/// Nothing that is sent to a session or to everybody ends the watcher. Blocked, not ignored: that needs no handler, and
-/// the watcher starts no program that could inherit it.
-pub(super) fn take_no_orders() {
-    let mut orders = SigSet::empty();
+/// Blocks the signals that are sent to a session or to all processes. Blocked, not ignored: that needs no handler, and the
+/// watcher starts no program that could inherit it.
+pub(super) fn block_signals() {
+    let mut signals = SigSet::empty();
     for signal in [
         Signal::SIGHUP,
         Signal::SIGINT,
@@ -39,13 +39,13 @@ pub(super) fn take_no_orders() {
         Signal::SIGUSR2,
         Signal::SIGALRM,
     ] {
-        orders.add(signal);
+        signals.add(signal);
     }
     // Of these signals it cannot fail.
-    let _ = orders.thread_block();
+    let _ = signals.thread_block();
 }
 
-/// Leaves the control group of the one at work, and asks the OOM killer to look elsewhere. Gives what could not be done.
+/// Leaves the run's control group, and exempts the process from the OOM killer. Gives what failed.
 pub(super) fn leave_group() -> Vec<String> {
     let own = std::process::id().to_string();
     let mut troubles = Vec::new();
@@ -61,10 +61,10 @@ pub(super) fn leave_group() -> Vec<String> {
     troubles
 }
 
-/// Closes the pipe to the one at work: nothing more is said that way.
+/// Closes the pipe to the run: nothing more is sent that way.
 pub(super) fn close_pipe() {
     if let Ok(null) = std::fs::OpenOptions::new().write(true).open("/dev/null") {
-        // It stays open at worst, and nobody reads it.
+        // At worst it stays open, and is not read.
         let _ = dup2_stdout(null.as_fd());
     }
 }

@@ -1,4 +1,4 @@
-//! Where the rollback watchdog says what it does: a file beside the journal, and the system's log.
+//! The log of the rollback watchdog: a file beside the journal, and the system's log.
 
 use std::fs::{File, OpenOptions};
 use std::io::Write;
@@ -11,12 +11,12 @@ use host::regular_file;
 
 use super::PROGRAM;
 
-/// From here on the file begins anew.
+/// From this size on the file begins again.
 const ENOUGH: u64 = 256 * 1024;
 /// Facility daemon (3), severity warning (4): syslog(3).
 const PRIORITY: u32 = 3 * 8 + 4;
 
-/// The log. What cannot be written is not: nothing here may keep the rollback watchdog from its work.
+/// The log. Errors are ignored: nothing here may keep the rollback watchdog from its work.
 pub(super) struct Log {
     file: Option<File>,
     run: String,
@@ -43,12 +43,12 @@ impl Log {
         }
     }
 
-    /// The same, and to the system's log: for what a person wants to find there.
-    pub(super) fn tell(&mut self, what: &str) {
+    /// The same, and to the system's log: for what an operator looks for there.
+    pub(super) fn report(&mut self, what: &str) {
         self.note(what);
         let line = format!("<{PRIORITY}>{PROGRAM}[{}]: {what}", std::process::id());
         let sent = UnixDatagram::unbound().and_then(|socket| {
-            // A log daemon that reads nothing must not hold us up.
+            // A log daemon that does not read must not block this process.
             socket.set_nonblocking(true)?;
             socket.send_to(line.as_bytes(), "/dev/log")
         });
