@@ -1,9 +1,8 @@
 //! The client of the API server, from the node's settings.
 //!
 //! The settings are those of the `Open_vSwitch` table (`k8s-api-server`, `k8s-ca-certificate`, `k8s-api-token`) and of
-//! `ovn_k8s.conf` (`k8s_ca_certificate`); a pod has its service account instead, and a kubeconfig works too. What is
-//! checked here is checked before a process detaches: an address that cannot be one, a certificate that cannot be
-//! read, a token that would be readable on the network.
+//! `ovn_k8s.conf` (`k8s_ca_certificate`), or a kubeconfig. The checks run before a process detaches: an address that is
+//! none, a certificate that cannot be read, a token that would be readable on the network.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv6Addr};
@@ -17,15 +16,15 @@ use tokio_rustls::rustls::pki_types::pem::PemObject;
 
 use crate::error::Error;
 
-/// What a node says of its API server. Everything is optional but the server.
+/// The node's settings for its API server. Only the server is required.
 #[derive(Clone, Default)]
 pub struct NodeSettings {
     /// `external_ids:k8s-api-server`: `HOST:PORT` or a URL. Without a scheme it is plain http.
     pub api_server: Option<String>,
     /// `external_ids:k8s-ca-certificate`: PEM text, its newlines written as a backslash and an n, or real.
     pub ca_certificate: Option<String>,
-    /// `k8s_ca_certificate` of the configuration file: a PEM file, looked at when the text above is not set. It is
-    /// read again about every minute. One that does not exist is as good as none.
+    /// `k8s_ca_certificate` of the configuration file: a PEM file, used when the text above is not set. It is read
+    /// again about every minute. One that does not exist counts as not set.
     pub ca_file: Option<PathBuf>,
     /// `external_ids:k8s-api-token`.
     pub api_token: Option<String>,
@@ -49,10 +48,10 @@ enum Origin {
     Kubeconfig { path: PathBuf, parsed: Box<Kubeconfig> },
 }
 
-/// Whom to believe that it is the API server.
+/// The certificates that vouch for the API server.
 #[derive(Clone)]
 enum Ca {
-    /// What the machine believes.
+    /// The system's.
     System,
     Text(Vec<Vec<u8>>),
     File(PathBuf),
@@ -110,29 +109,6 @@ impl ClientConfig {
             server.check_token_is_safe(settings.allow_insecure_token)?;
         }
         Ok(Self { server: server.url, origin: Origin::Settings { ca, token } })
-    }
-
-    /// As a pod: the server from the environment, certificate and token of the service account. `None` outside of a
-    /// pod.
-    ///
-    /// # Errors
-    ///
-    /// When the environment is that of a pod and its files cannot be used.
-    pub fn in_cluster() -> Result<Option<Self>, Error> {
-        let (Ok(host), Ok(port)) =
-            (std::env::var("KUBERNETES_SERVICE_HOST"), std::env::var("KUBERNETES_SERVICE_PORT"))
-        else {
-            return Ok(None);
-        };
-        let host = if host.parse::<Ipv6Addr>().is_ok() { format!("[{host}]") } else { host };
-        let account = Path::new("/var/run/secrets/kubernetes.io/serviceaccount");
-        Self::from_settings(&NodeSettings {
-            api_server: Some(format!("https://{host}:{port}")),
-            ca_file: Some(account.join("ca.crt")),
-            token_file: Some(account.join("token")),
-            ..NodeSettings::default()
-        })
-        .map(Some)
     }
 
     /// From a kubeconfig file and its current context.
@@ -323,13 +299,13 @@ fn split_host_port(authority: &str) -> Option<(&str, Option<&str>)> {
     }
     match authority.split_once(':') {
         None => Some((authority, None)),
-        // Two colons: IPv6 without brackets, where the port cannot be told from the address.
+        // Two colons: IPv6 without brackets, where the port cannot be distinguished from the address.
         Some((_, port)) if port.contains(':') => None,
         Some((host, port)) => Some((host, Some(port))),
     }
 }
 
-/// The certificates of a PEM text, each one looked at.
+/// The certificates of a PEM text, each one checked.
 fn certificates(from: &str, pem: &str) -> Result<Vec<Vec<u8>>, Error> {
     let wrong = |why: String| Error::Ca { from: from.into(), why };
     let mut all = Vec::new();

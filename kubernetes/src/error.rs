@@ -1,4 +1,4 @@
-//! What can go wrong before a source runs. Once it runs nothing is an error: it is said in its health or its problems.
+//! Errors before a source runs. Once it runs, faults are reported by its health and its problems.
 
 use std::path::PathBuf;
 

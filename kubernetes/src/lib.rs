@@ -1,25 +1,24 @@
-//! Speaking to Kubernetes: the client from the node's settings, and the sources of objects.
+//! Kubernetes objects: the client from the node's settings, and the sources of objects.
 //!
-//! What it does: it keeps the Services of a cluster, their EndpointSlices, the ServiceCIDRs and one Node in memory,
-//! as slim values of its own, and says which Services changed. Two kinds of [`Source`] give the same objects to
+//! It keeps the Services of a cluster, their EndpointSlices, the ServiceCIDRs and one Node in memory, as slim values of
+//! its own, and reports which Services changed. Two kinds of [`Source`] give the same objects to
 //! the same code: an API server, and a folder of YAML manifests.
 //!
 //! ```text
 //! node settings -> ClientConfig --+
 //!                                 v
 //! API server --list, watch--> reflectors --+
-//!                                          +--> wire -> object --> store --> Batch: "look again at these Services"
+//!                                          +--> wire -> object --> store --> Batch: the Services that changed
 //! folder ------inotify------> manifests ---+               (validate)
 //! ```
 //!
 //! Data flows one way. The reflectors and the folder reader run as tasks, and hand converted objects to the
 //! [`Source`], which applies them when its owner asks for the next [`Batch`]; so what the owner reads between two
-//! calls of [`Source::next`] never changes under it. Nothing is derived from an event itself: an event only makes the
-//! store look different, and the difference is what is reported.
+//! calls of [`Source::next`] never changes under it. Nothing is derived from an event itself: an event changes the
+//! store, and the difference is what is reported.
 //!
-//! What it never does: it writes nothing to the cluster and nothing to the folder. It never sends a bearer token over
-//! plain http to another host than loopback unless told that this is wanted, and never logs one. It never forgets
-//! objects because their source is away. It knows nothing of OVS, of packets or of gateways.
+//! It writes nothing to the cluster and nothing to the folder. It sends no bearer token over plain http to another host
+//! than loopback, unless the settings allow it, and logs none. It keeps its objects while their source is away. It knows nothing of OVS, of packets or of gateways.
 
 mod config;
 mod error;

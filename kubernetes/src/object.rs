@@ -1,4 +1,4 @@
-//! The objects as this product keeps them: what the data path needs and nothing else.
+//! The objects as this product keeps them: only what the data path needs.
 //!
 //! A cluster may have 10,000 Services with as many slices, and all of them stay in memory. So text is shared or
 //! boxed, lists are boxed slices, and what is not used (labels, annotations, managed fields) is dropped while the
@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use ipnet::IpNet;
 
-/// Namespace and name: how a namespaced object is called.
+/// Namespace and name of a namespaced object.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ObjectKey {
     /// The namespace.
@@ -25,8 +25,7 @@ pub struct ObjectKey {
 pub struct Service {
     /// Its name.
     pub key: ObjectKey,
-    /// When it was made, in seconds since 1970. Of two Services that claim one thing, the older has it; a manifest
-    /// without a creation time comes after all that have one (see [`Service::seniority`]).
+    /// When it was created, in seconds since 1970; a manifest may have no creation time.
     pub created: Option<i64>,
     /// How it is exposed.
     pub kind: ServiceType,
@@ -49,8 +48,7 @@ pub struct Service {
     /// Where a load balancer asks this node whether it has endpoints. Set for `LoadBalancer` with
     /// [`TrafficPolicy::Local`] only.
     pub health_check_node_port: Option<NonZeroU16>,
-    /// Who may come to the load balancer's addresses. `None`: nobody was named, so everyone may come. An empty list
-    /// does not occur.
+    /// The sources that may use the load balancer's addresses. `None`: every source. An empty list does not occur.
     pub source_ranges: Option<Box<[IpNet]>>,
     /// `publishNotReadyAddresses`: endpoints count as ready whatever their condition.
     pub publish_not_ready: bool,
@@ -151,7 +149,7 @@ pub enum IpMode {
 pub struct EndpointSlice {
     /// Its name.
     pub key: ObjectKey,
-    /// The Service it is for, from the label `kubernetes.io/service-name`. `None`: nobody's.
+    /// The Service it is for, from the label `kubernetes.io/service-name`.
     pub service: Option<ObjectKey>,
     /// What the addresses are. Slices of host names carry no endpoints here.
     pub address_type: AddressType,
@@ -198,7 +196,7 @@ pub struct EndpointPort {
     pub port: Option<NonZeroU16>,
 }
 
-/// What is known of a node.
+/// A node.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Node {
     /// Its name.
@@ -232,28 +230,10 @@ impl fmt::Debug for ObjectKey {
 }
 
 impl Service {
-    /// Orders Services that claim the same thing: the smallest has it. The older one first, and of two as old the
-    /// name decides, so that every node of a cluster comes to the same answer.
-    #[must_use]
-    pub fn seniority(&self) -> (i64, &ObjectKey) {
-        (self.created.unwrap_or(i64::MAX), &self.key)
-    }
-
     /// Whether a gateway has anything to do for it: it has a data path, is balanced, and no other proxy serves it.
     #[must_use]
     pub fn is_balanced(&self) -> bool {
         self.kind != ServiceType::ExternalName && !self.headless && !self.other_proxy
-    }
-}
-
-impl Families {
-    /// Whether an address is of one of the families.
-    #[must_use]
-    pub fn has(self, ip: IpAddr) -> bool {
-        match ip {
-            IpAddr::V4(_) => self.v4,
-            IpAddr::V6(_) => self.v6,
-        }
     }
 }
 

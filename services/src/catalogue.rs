@@ -47,7 +47,7 @@ pub struct Changes {
 #[derive(Debug, PartialEq, Eq)]
 struct Entry {
     precedence: Precedence,
-    asked: Granted,
+    plan: Granted,
     health: Option<HealthCheck>,
     refused: Box<[String]>,
 }
@@ -157,12 +157,12 @@ impl Catalogue {
     fn grant(&self, key: &ServiceKey, entry: &Entry) -> Granted {
         let has = |port: &ServicePort| self.holder(port) == Some(key);
         if entry.ports().iter().all(has) {
-            return entry.asked.clone();
+            return entry.plan.clone();
         }
         let mut ports: Vec<_> = entry.ports().iter().filter(|port| has(port)).cloned().collect();
         // One of these is kept for every service.
         ports.shrink_to_fit();
-        let mut host = entry.asked.host.as_deref().cloned().unwrap_or_default();
+        let mut host = entry.plan.host.as_deref().cloned().unwrap_or_default();
         let holds = |row: &Translation| {
             let address = match row.reach {
                 Reach::Node => ServiceAddress::Node(Family::of(row.target.ip())),
@@ -232,14 +232,14 @@ impl Entry {
         let ServicePlan { ports, host, health, refused } = plan(&view.service, &view.slices, node);
         Self {
             precedence: Precedence { created: view.service.created.unwrap_or(i64::MAX), service },
-            asked: Granted::new(ports, host),
+            plan: Granted::new(ports, host),
             health,
             refused: refused.into(),
         }
     }
 
     fn ports(&self) -> &[ServicePort] {
-        self.asked.rules.as_ref().map_or(&[], |rules| &rules.ports)
+        self.plan.rules.as_ref().map_or(&[], |rules| &rules.ports)
     }
 
     fn health_port(&self) -> BTreeSet<u16> {

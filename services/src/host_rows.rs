@@ -1,4 +1,4 @@
-//! What a service needs of the node's own kernel, as plain values. `helper::host_paths` makes them true.
+//! What a service needs of the node's own kernel, as plain values. The helper applies them.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -17,7 +17,7 @@ pub struct ServiceHostRows {
     /// Ports on which host-network endpoints of this node listen, by family of the endpoint's address. What comes
     /// for them by the management address is taken to the node's address (servers that listen there only).
     pub endpoints: Vec<HostEndpoint>,
-    /// NodePorts in use by this service that are the pods' or nobody's (`ServiceOwner::NorthSouth` and `Drop`): a
+    /// NodePorts in use by this service that the host does not serve (`ServiceOwner::NorthSouth` and `Drop`): a
     /// host process that holds such a port by chance must not answer, and no RST leaves for them.
     pub node_ports: Vec<NodePort>,
 }

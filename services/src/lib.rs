@@ -1,7 +1,7 @@
 //! From Kubernetes objects to what this gateway does for them: the policy's service ports, the host's rows, and the
-//! answers to `healthCheckNodePort`.
+//! answers on `healthCheckNodePort`.
 //!
-//! Pure. [`plan`](plan::plan) says what one service asks for, [`claims`] who gets what is asked for twice, and
+//! Pure. [`plan`](plan::plan) is what one service claims, [`claims`] decides which service gets what several claim, and
 //! [`Catalogue`] keeps both for all services, so that one changed Service costs what that Service costs.
 
 pub mod catalogue;

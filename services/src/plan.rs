@@ -16,7 +16,7 @@ use crate::host_rows::{HostEndpoint, NodePort, Reach, ServiceHostRows, Translati
 /// API server or its peers (SSH, BGP, etcd, API server, kubelet, OVN's databases).
 pub const PROTECTED: [u16; 8] = [22, 179, 2379, 2380, 6443, 6641, 6642, 10250];
 
-/// What is known of this node when services are planned.
+/// This node, as far as planning depends on it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct NodeView {
     /// The node's name in Kubernetes, if known. Without it no endpoint counts as local.
@@ -25,7 +25,7 @@ pub struct NodeView {
     pub addresses: BTreeSet<IpAddr>,
     /// Those that it shares with the gateway router.
     pub shared: BTreeSet<IpAddr>,
-    /// Servers that the node itself has to reach: what is translated for a Service would never get there.
+    /// Servers that the node itself uses: frames that are translated for a Service would not reach them.
     pub reaches: BTreeSet<SocketAddr>,
 }
 
@@ -35,10 +35,10 @@ impl NodeView {
     }
 }
 
-/// What one service asks for, before it is known what it gets (see [`super::claims`]).
+/// What one service claims, before it is known what it is granted (see [`crate::claims`]).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ServicePlan {
-    /// Every port it asks for, sorted, without duplicates.
+    /// Every port it claims, sorted, without duplicates.
     pub ports: Vec<ServicePort>,
     /// The host's part.
     pub host: ServiceHostRows,
@@ -48,7 +48,7 @@ pub struct ServicePlan {
     pub refused: Vec<String>,
 }
 
-/// What a load balancer that asks `healthCheckNodePort` is told.
+/// The answer to a load balancer on `healthCheckNodePort`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct HealthCheck {
     /// The port to answer on.
@@ -84,7 +84,7 @@ pub fn plan(service: &Service, slices: &[Arc<EndpointSlice>], node: &NodeView) -
     tidy(&mut plan);
     let health = service.health_check_node_port.filter(|_| local);
     if let Some(port) = health.filter(|port| PROTECTED.contains(&port.get())) {
-        // Whoever restarts that daemon would find its port taken.
+        // When that daemon restarts, its port would be taken.
         plan.refused.push(format!(
             "healthCheckNodePort {port} is refused: it is the node's own management port; choose one of the NodePort range"
         ));
@@ -134,7 +134,7 @@ fn addresses(
     for (ip, kind, restricted) in external.chain(balanced.map(|ingress| (ingress.ip, "load-balancer", true)))
     {
         if !usable_address(ip) {
-            refused.push(format!("{kind} address {ip} is refused: it is no address a gateway can serve"));
+            refused.push(format!("{kind} address {ip} is refused: a gateway cannot serve it"));
         } else if node.has(ip) && PROTECTED.contains(&port.port.get()) {
             refused.push(format!(
                 "{kind} address {ip} port {} is refused: it is the node's own management port; use another port \
@@ -175,7 +175,7 @@ struct LocalEndpoints {
 }
 
 impl LocalEndpoints {
-    /// Pods here: OVN. Only host-network endpoints here: the host itself. Nobody here: nobody.
+    /// Pods here: OVN. Only host-network endpoints here: the host itself. No endpoint here: neither.
     fn owner(&self, node: &NodeView) -> ServiceOwner {
         if self.targets.is_empty() {
             ServiceOwner::Drop
@@ -186,7 +186,7 @@ impl LocalEndpoints {
         }
     }
 
-    /// A load balancer is told of ready endpoints only, so that it turns away from a node whose last one terminates.
+    /// A load balancer learns of ready endpoints only, so that it leaves a node when the last one terminates.
     fn ready_addresses(&self) -> Vec<IpAddr> {
         if self.ready { self.targets.iter().map(|(ip, _)| *ip).collect() } else { Vec::new() }
     }

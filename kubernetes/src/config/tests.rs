@@ -1,5 +1,5 @@
 //! What is taken and what is refused before a process detaches.
-#![allow(clippy::unwrap_used, reason = "a test says what went wrong by failing")]
+#![allow(clippy::unwrap_used, reason = "a test reports by failing")]
 
 use super::*;
 
@@ -100,7 +100,7 @@ fn the_ca_is_text_with_written_line_ends_or_a_file() {
         let ca_file = Some(file.clone());
         ClientConfig::from_settings(&NodeSettings { ca_file, ..settings("https://192.0.2.1") })
     };
-    assert!(from_file().is_ok(), "a file that is not there is as good as none");
+    assert!(from_file().is_ok(), "a file that does not exist counts as not set");
     std::fs::write(&file, "nonsense").unwrap();
     assert!(from_file().unwrap_err().to_string().contains("ca.crt"));
     std::fs::write(&file, PEM).unwrap();

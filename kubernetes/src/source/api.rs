@@ -12,19 +12,19 @@ use super::store::{Event, Kind};
 use crate::config::ClientConfig;
 use crate::error::Error;
 
-/// How long to wait for what.
+/// Timeouts and pauses.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Timing {
     /// For the beginning of an answer, and for the whole of a page.
     pub answer: Duration,
-    /// How long a watch is asked to go on. A dead connection is noticed after this time at the latest: the client
-    /// never sends anything during a watch, so nobody would tell it.
+    /// How long a requested watch lasts. A dead connection is noticed after this time at the latest: the client sends
+    /// nothing during a watch, so it gets no error.
     pub watch: Duration,
     /// The pause after a first failure; it doubles.
     pub first_pause: Duration,
     /// And the longest pause.
     pub longest_pause: Duration,
-    /// The pause before asking again for a kind that the server does not have, or does not show us.
+    /// The pause before the next request for a kind that the server does not have or does not show.
     pub absent_pause: Duration,
 }
 

@@ -1,9 +1,8 @@
-//! One file of manifests: from its text to objects, each document and each object judged by itself.
+//! One file of manifests: from its text to objects, each document and each object checked by itself.
 
 use std::collections::BTreeMap;
 
 use serde_json::Value;
-use serde_json::value::RawValue;
 
 use super::Problem;
 use super::store::{Kind, Object};
@@ -11,41 +10,50 @@ use super::wire::{self, Names};
 use crate::object::{ObjectKey, ServiceType};
 use crate::validate;
 
-/// Lists may hold lists. Deeper than this nobody means it.
+/// How deep lists may hold lists.
 const MAX_DEPTH: usize = 4;
 /// How much YAML a document may be; above the parser's own default, since a `List` may hold a whole cluster.
 const MAX_NODES: usize = 5_000_000;
+
+/// Where in its file an object stands.
+#[derive(Clone, Debug)]
+pub(super) enum Place {
+    /// The document, and the item of each list that the object is in; all counted from 1.
+    At(u32, Box<[u32]>),
+    /// In an earlier version of the file.
+    Before,
+}
 
 /// What a file gave.
 #[derive(Debug, Default)]
 pub(super) struct Parsed {
     /// The objects, with the place of each.
-    pub objects: Vec<(String, Object)>,
+    pub objects: Vec<(Place, Object)>,
     /// What was left out.
     pub problems: Vec<Problem>,
     /// A part of it did not parse, so there may have been more objects in it.
     pub broken: bool,
 }
 
-/// Read a file's text. What the file gave before stays in force where the new text cannot say otherwise: an object
-/// that is refused now keeps its version before, and while a document does not parse, no object of the file is taken
-/// for deleted.
-pub(super) fn parse(file: &str, text: &str, before: &[(String, Object)], names: &mut Names) -> Parsed {
+/// Reads a file's text. What the file gave before stays in force where the new text is refused: an object that is
+/// refused now keeps its version before, and while a document does not parse, no object of the file counts as deleted.
+pub(super) fn parse(file: &str, text: &str, before: &[(Place, Object)], names: &mut Names) -> Parsed {
     let mut reader = Reader { file, before: BTreeMap::new(), parsed: Parsed::default(), names };
     reader.before = before.iter().map(|(_, object)| (owned_name(object), object)).collect();
     for (index, (line, document)) in documents(text).into_iter().enumerate() {
-        let place = format!("{file}, document {}", index + 1);
+        let place = Place::At(u32::try_from(index + 1).unwrap_or(u32::MAX), Box::default());
         match yaml(document, line) {
             Ok(Value::Null) => {}
             Ok(value) => reader.object(&place, value, 0),
             Err(reason) => {
                 reader.parsed.broken = true;
                 let reason = format!("{reason}; until it parses, no object of this file is taken away");
-                reader.parsed.problems.push(Problem { place, object: None, reason });
+                reader.refuse(&place, None, &reason);
             }
         }
     }
     reader.keep_while_broken();
+    reader.parsed.objects.shrink_to_fit();
     reader.parsed
 }
 
@@ -57,7 +65,7 @@ struct Reader<'a> {
 }
 
 impl Reader<'_> {
-    fn object(&mut self, place: &str, mut value: Value, depth: usize) {
+    fn object(&mut self, place: &Place, mut value: Value, depth: usize) {
         let kind = value["kind"].as_str().unwrap_or_default().to_owned();
         let version = value["apiVersion"].as_str().unwrap_or_default().to_owned();
         if let Some(of) = kind.strip_suffix("List") {
@@ -69,12 +77,12 @@ impl Reader<'_> {
                 return self.refuse(place, None, "a list in a list in a list");
             }
             for (at, mut item) in items.into_iter().enumerate() {
-                // The items of a ServiceList say nothing of their kind.
+                // The items of a ServiceList do not state their kind.
                 if !of.is_empty() && item.get("kind").is_none() && item.is_object() {
                     item["kind"] = of.into();
                     item["apiVersion"] = version.as_str().into();
                 }
-                self.object(&format!("{place}, item {}", at + 1), item, depth + 1);
+                self.object(&place.item(at), item, depth + 1);
             }
             return;
         }
@@ -100,13 +108,10 @@ impl Reader<'_> {
                 metadata.insert("namespace".into(), "default".into());
             }
         }
-        self.checked(place, &kind, value);
+        self.checked(place, &kind, &value);
     }
 
-    fn checked(&mut self, place: &str, kind: &str, value: Value) {
-        let name = shown(kind, &value);
-        let head =
-            RawValue::from_string(value.to_string()).ok().and_then(|json| wire::head(&json, self.names));
+    fn checked(&mut self, place: &Place, kind: &str, value: &Value) {
         let read = match kind {
             "Service" => wire::read(Kind::Service, value, self.names).map(|object| vec![object]),
             "EndpointSlice" => wire::read(Kind::Slice, value, self.names).map(|object| vec![object]),
@@ -127,26 +132,26 @@ impl Reader<'_> {
         match valid {
             Ok(objects) => {
                 for remark in objects.iter().filter_map(remark) {
-                    self.refuse(place, Some(name.clone()), remark);
+                    self.refuse(place, Some(shown(kind, value)), remark);
                 }
-                self.parsed.objects.extend(objects.into_iter().map(|object| (place.to_owned(), object)));
+                self.parsed.objects.extend(objects.into_iter().map(|object| (place.clone(), object)));
             }
             Err(reason) => {
-                let kept = head.is_some_and(|head| self.keep(place, kind, &head.key));
+                let kept = key(value).is_some_and(|key| self.keep(place, kind, &key));
                 let reason =
                     if kept { format!("{reason}; the version before stays in force") } else { reason };
-                self.refuse(place, Some(name), &reason);
+                self.refuse(place, Some(shown(kind, value)), &reason);
             }
         }
     }
 
-    /// Keep what an object that is refused now was before. Says whether there was something.
-    fn keep(&mut self, place: &str, kind: &str, key: &ObjectKey) -> bool {
+    /// Keeps the version before of an object that is refused now, if there is one.
+    fn keep(&mut self, place: &Place, kind: &str, key: &ObjectKey) -> bool {
         let is_it = |of: Kind, name: &ObjectKey| match kind {
             "Endpoints" => {
-                let whose =
+                let subset =
                     name.name.strip_prefix(&*key.name).is_some_and(|rest| rest.starts_with(":subset"));
-                of == Kind::Slice && name.namespace == key.namespace && whose
+                of == Kind::Slice && name.namespace == key.namespace && subset
             }
             _ => of.name() == kind && name == key,
         };
@@ -157,7 +162,7 @@ impl Reader<'_> {
             .map(|(_, object)| (*object).clone())
             .collect();
         let any = !found.is_empty();
-        self.parsed.objects.extend(found.into_iter().map(|object| (place.to_owned(), object)));
+        self.parsed.objects.extend(found.into_iter().map(|object| (place.clone(), object)));
         any
     }
 
@@ -167,13 +172,37 @@ impl Reader<'_> {
         }
         let new: std::collections::BTreeSet<_> =
             self.parsed.objects.iter().map(|(_, object)| owned_name(object)).collect();
-        let place = format!("{}, as it was before", self.file);
         let old = self.before.iter().filter(|(name, _)| !new.contains(*name));
-        self.parsed.objects.extend(old.map(|(_, object)| (place.clone(), (*object).clone())));
+        self.parsed.objects.extend(old.map(|(_, object)| (Place::Before, (*object).clone())));
     }
 
-    fn refuse(&mut self, place: &str, object: Option<String>, reason: &str) {
-        self.parsed.problems.push(Problem { place: place.into(), object, reason: reason.into() });
+    fn refuse(&mut self, place: &Place, object: Option<String>, reason: &str) {
+        let place = place.shown(self.file);
+        self.parsed.problems.push(Problem { place, object, reason: reason.into() });
+    }
+}
+
+impl Place {
+    /// The place for a person who reads the file.
+    pub(super) fn shown(&self, file: &str) -> String {
+        match self {
+            Place::At(document, items) => {
+                let items = items.iter().map(|item| format!(", item {item}"));
+                format!("{file}, document {document}{}", items.collect::<String>())
+            }
+            Place::Before => format!("{file}, as it was before"),
+        }
+    }
+
+    /// The place of a list's item, counted from 0.
+    fn item(&self, at: usize) -> Place {
+        match self {
+            Place::At(document, items) => {
+                let item = u32::try_from(at + 1).unwrap_or(u32::MAX);
+                Place::At(*document, items.iter().copied().chain([item]).collect())
+            }
+            Place::Before => Place::Before,
+        }
     }
 }
 
@@ -211,27 +240,36 @@ fn yaml(document: &str, lines_before: usize) -> Result<Value, String> {
     serde_saphyr::from_str_with_options(document, options).map_err(|error| {
         let line = error.location().map_or(0, |location| location.line());
         let text = error.without_snippet().to_string();
-        // The parser counts from the beginning of the document; a person looks at the file.
+        // The parser counts from the beginning of the document, the message from the beginning of the file.
         let text =
             text.lines().next().unwrap_or_default().split(" at line ").next().unwrap_or_default().to_owned();
         format!("line {}: {text}", lines_before as u64 + line)
     })
 }
 
-/// What is odd about an object that is taken all the same: something that a cluster would have filled in.
+/// What is incomplete about an object that is used all the same: something that a cluster would have filled in.
 fn remark(object: &Object) -> Option<&'static str> {
     match object {
         Object::Service(service) if service.kind == ServiceType::NodePort => {
             let unnamed = service.ports.iter().any(|port| port.node_port.is_none());
-            unnamed.then_some(
-                "a port has no nodePort, and nobody allocates one here: it is open on no node port",
-            )
+            unnamed
+                .then_some("a port has no nodePort, and none is allocated here: it is open on no node port")
         }
         Object::Slice(slice) if slice.service.is_none() => {
             Some("without the label kubernetes.io/service-name it belongs to no Service")
         }
         _ => None,
     }
+}
+
+/// The key of an object whose other fields may be wrong.
+fn key(value: &Value) -> Option<ObjectKey> {
+    let metadata = value.get("metadata")?.as_object()?;
+    let text = |name: &str| match metadata.get(name) {
+        None | Some(Value::Null) => Some(""),
+        Some(value) => value.as_str(),
+    };
+    Some(ObjectKey::new(text("namespace")?, text("name")?))
 }
 
 fn shown(kind: &str, value: &Value) -> String {

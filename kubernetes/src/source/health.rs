@@ -1,4 +1,4 @@
-//! How a source is doing, and saying so in the log: at once when it changes, then ever more rarely while it stays bad.
+//! The health of a source, and its log lines: at once when it changes, then ever more rarely while a failure lasts.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime};
@@ -6,18 +6,18 @@ use std::time::{Duration, SystemTime};
 use super::store::Kind;
 use super::{Batch, Health, Problem};
 
-/// How long a failure goes on before it is said again, at first and at most.
-const SAY_AGAIN: (Duration, Duration) = (Duration::from_secs(60), Duration::from_secs(3600));
+/// How long a failure lasts before it is logged again, at first and at most.
+const LOG_AGAIN: (Duration, Duration) = (Duration::from_secs(60), Duration::from_secs(3600));
 
 /// The health of the whole from the health of the kinds.
 #[derive(Debug)]
 pub(super) struct HealthLog {
     health: Health,
     kinds: BTreeMap<Kind, State>,
-    /// When a failure may be said again, and the pause that led there.
-    say_again: Option<(SystemTime, Duration)>,
-    /// The failure that is going on was said.
-    said: bool,
+    /// When a failure may be logged again, and the pause before.
+    log_again: Option<(SystemTime, Duration)>,
+    /// The present failure was logged.
+    logged: bool,
 }
 
 #[derive(Debug, Default)]
@@ -30,7 +30,7 @@ struct State {
 impl HealthLog {
     pub(super) fn new(origin: String, now: SystemTime) -> Self {
         let health = Health { origin, connected: false, since: now, last_error: None, failures: 0 };
-        Self { health, kinds: BTreeMap::new(), say_again: None, said: false }
+        Self { health, kinds: BTreeMap::new(), log_again: None, logged: false }
     }
 
     pub(super) fn get(&self) -> &Health {
@@ -57,7 +57,7 @@ impl HealthLog {
             state.error = Some(error);
             self.update(batch);
         } else if differs {
-            // These are good to have, and the source is healthy without them. While it is not, its health says it all.
+            // Optional: the source is healthy without them, and while it is not, its health reports the failure.
             if self.health.connected {
                 tracing::info!("not watched: {error}");
             }
@@ -100,26 +100,26 @@ impl HealthLog {
             self.health.connected = connected;
             self.health.since = now;
         }
-        self.say(now, away);
+        self.log(now, away);
     }
 
-    /// A failure is said at once, then when the pause has passed, and the pause doubles. One that comes and goes is
+    /// A failure is logged at once, then when the pause has passed, and the pause doubles. One that comes and goes is
     /// one failure: only a quiet time as long as the pause makes the next one new.
-    fn say(&mut self, now: SystemTime, away: Duration) {
+    fn log(&mut self, now: SystemTime, away: Duration) {
         let Health { origin, last_error, failures, .. } = &self.health;
         let Some(error) = last_error else {
-            if self.health.connected && std::mem::take(&mut self.said) {
+            if self.health.connected && std::mem::take(&mut self.logged) {
                 tracing::info!("{origin}: connected again after {} s", away.as_secs());
             }
             return;
         };
-        let pause = match self.say_again {
+        let pause = match self.log_again {
             Some((at, _)) if now < at => return,
-            Some((at, pause)) if now < at + pause => (pause * 2).min(SAY_AGAIN.1),
-            _ => SAY_AGAIN.0,
+            Some((at, pause)) if now < at + pause => (pause * 2).min(LOG_AGAIN.1),
+            _ => LOG_AGAIN.0,
         };
-        self.say_again = Some((now + pause, pause));
-        self.said = true;
+        self.log_again = Some((now + pause, pause));
+        self.logged = true;
         tracing::warn!("{origin}: {error} (failures in a row: {failures}); what is known is kept");
     }
 }

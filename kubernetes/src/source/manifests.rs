@@ -1,8 +1,8 @@
-//! The objects of a folder of manifests: its files read when they change, and what they hold put together.
+//! The objects of a folder of manifests: reads files when they change, and merges what they hold.
 //!
-//! A file is read when its writer closed it, or when it was moved into place; so one that is being written is not
-//! looked at. That inotify does not say everything (its queue may overflow, some file systems say nothing) costs
-//! time and not truth: every few seconds the folder is compared with what was read.
+//! A file is read when its writer closes it, or when it is moved into place, so a half-written file is not read. What
+//! inotify does not report (its queue may overflow, some file systems report nothing) is found later and not never:
+//! every few seconds the folder is compared with what was read.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fs::{self, Metadata};
@@ -12,6 +12,7 @@ use std::num::NonZeroU16;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
 use nix::errno::Errno;
@@ -21,7 +22,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
 use super::Problem;
-use super::file::{self, Parsed};
+use super::file::{self, Parsed, Place};
 use super::store::{Contents, Event, Kind, Object};
 use super::wire::Names;
 use crate::error::Error;
@@ -30,35 +31,38 @@ use crate::object::{ObjectKey, Protocol};
 /// Larger files are refused.
 const MAX_FILE: u64 = 64 << 20;
 /// How often the folder is compared with what was read.
-const LOOK_AGAIN: Duration = Duration::from_secs(5);
-/// A file that inotify said nothing about is read when it has not changed for this long.
-const SETTLED: Duration = Duration::from_secs(2);
-/// While changes keep coming, they are gathered for this long at most.
-const GATHER: Duration = Duration::from_millis(100);
+const RESCAN: Duration = Duration::from_secs(5);
+/// A file that inotify does not report is read when it has not changed for this long.
+const DEBOUNCE: Duration = Duration::from_secs(2);
+/// While changes keep coming, they are collected for this long at most.
+const COALESCE: Duration = Duration::from_millis(100);
+/// Files are read by this many threads at most; each holds one text at a time.
+const MAX_READERS: usize = 4;
+/// For fewer files a further thread costs more than it saves.
+const FILES_PER_READER: usize = 32;
 
 /// Start the task that follows the folder.
 pub(super) fn start(dir: &Path, events: mpsc::Sender<Event>) -> Result<JoinSet<()>, Error> {
     let wrong = |why: String| Error::Manifests { path: dir.into(), why };
     fs::read_dir(dir).map_err(|error| wrong(error.to_string()))?;
-    // Before the first look: what happens in between is then seen twice and not never.
+    // Before the first scan: what happens in between is then seen twice and not never.
     let watcher = Watcher::new(dir);
-    let folder = Folder { dir: dir.into(), files: BTreeMap::new(), names: Names::default() };
+    let folder = Folder { dir: dir.into(), files: BTreeMap::new(), names: Vec::new() };
     let mut tasks = JoinSet::new();
     tasks.spawn(follow(folder, watcher, events));
     Ok(tasks)
 }
 
 async fn follow(mut folder: Folder, mut watcher: Option<Watcher>, events: mpsc::Sender<Event>) {
-    let mut news = News { everything: true, ..News::default() };
+    let mut reported = Reported { everything: true, ..Reported::default() };
     let mut first = true;
     // Without inotify the folder is only compared from time to time.
     loop {
         // Reading and parsing may take a while: not on the threads of the runtime.
-        let lost = news.lost;
+        let lost = reported.lost;
         let work = tokio::task::spawn_blocking(move || {
-            let before = folder.stamps();
-            let outcome = folder.refresh(&news, first);
-            let differs = first || folder.stamps() != before;
+            let outcome = folder.refresh(&reported, first);
+            let differs = first || matches!(outcome, Ok(true));
             let contents = differs.then(|| Box::new(folder.contents()));
             (folder, outcome, contents)
         });
@@ -71,25 +75,25 @@ async fn follow(mut folder: Folder, mut watcher: Option<Watcher>, events: mpsc::
             }
         }
         match outcome {
-            Ok(()) => {
+            Ok(_) => {
                 for kind in Kind::REQUIRED {
                     let _ = events.send(Event::Connected(kind)).await;
                 }
             }
             Err(why) => {
                 let _ = events.send(Event::Failed(Kind::Service, format!("reading the folder: {why}"))).await;
-                // The folder may be made again, and then it is another one.
+                // A folder that is created again is another one, which needs another watch.
                 watcher = None;
             }
         }
         if watcher.is_none() || lost {
             watcher = Watcher::new(&folder.dir);
         }
-        news = match &watcher {
-            Some(watcher) => tokio::time::timeout(LOOK_AGAIN, watcher.news()).await.unwrap_or_default(),
+        reported = match &watcher {
+            Some(watcher) => tokio::time::timeout(RESCAN, watcher.reported()).await.unwrap_or_default(),
             None => {
-                tokio::time::sleep(LOOK_AGAIN).await;
-                News::default()
+                tokio::time::sleep(RESCAN).await;
+                Reported::default()
             }
         };
     }
@@ -100,7 +104,8 @@ async fn follow(mut folder: Folder, mut watcher: Option<Watcher>, events: mpsc::
 struct Folder {
     dir: PathBuf,
     files: BTreeMap<String, Loaded>,
-    names: Names,
+    /// For each reader thread its own.
+    names: Vec<Names>,
 }
 
 #[derive(Debug)]
@@ -118,77 +123,103 @@ struct Stamp {
     modified: (i64, i64),
 }
 
-/// What inotify said.
+/// A file to read.
+type Due = (String, Metadata);
+
+/// What inotify reported.
 #[derive(Debug, Default)]
-struct News {
+struct Reported {
     /// These files were closed by a writer, moved or deleted.
     files: BTreeSet<String>,
-    /// It does not know.
+    /// Any file may have changed.
     everything: bool,
-    /// It will say no more: the folder was moved or deleted.
+    /// There will be no further report: the folder was moved or deleted.
     lost: bool,
 }
 
 impl Folder {
-    /// Read what looks different. An error is about the folder; what is wrong with a file is a problem of the file.
-    fn refresh(&mut self, news: &News, first: bool) -> io::Result<()> {
-        let mut present = BTreeSet::new();
+    /// Reads the files that changed; `Ok(true)` if there were any. An error is about the folder; what is wrong with a
+    /// file is a problem of the file.
+    fn refresh(&mut self, reported: &Reported, first: bool) -> io::Result<bool> {
+        let (mut present, mut due) = (BTreeSet::new(), Vec::new());
         for entry in fs::read_dir(&self.dir)? {
             let Ok(name) = entry?.file_name().into_string() else { continue };
             if !is_manifest(&name) {
                 continue;
             }
-            let path = self.dir.join(&name);
             // Follows links: a mounted ConfigMap is a folder of them.
-            let Ok(metadata) = fs::metadata(&path) else { continue };
-            if metadata.is_file() {
-                let named = first || news.everything || news.files.contains(&name);
-                self.refresh_file(&name, &path, &metadata, named);
-                present.insert(name);
+            let Ok(metadata) = fs::metadata(self.dir.join(&name)) else { continue };
+            if !metadata.is_file() {
+                continue;
             }
+            let known = self.files.get(&name).is_some_and(|before| before.stamp == Stamp::of(&metadata));
+            let complete =
+                || first || reported.everything || reported.files.contains(&name) || is_debounced(&metadata);
+            if !known && complete() {
+                due.push((name.clone(), metadata));
+            }
+            present.insert(name);
         }
+        let before = self.files.len();
         self.files.retain(|name, _| present.contains(name));
-        Ok(())
+        let changed = self.files.len() != before || !due.is_empty();
+        drop(present);
+        self.read_all(&due);
+        Ok(changed)
     }
 
-    fn refresh_file(&mut self, name: &str, path: &Path, metadata: &Metadata, named: bool) {
-        let stamp = Stamp::of(metadata);
-        let before = self.files.get(name);
-        let is_news = before.is_none_or(|before| before.stamp != stamp);
-        if !is_news || !(named || is_settled(metadata)) {
-            return;
-        }
-        let empty = Vec::new();
-        let before = before.map_or(&empty, |before| &before.parsed.objects);
-        let parsed = match read(path, metadata) {
-            Ok(text) => file::parse(name, &text, before, &mut self.names),
+    /// Reads files on several threads, each of which holds one text at a time.
+    fn read_all(&mut self, due: &[Due]) {
+        let processors = std::thread::available_parallelism().map_or(1, usize::from);
+        let readers = processors.min(MAX_READERS).min(due.len() / FILES_PER_READER).max(1);
+        self.names.resize_with(self.names.len().max(readers), Names::default);
+        let mut names = std::mem::take(&mut self.names);
+        let next = AtomicUsize::new(0);
+        let folder = &*self;
+        let read = |names: &mut Names| -> Vec<(String, Loaded)> {
+            let take = || due.get(next.fetch_add(1, Ordering::Relaxed));
+            std::iter::from_fn(take).map(|file| folder.load(file, names)).collect()
+        };
+        let loaded: Vec<_> = match &mut names[..readers] {
+            [only] => read(only),
+            several => std::thread::scope(|scope| {
+                let threads: Vec<_> = several.iter_mut().map(|names| scope.spawn(|| read(names))).collect();
+                // A thread that panicked leaves its files unread: they are due again at the next scan.
+                threads.into_iter().flat_map(|thread| thread.join().unwrap_or_default()).collect()
+            }),
+        };
+        self.files.extend(loaded);
+        self.names = names;
+    }
+
+    fn load(&self, (name, metadata): &Due, names: &mut Names) -> (String, Loaded) {
+        let before = self.files.get(name).map(|before| before.parsed.objects.as_slice()).unwrap_or_default();
+        let parsed = match read(&self.dir.join(name), metadata) {
+            Ok(text) => file::parse(name, &text, before, names),
             Err(error) => {
                 let reason = format!("{error}; what it held before stays in force");
-                let problem = Problem { place: name.into(), object: None, reason };
-                Parsed { objects: before.clone(), problems: vec![problem], broken: true }
+                let problem = Problem { place: name.clone(), object: None, reason };
+                Parsed { objects: before.to_vec(), problems: vec![problem], broken: true }
             }
         };
-        self.files.insert(name.into(), Loaded { stamp, parsed });
+        (name.clone(), Loaded { stamp: Stamp::of(metadata), parsed })
     }
 
-    fn stamps(&self) -> Vec<(String, Stamp)> {
-        self.files.iter().map(|(name, loaded)| (name.clone(), loaded.stamp)).collect()
-    }
-
-    /// Everything together. Of two that claim one thing the one that is read first has it: files by name, and each
-    /// from its top, so that the answer does not depend on what came when.
+    /// The objects of all files. Of two that claim one thing the first gets it, by file name and then by position, so
+    /// that the result does not depend on the order of changes.
     fn contents(&self) -> Contents {
         let mut contents = Contents::default();
         let mut claims = Claims::default();
-        for loaded in self.files.values() {
+        contents.objects.reserve_exact(self.files.values().map(|loaded| loaded.parsed.objects.len()).sum());
+        for (file, loaded) in &self.files {
             contents.problems.extend(loaded.parsed.problems.iter().cloned());
             for (place, object) in &loaded.parsed.objects {
-                match claims.claim(place, object) {
+                match claims.claim((file, place), object) {
                     Ok(()) => contents.objects.push(object.clone()),
                     Err(reason) => {
                         let (kind, key) = object.name();
                         let object = Some(format!("{} {key}", kind.name()));
-                        contents.problems.push(Problem { place: place.clone(), object, reason });
+                        contents.problems.push(Problem { place: place.shown(file), object, reason });
                     }
                 }
             }
@@ -197,19 +228,19 @@ impl Folder {
     }
 }
 
-/// What is taken already, and by whom.
+/// What is claimed already, and by which object.
 #[derive(Default)]
 struct Claims<'a> {
-    names: HashMap<(Kind, &'a ObjectKey), &'a str>,
+    names: HashMap<(Kind, &'a ObjectKey), (&'a str, &'a Place)>,
     node_ports: HashMap<(Protocol, NonZeroU16), &'a ObjectKey>,
     cluster_ips: HashMap<IpAddr, &'a ObjectKey>,
 }
 
 impl<'a> Claims<'a> {
-    fn claim(&mut self, place: &'a str, object: &'a Object) -> Result<(), String> {
+    fn claim(&mut self, at: (&'a str, &'a Place), object: &'a Object) -> Result<(), String> {
         let name = object.name();
-        if let Some(other) = self.names.get(&name) {
-            return Err(format!("there is one already in {other}"));
+        if let Some((file, place)) = self.names.get(&name) {
+            return Err(format!("there is one already in {}", place.shown(file)));
         }
         if let Object::Service(service) = object {
             let health = service.health_check_node_port.map(|port| (Protocol::Tcp, port));
@@ -228,7 +259,7 @@ impl<'a> Claims<'a> {
             self.node_ports.extend(ports.into_iter().map(|port| (port, &service.key)));
             self.cluster_ips.extend(service.cluster_ips.iter().map(|ip| (*ip, &service.key)));
         }
-        self.names.insert(name, place);
+        self.names.insert(name, at);
         Ok(())
     }
 }
@@ -247,7 +278,7 @@ impl Stamp {
 /// The folder under inotify.
 struct Watcher(AsyncFd<Descriptor>);
 
-/// nix gives the descriptor one way, and tokio wants it another.
+/// nix implements `AsFd` for the descriptor, and tokio needs `AsRawFd`.
 struct Descriptor(Inotify);
 
 impl AsFd for Descriptor {
@@ -263,7 +294,7 @@ impl AsRawFd for Descriptor {
 }
 
 impl Watcher {
-    /// `None` where it cannot be had: the folder is looked at from time to time then.
+    /// `None` where inotify is not available: the folder is then only compared from time to time.
     fn new(dir: &Path) -> Option<Self> {
         let watch = || {
             let inotify = Inotify::init(InitFlags::IN_NONBLOCK | InitFlags::IN_CLOEXEC)?;
@@ -279,38 +310,38 @@ impl Watcher {
         watch().inspect_err(|error| tracing::info!("{}: no inotify: {error}", dir.display())).ok()
     }
 
-    /// Wait for events that matter, and for those that follow at once.
-    async fn news(&self) -> News {
-        let mut news = News::default();
-        while !news.is_any() {
+    /// Waits for events that matter, and collects those that follow at once.
+    async fn reported(&self) -> Reported {
+        let mut reported = Reported::default();
+        while !reported.is_any() {
             let Ok(mut ready) = self.0.readable().await else {
-                news.lost = true;
+                reported.lost = true;
                 break;
             };
             let began = Instant::now();
             loop {
                 match self.0.get_ref().0.read_events() {
-                    Ok(events) => events.into_iter().for_each(|event| news.add(&event)),
+                    Ok(events) => events.into_iter().for_each(|event| reported.add(&event)),
                     Err(Errno::EAGAIN) => {
                         ready.clear_ready();
                         break;
                     }
                     Err(Errno::EINTR) => {}
                     Err(_) => {
-                        news.lost = true;
+                        reported.lost = true;
                         break;
                     }
                 }
-                if began.elapsed() > GATHER {
+                if began.elapsed() > COALESCE {
                     break;
                 }
             }
         }
-        news
+        reported
     }
 }
 
-impl News {
+impl Reported {
     fn is_any(&self) -> bool {
         self.everything || self.lost || !self.files.is_empty()
     }
@@ -334,10 +365,10 @@ fn is_manifest(name: &str) -> bool {
     !name.starts_with('.') && ["yaml", "yml", "json"].contains(&extension)
 }
 
-fn is_settled(metadata: &Metadata) -> bool {
+fn is_debounced(metadata: &Metadata) -> bool {
     let modified = metadata.modified().unwrap_or(SystemTime::UNIX_EPOCH);
-    // A time in the future says nothing, so it must not keep a file out for ever.
-    SystemTime::now().duration_since(modified).map_or(true, |age| age >= SETTLED)
+    // A time in the future must not keep a file out for ever.
+    SystemTime::now().duration_since(modified).map_or(true, |age| age >= DEBOUNCE)
 }
 
 fn read(path: &Path, metadata: &Metadata) -> Result<String, String> {

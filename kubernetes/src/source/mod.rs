@@ -1,4 +1,4 @@
-//! Where the objects come from, and what the owner of a source sees of them.
+//! Where the objects come from, and the interface of a source.
 //!
 //! ```no_run
 //! # async fn example(config: kubernetes::ClientConfig) -> Result<(), kubernetes::Error> {
@@ -52,7 +52,7 @@ const QUEUE: usize = 4096;
 pub struct Source {
     store: Store,
     events: mpsc::Receiver<Event>,
-    /// New settings for the tasks. None for a folder.
+    /// New settings for the tasks. `None` for a folder.
     config: Option<watch::Sender<Arc<ClientConfig>>>,
     /// What was seen and not yet reported.
     pending: Batch,
@@ -60,14 +60,14 @@ pub struct Source {
     _tasks: JoinSet<()>,
 }
 
-/// What an API server is asked for beside Services, EndpointSlices and ServiceCIDRs.
+/// What to watch on an API server beside Services, EndpointSlices and ServiceCIDRs.
 #[derive(Clone, Debug, Default)]
 pub struct Watch {
     /// The Node to keep, by name.
     pub node: Option<String>,
 }
 
-/// What looks different since the last batch. It names things to look at again; it says nothing about them.
+/// What changed since the last batch. It names the things that changed, not their values.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Batch {
     /// Services that are new, gone, or differ in themselves or in their slices. A key may name a Service that does
@@ -92,7 +92,7 @@ pub struct ServiceView {
     pub slices: Vec<Arc<EndpointSlice>>,
 }
 
-/// How a source is doing.
+/// The health of a source.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Health {
     /// The server's URL or the folder.
@@ -101,7 +101,7 @@ pub struct Health {
     pub connected: bool,
     /// Since when `connected` is what it is.
     pub since: SystemTime,
-    /// What went wrong last. `None` while connected.
+    /// The last error. `None` while connected.
     pub last_error: Option<String>,
     /// Failures in a row.
     pub failures: u32,
@@ -110,17 +110,17 @@ pub struct Health {
 /// Something in the source that was left out, and why. The rest works.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Problem {
-    /// Where it stands: a file with the document in it (`web.yaml, document 2`), or what was asked of the server.
+    /// Where it stands: a file with the document in it (`web.yaml, document 2`), or the API server.
     pub place: String,
     /// The object, when it got far enough to have a name: `Service default/web`.
     pub object: Option<String>,
-    /// What is wrong, and what was done about it.
+    /// What is wrong, and what applies instead.
     pub reason: String,
 }
 
 impl Source {
-    /// The objects of an API server. Returns at once; the objects come with [`Source::next`], and an API server that
-    /// does not answer is said in [`Source::health`].
+    /// The objects of an API server. Returns at once; the objects come with [`Source::next`], and [`Source::health`]
+    /// reports an API server that does not answer.
     ///
     /// Must be called inside a tokio runtime.
     ///
@@ -151,7 +151,7 @@ impl Source {
         Ok(Self { store, events, config: None, pending: Batch::default(), ended: false, _tasks: tasks })
     }
 
-    /// Wait until something looks different, and say what. Everything that has arrived by then comes as one batch;
+    /// Waits until something changes, and returns what. Everything that has arrived by then comes as one batch;
     /// before the source is synced only its health and its problems are worth a batch, and the objects gather.
     ///
     /// Safe to cancel: nothing is lost.
@@ -174,7 +174,7 @@ impl Source {
         }
     }
 
-    /// Other settings for the API server: its address moved, or there is a new token. The objects stay, and what
+    /// Replaces the settings for the API server, for example its address or its token. The objects stay, and what
     /// differs on the other server is reported as changed. Without effect on a folder.
     pub fn reconfigure(&self, config: ClientConfig) {
         if let Some(sender) = &self.config {
@@ -213,7 +213,7 @@ impl Source {
         self.store.service_cidrs()
     }
 
-    /// The node that was asked for, when the source has it.
+    /// The node of [`Watch::node`], when the source has it.
     #[must_use]
     pub fn node(&self) -> Option<&Arc<Node>> {
         self.store.node()
@@ -225,7 +225,7 @@ impl Source {
         self.store.problems()
     }
 
-    /// How the source is doing.
+    /// The health of the source.
     #[must_use]
     pub fn health(&self) -> &Health {
         self.store.health()
@@ -248,7 +248,7 @@ impl Watch {
 }
 
 impl Batch {
-    /// Whether nothing looks different.
+    /// Whether nothing changed.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         *self == Self::default()

@@ -1,5 +1,5 @@
-//! One kind of object, followed on an API server: list it, then watch from there; when the watch ends, watch on; when
-//! what we know is too old for the server, list again.
+//! One kind of object, followed on an API server: list it, then watch from there; when the watch ends, watch again; when
+//! the known version is too old for the server, list again.
 //!
 //! This is the protocol of the Kubernetes API concepts page ("Efficient detection of changes"). It stands on kube's
 //! client and not on its watcher for three reasons: an object that cannot be read is refused by itself here, and does
@@ -52,17 +52,17 @@ pub(super) struct Reflector {
 /// Why an attempt ended.
 struct Failure {
     what: String,
-    /// What we know is too old, or the server is another one.
+    /// The known version is too old, or the server is another one.
     list_again: bool,
-    /// The server does not know us.
+    /// The server refuses the credentials.
     credentials: bool,
-    /// The server does not have the kind, or does not show it to us.
+    /// The server does not have the kind, or does not show it.
     absent: bool,
 }
 
 type Attempt<T> = Result<T, Failure>;
-/// A question to the server.
-enum Ask<'a> {
+/// A request to the server.
+enum Query<'a> {
     List(&'a ListParams),
     Watch(&'a WatchParams, &'a str),
 }
@@ -142,7 +142,7 @@ impl Reflector {
         }
     }
 
-    /// Maybe another server: nothing that is known of this one counts.
+    /// The server may be another one: nothing that is known of this one counts.
     fn start_over(&mut self) {
         self.version = None;
         self.path = 0;
@@ -197,7 +197,7 @@ impl Reflector {
 
     async fn page(&self, client: &kube::Client, params: &ListParams) -> Attempt<Vec<u8>> {
         let whole = async {
-            let mut body = self.open(client, Ask::List(params)).await?;
+            let mut body = self.open(client, Query::List(params)).await?;
             let mut text = Vec::new();
             let read = (&mut body).take(MAX_PAGE + 1).read_to_end(&mut text).await;
             read.map_err(|error| self.failure(&format!("list: the answer broke off ({})", flatten(&error))))?;
@@ -218,7 +218,7 @@ impl Reflector {
             field_selector: self.fields.clone(),
             ..WatchParams::default()
         };
-        let body = timeout(self.timing.answer, self.open(client, Ask::Watch(&params, &version)))
+        let body = timeout(self.timing.answer, self.open(client, Query::Watch(&params, &version)))
             .await
             .unwrap_or_else(|_| Err(self.failure("watch: no answer in the time allowed")))?;
         self.send(Event::Connected(self.kind)).await;
@@ -229,7 +229,7 @@ impl Reflector {
             // The server ends the watch in time; when it does not, it is not there any more.
             let line = timeout(self.timing.watch + self.timing.answer, lines.next())
                 .await
-                .map_err(|_| self.failure("watch: the server fell silent"))?;
+                .map_err(|_| self.failure("watch: the server no longer answers"))?;
             match line.map_err(|why| self.failure(&format!("watch: {why}")))? {
                 Some(line) => {
                     self.event(line, &mut version).await?;
@@ -258,7 +258,7 @@ impl Reflector {
         match &*line.r#type {
             "ADDED" | "MODIFIED" => self.put(line.object).await,
             "DELETED" => self.send(Event::Gone(self.kind, head.key)).await,
-            // A bookmark, or a kind of event that was not thought of yet: it moves us on and says no more.
+            // A bookmark, or an unknown type of event: only its version counts.
             _ => {}
         }
         if !head.version.is_empty() {
@@ -285,12 +285,12 @@ impl Reflector {
         self.send(event).await;
     }
 
-    /// Ask, and look at the status of the answer.
-    async fn open(&self, client: &kube::Client, ask: Ask<'_>) -> Attempt<Body> {
+    /// Sends a request, and checks the status of the answer.
+    async fn open(&self, client: &kube::Client, query: Query<'_>) -> Attempt<Body> {
         let path = Request::new(self.path());
-        let (verb, request) = match ask {
-            Ask::List(params) => ("list", path.list(params)),
-            Ask::Watch(params, version) => ("watch", path.watch(params, version)),
+        let (verb, request) = match query {
+            Query::List(params) => ("list", path.list(params)),
+            Query::Watch(params, version) => ("watch", path.watch(params, version)),
         };
         let request = request.map_err(|error| self.failure(&format!("{verb}: {error}")))?;
         match client.request_stream(request).await {
@@ -300,7 +300,7 @@ impl Reflector {
         }
     }
 
-    /// What an answer with an error status means for us.
+    /// What follows from an answer with an error status.
     fn refused(&self, verb: &str, code: u16, message: &str) -> Failure {
         let remedy = match code {
             401 => " (check external_ids:k8s-api-token)",
@@ -321,7 +321,7 @@ impl Reflector {
         Failure::because(format!("{}s: {what}", self.kind.name()))
     }
 
-    /// Say it and remember it; the answer is how long to wait.
+    /// Reports a failure; returns how long to wait.
     async fn failed(&mut self, failure: Failure) -> Duration {
         self.failures = self.failures.saturating_add(1);
         if failure.list_again || self.failures.is_multiple_of(LIST_AGAIN_AFTER) {
@@ -342,7 +342,7 @@ impl Reflector {
     }
 
     async fn send(&self, event: Event) {
-        // Nobody listens any more: the task is about to be ended.
+        // The source is dropped, and this task is about to end.
         let _ = self.events.send(event).await;
     }
 
@@ -437,7 +437,7 @@ fn explain(error: &str) -> String {
     } else if error.contains("NotValidForName") {
         " (the server's certificate does not name the address in external_ids:k8s-api-server)"
     } else if error.contains("InvalidContentType") {
-        " (the server does not speak TLS on that port: is it http?)"
+        " (the server does not use TLS on that port: is it http?)"
     } else {
         ""
     };

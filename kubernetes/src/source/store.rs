@@ -1,4 +1,4 @@
-//! The objects at rest, and the comparison that says which Services look different.
+//! The stored objects, and the comparison that finds the Services that changed.
 //!
 //! Every event is applied to what is there, and only a difference is reported; so a whole list that comes again after
 //! a gap reports what changed in the gap, what vanished in it, and nothing else.
@@ -22,7 +22,7 @@ pub(super) enum Kind {
     Node,
 }
 
-/// What a task tells the store.
+/// What a task reports to the store.
 #[derive(Debug)]
 pub(super) enum Event {
     /// A whole list of a kind begins.
@@ -59,7 +59,7 @@ pub(super) struct Contents {
     pub problems: Vec<Problem>,
 }
 
-/// The objects at rest.
+/// The stored objects.
 #[derive(Debug)]
 pub(super) struct Store {
     services: BTreeMap<ObjectKey, Entry>,
@@ -67,18 +67,18 @@ pub(super) struct Store {
     slice_owner: HashMap<ObjectKey, Option<ObjectKey>>,
     cidrs: BTreeMap<ObjectKey, Box<[IpNet]>>,
     nodes: BTreeMap<ObjectKey, Arc<Node>>,
-    /// What was refused, by kind and object; a folder's problems have no object to hang on.
+    /// What was refused, by kind and object; a folder's problems have no key.
     refused: BTreeMap<(Kind, ObjectKey), Problem>,
     folder_problems: Vec<Problem>,
     /// Names not met yet in a list that is under way.
     unseen: HashMap<Kind, HashSet<ObjectKey>>,
-    /// Kinds whose whole list has not come yet. Those that are good to have are waited for only until it is known
-    /// whether they can be had: rows that follow from them must not go and come again at every start.
+    /// Kinds whose whole list has not come yet. Optional ones are awaited only until it is known whether
+    /// they are available: rows that follow from them must not go and come again at every start.
     awaited: BTreeSet<Kind>,
     health: HealthLog,
 }
 
-/// A Service by name: itself, when it exists, and the slices that say they are for it.
+/// A Service by name: itself, when it exists, and the slices that name it.
 #[derive(Debug, Default)]
 struct Entry {
     service: Option<Arc<Service>>,
@@ -132,7 +132,7 @@ impl Store {
         }
     }
 
-    /// The tasks are gone: nothing will arrive any more.
+    /// The tasks have ended: nothing will arrive any more.
     pub(super) fn end(&mut self, batch: &mut Batch) {
         self.health.failed(Kind::Service, "the watching tasks have ended; restart the process".into(), batch);
     }
@@ -311,7 +311,7 @@ impl Store {
 
 impl Kind {
     pub(super) const ALL: [Self; 4] = [Self::Service, Self::Slice, Self::ServiceCidr, Self::Node];
-    /// Without these nothing can be said about any Service. The others are good to have.
+    /// Without these no Service is known. The others are optional.
     pub(super) const REQUIRED: [Self; 2] = [Self::Service, Self::Slice];
 
     pub(super) fn is_required(self) -> bool {

@@ -1,5 +1,5 @@
-//! A source against a server that answers as no good server does. The good ones are asked in `tests/api_server.rs`.
-#![allow(clippy::unwrap_used, clippy::panic, reason = "a test says what went wrong by failing")]
+//! A source against a server with wrong answers. A real server is used in `tests/api_server.rs`.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test reports by failing")]
 
 mod server;
 
@@ -13,7 +13,7 @@ use tracing::span;
 
 use super::*;
 use crate::config::NodeSettings;
-use server::{Ask, Reply, Server, Verb};
+use server::{Query, Reply, Server, Verb};
 
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -58,9 +58,9 @@ fn error(code: u16, message: &str) -> Reply {
     )
 }
 
-/// What a dull server says: empty lists, watches where nothing happens, no ServiceCIDRs.
-fn dull(ask: &Ask) -> Reply {
-    match (ask.kind(), ask.verb()) {
+/// What an idle server answers: empty lists, watches where nothing happens, no ServiceCIDRs.
+fn idle(query: &Query) -> Reply {
+    match (query.kind(), query.verb()) {
         ("servicecidrs", _) => error(404, "not found"),
         ("services", Verb::List) => list(&[], 1),
         (_, Verb::List) => list_of("EndpointSlice", &[], 1),
@@ -68,12 +68,12 @@ fn dull(ask: &Ask) -> Reply {
     }
 }
 
-/// A server that answers about Services as told, with the number of the question, and dully about the rest.
-async fn about_services(answer: impl Fn(usize, &Ask) -> Reply + Send + Sync + 'static) -> Server {
+/// A server with scripted answers about Services, by the number of the request, and as an idle one about the rest.
+async fn about_services(answer: impl Fn(usize, &Query) -> Reply + Send + Sync + 'static) -> Server {
     let count = AtomicUsize::new(0);
-    Server::start(move |ask| match ask.kind() {
-        "services" => answer(count.fetch_add(1, Ordering::Relaxed), ask),
-        _ => dull(ask),
+    Server::start(move |query| match query.kind() {
+        "services" => answer(count.fetch_add(1, Ordering::Relaxed), query),
+        _ => idle(query),
     })
     .await
 }
@@ -111,16 +111,16 @@ fn has(source: &Source, names: &[&str]) -> bool {
 #[tokio::test]
 async fn what_vanished_while_the_watch_was_expired_is_reported() {
     let now = Arc::new(Notify::new());
-    let told = now.clone();
-    let server = about_services(move |number, ask| match (number, ask.verb()) {
+    let signal = now.clone();
+    let server = about_services(move |number, query| match (number, query.verb()) {
         (0, _) => list(&[service("a", 1), service("b", 2), service("c", 3)], 5),
         (1, Verb::Watch) => {
-            assert_eq!(ask.parameter("resourceVersion").as_deref(), Some("5"));
+            assert_eq!(query.parameter("resourceVersion").as_deref(), Some("5"));
             let gone = json!({ "kind": "Status", "code": 410, "message": "too old resource version", "reason": "Expired" });
-            Reply::Stream(Vec::new(), server::Then::Told(told.clone(), event("ERROR", &gone)))
+            Reply::Stream(Vec::new(), server::Then::Signalled(signal.clone(), event("ERROR", &gone)))
         }
         (2, Verb::List) => list(&[service("a", 1), service("c", 7)], 9),
-        _ => dull(ask),
+        _ => idle(query),
     })
     .await;
     let mut source = source(&server);
@@ -142,11 +142,11 @@ async fn a_server_in_trouble_takes_nothing_away_and_is_logged_once() {
         2 => Reply::Raw("HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n{\"metadata\": {\"res".into()),
         _ => Reply::Raw("this is not even HTTP\r\n\r\n".into()),
     };
-    let server = about_services(move |number, ask| match number {
+    let server = about_services(move |number, query| match number {
         0 => list(&[service("a", 1)], 5),
         1..40 => trouble(number),
         40 => list(&[service("a", 1), service("b", 6)], 9),
-        _ => dull(ask),
+        _ => idle(query),
     })
     .await;
     let mut source = source(&server);
@@ -164,7 +164,7 @@ async fn a_server_in_trouble_takes_nothing_away_and_is_logged_once() {
 
 #[tokio::test]
 async fn half_an_event_is_not_an_event_and_the_watch_goes_on_from_the_last_whole_one() {
-    let server = about_services(|number, ask| match (number, ask.verb()) {
+    let server = about_services(|number, query| match (number, query.verb()) {
         (0, _) => list(&[], 5),
         (1, Verb::Watch) => {
             let whole = event("ADDED", &service("a", 6));
@@ -172,10 +172,10 @@ async fn half_an_event_is_not_an_event_and_the_watch_goes_on_from_the_last_whole
             Reply::Stream(vec![whole, half[..half.len() / 2].to_owned()], server::Then::Cut)
         }
         (2, Verb::Watch) => {
-            assert_eq!(ask.parameter("resourceVersion").as_deref(), Some("6"));
+            assert_eq!(query.parameter("resourceVersion").as_deref(), Some("6"));
             Reply::Stream(vec![event("ADDED", &service("b", 7))], server::Then::Hang)
         }
-        _ => panic!("{ask:?}"),
+        _ => panic!("{query:?}"),
     })
     .await;
     let mut source = source(&server);
@@ -184,11 +184,11 @@ async fn half_an_event_is_not_an_event_and_the_watch_goes_on_from_the_last_whole
 
 #[tokio::test]
 async fn a_server_that_says_nothing_is_not_waited_for() {
-    // Silent until it was asked for a while, whatever it was asked.
-    let server = about_services(|number, ask| match (number, ask.verb()) {
+    // Gives no answer to the first requests.
+    let server = about_services(|number, query| match (number, query.verb()) {
         (0..4, _) => Reply::Nothing,
         (_, Verb::List) => list(&[service("b", 1)], 9),
-        _ => dull(ask),
+        _ => idle(query),
     })
     .await;
     let impatient = Timing { answer: Duration::from_millis(500), ..timing() };
@@ -205,8 +205,8 @@ async fn a_refused_token_is_read_again_from_its_file() {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("token");
     std::fs::write(&file, "old").unwrap();
-    let server = Server::start(|ask| match ask.header("authorization").as_deref() {
-        Some("Bearer new") => dull(ask),
+    let server = Server::start(|query| match query.header("authorization").as_deref() {
+        Some("Bearer new") => idle(query),
         _ => error(401, "Unauthorized"),
     })
     .await;
@@ -227,7 +227,7 @@ async fn a_refused_token_is_read_again_from_its_file() {
 
 #[tokio::test]
 async fn a_token_does_not_follow_a_redirect() {
-    let other = Server::start(|ask| panic!("the other host was asked: {ask:?}")).await;
+    let other = Server::start(|query| panic!("the other host got a request: {query:?}")).await;
     let target = other.address();
     let server = Server::start(move |_| {
         let redirect =
@@ -237,7 +237,7 @@ async fn a_token_does_not_follow_a_redirect() {
     .await;
     let mut source = source(&server);
     until(&mut source, "a failure", |source| source.health().failures > 3).await;
-    assert_eq!(other.asked(), 0);
+    assert_eq!(other.requests(), 0);
 }
 
 #[tokio::test]
@@ -249,14 +249,14 @@ async fn an_object_that_cannot_be_read_is_refused_by_name_and_the_rest_works() {
     mended["metadata"]["resourceVersion"] = "8".into();
     let mut spoilt = service("a", 7);
     spoilt["spec"]["externalIPs"] = json!(["nowhere"]);
-    let server = about_services(move |number, ask| match number {
+    let server = about_services(move |number, query| match number {
         0 => list(&[service("a", 1), broken.clone(), service("c", 3)], 5),
         1 => Reply::Stream(vec![event("MODIFIED", &spoilt)], server::Then::End),
         2 => Reply::Stream(
             vec![event("MODIFIED", &mended), event("MODIFIED", &service("a", 9))],
             server::Then::Hang,
         ),
-        _ => dull(ask),
+        _ => idle(query),
     })
     .await;
     let mut source = source(&server);
@@ -266,8 +266,8 @@ async fn an_object_that_cannot_be_read_is_refused_by_name_and_the_rest_works() {
     })
     .await;
     assert!(source.view(&key("a")).unwrap().service.external_ips.is_empty(), "the version before stays");
-    let said: Vec<_> = source.problems().iter().filter_map(|problem| problem.object.clone()).collect();
-    assert_eq!(said, ["Service shop/a", "Service shop/broken"]);
+    let refused: Vec<_> = source.problems().iter().filter_map(|problem| problem.object.clone()).collect();
+    assert_eq!(refused, ["Service shop/a", "Service shop/broken"]);
     until(&mut source, "mended", |source| has(source, &["a", "broken", "c"])).await;
     until(&mut source, "no refusal", |source| {
         source.problems().iter().all(|problem| problem.object.is_none())
@@ -277,8 +277,8 @@ async fn an_object_that_cannot_be_read_is_refused_by_name_and_the_rest_works() {
 
 #[tokio::test]
 async fn an_older_server_has_slices_in_their_older_version_and_no_ranges() {
-    let server = Server::start(|ask| match (ask.kind(), ask.verb()) {
-        ("endpointslices", _) if ask.path.contains("/v1/") => error(404, "the server could not find it"),
+    let server = Server::start(|query| match (query.kind(), query.verb()) {
+        ("endpointslices", _) if query.path.contains("/v1/") => error(404, "the server could not find it"),
         ("endpointslices", Verb::List) => {
             let slice = json!({
                 "metadata": {
@@ -291,13 +291,13 @@ async fn an_older_server_has_slices_in_their_older_version_and_no_ranges() {
         }
         ("servicecidrs", _) => error(403, "forbidden"),
         ("services", Verb::List) => list(&[service("a", 1)], 5),
-        _ => dull(ask),
+        _ => idle(query),
     })
     .await;
     let mut source = source(&server);
     until(&mut source, "synced", |source| source.synced() && source.health().connected).await;
     assert_eq!(source.view(&key("a")).unwrap().slices.len(), 1);
-    until(&mut source, "the ranges are said to be missing", |source| !source.problems().is_empty()).await;
+    until(&mut source, "the ranges are reported missing", |source| !source.problems().is_empty()).await;
     let problem = &source.problems()[0];
     assert!(
         problem.place.starts_with("ServiceCIDRs of http://") && problem.reason.contains("403"),
@@ -313,39 +313,40 @@ async fn a_list_comes_in_pages_and_begins_again_when_it_expires_under_way() {
             json!({ "kind": "ServiceList", "metadata": { "resourceVersion": "5", "continue": next }, "items": items }),
         )
     };
-    let server = about_services(move |number, ask| match (number, ask.parameter("continue").as_deref()) {
-        (0, None) => page(&[service("a", 1)], "more"),
-        (1, Some("more")) => error(410, "the continue token is too old"),
-        (2, None) => page(&[service("b", 1)], "even more"),
-        (3, Some("even more")) => page(&[service("c", 2)], ""),
-        _ => dull(ask),
-    })
-    .await;
+    let server =
+        about_services(move |number, query| match (number, query.parameter("continue").as_deref()) {
+            (0, None) => page(&[service("a", 1)], "more"),
+            (1, Some("more")) => error(410, "the continue token is too old"),
+            (2, None) => page(&[service("b", 1)], "even more"),
+            (3, Some("even more")) => page(&[service("c", 2)], ""),
+            _ => idle(query),
+        })
+        .await;
     let mut source = source(&server);
     until(&mut source, "both pages", |source| source.synced() && has(source, &["b", "c"])).await;
 }
 
 #[tokio::test]
 async fn a_watch_that_ends_at_once_does_not_make_a_busy_loop() {
-    let server = about_services(|_, ask| match ask.verb() {
+    let server = about_services(|_, query| match query.verb() {
         Verb::List => list(&[service("a", 1)], 5),
         Verb::Watch => Reply::Stream(Vec::new(), server::Then::End),
     })
     .await;
     let mut source = source(&server);
-    until(&mut source, "many ends", |_| server.asked() > 20).await;
+    until(&mut source, "many ends", |_| server.requests() > 20).await;
     let is_named =
         |source: &Source| source.health().last_error.as_ref().is_some_and(|why| why.contains("at once"));
-    until(&mut source, "it is said", is_named).await;
+    until(&mut source, "it is reported", is_named).await;
     assert!(has(&source, &["a"]));
 }
 
 #[tokio::test]
 async fn an_endless_event_is_cut_off() {
-    let server = about_services(|number, ask| match number {
+    let server = about_services(|number, query| match number {
         0 => list(&[service("a", 1)], 5),
         1 => Reply::Stream(vec!["x".repeat(1 << 20); 20], server::Then::Hang),
-        _ => dull(ask),
+        _ => idle(query),
     })
     .await;
     let mut source = source(&server);
@@ -356,14 +357,14 @@ async fn an_endless_event_is_cut_off() {
 }
 
 #[tokio::test]
-async fn an_address_where_nobody_listens_is_tried_for_ever() {
+async fn an_address_without_a_server_is_tried_for_ever() {
     let settings = NodeSettings { api_server: Some("127.0.0.1:1".into()), ..NodeSettings::default() };
     let config = ClientConfig::from_settings(&settings).unwrap();
     let mut source = Source::api_timed(config, &Watch::default(), timing());
     until(&mut source, "some attempts", |source| source.health().failures > 5).await;
     assert!(!source.synced());
     // And then there is an address.
-    let server = Server::start(dull).await;
+    let server = Server::start(idle).await;
     let settings = NodeSettings { api_server: Some(server.address()), ..NodeSettings::default() };
     source.reconfigure(ClientConfig::from_settings(&settings).unwrap());
     until(&mut source, "synced", |source| source.synced() && source.health().connected).await;

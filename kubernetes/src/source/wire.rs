@@ -1,9 +1,9 @@
-//! The objects as they come: JSON or YAML of the API, read straight into what is kept.
+//! The objects on the wire: JSON or YAML of the API, read straight into what is kept.
 //!
 //! Only the fields that are used are named here, so the rest (managed fields above all) is skipped by the parser and
-//! never allocated. Every field is optional, since the API writes `null` for an empty list; what must be there is
-//! asked for when the value is turned into an object. Numbers are read wide and checked by us, so that a wrong one
-//! is refused with its name and its value.
+//! never allocated. Every field is optional, since the API writes `null` for an empty list; what is required is
+//! checked when the value becomes an object. Numbers are read wide and checked here, so that the refusal of a wrong
+//! one has its name and its value.
 
 mod raw;
 
@@ -27,7 +27,7 @@ use crate::object::{
     Service, ServicePort, ServiceType, TargetPort, TrafficPolicy,
 };
 
-/// Read one object of a kind. The error says which field is wrong.
+/// Reads one object of a kind. The error names the field.
 pub(super) fn read<'de, D>(kind: Kind, json: D, names: &mut Names) -> Result<Object, String>
 where
     D: Deserializer<'de>,
@@ -43,7 +43,7 @@ where
     }
 }
 
-/// What an object is called and how new it is, even when the rest of it cannot be read.
+/// Name and version of an object, even when the rest of it cannot be read.
 pub(super) struct Head {
     pub key: ObjectKey,
     pub version: String,
@@ -76,11 +76,11 @@ where
     RawEndpoints::deserialize(json).map_err(|error| error.to_string())?.objects(names)
 }
 
-/// Texts that come again and again (namespaces, nodes, names of ports), each kept once.
+/// Texts that recur (namespaces, nodes, names of ports), each kept once.
 #[derive(Debug, Default)]
 pub(super) struct Names {
     known: HashSet<Arc<str>>,
-    /// When this many are known, those that nobody uses any more are dropped.
+    /// At this many, those that are no longer in use are dropped.
     tidy_at: usize,
 }
 

@@ -180,7 +180,7 @@ fn headless_and_foreign_services_are_left_alone() {
 }
 
 #[test]
-fn no_way_of_asking_takes_a_management_port_of_the_node() {
+fn no_kind_of_claim_takes_a_management_port_of_the_node() {
     for port in PROTECTED {
         let mut by_node_port = service("web", port);
         by_node_port.external_traffic_policy = TrafficPolicy::Local;

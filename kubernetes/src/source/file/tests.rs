@@ -1,5 +1,5 @@
 //! One file: what it gives, what is refused, and what stays in force.
-#![allow(clippy::unwrap_used, reason = "a test says what went wrong by failing")]
+#![allow(clippy::unwrap_used, reason = "a test reports by failing")]
 
 use proptest::prelude::*;
 
@@ -29,7 +29,7 @@ fn service(name: &str, port: &str) -> String {
 }
 
 #[test]
-fn documents_are_judged_one_by_one() {
+fn documents_are_checked_one_by_one() {
     let text = format!(
         "# a comment\n---\n{}---\nkind: [unclosed\n---\n{}",
         service("a", "30001"),
@@ -68,11 +68,7 @@ fn a_refused_version_leaves_the_one_before_in_force() {
 fn nothing_is_taken_away_while_a_document_does_not_parse() {
     let before = fresh(&format!("{}---\n{}", service("a", "30001"), service("b", "30002")));
     let got = read(&format!("{}---\nkind: Serv", service("a", "30009")), &before);
-    assert_eq!(
-        names(&got),
-        ["default/a"],
-        "a text that is cut off between two tokens parses, and says what it says"
-    );
+    assert_eq!(names(&got), ["default/a"], "a text that is cut off between two tokens still parses");
     let got = read(&format!("{}---\nkind: \"Serv", service("a", "30009")), &before);
     assert_eq!(names(&got), ["default/a", "default/b"]);
     assert!(got.broken);
@@ -160,7 +156,7 @@ fn a_bomb_of_aliases_is_refused() {
 }
 
 #[test]
-fn odd_objects_are_taken_with_a_remark() {
+fn incomplete_objects_are_used_with_a_remark() {
     let got = fresh(
         "apiVersion: v1\nkind: Service\nmetadata: {name: a}\nspec: {type: NodePort, ports: [{port: 1}]}\n",
     );
@@ -177,7 +173,7 @@ proptest! {
     /// Cut anywhere, with any byte changed: read or refused, never more than that, and nothing is taken away while
     /// it does not parse.
     #[test]
-    fn a_damaged_file_harms_nothing(cut in 0usize..400, at in 0usize..400, byte in 0u8..128) {
+    fn a_damaged_file_deletes_nothing(cut in 0usize..400, at in 0usize..400, byte in 0u8..128) {
         let whole = format!("{}---\n{}", service("a", "30001"), service("b", "30002"));
         let before = fresh(&whole);
         let mut damaged = whole.into_bytes();

@@ -1,5 +1,5 @@
 //! A folder that people and programs write to while it is followed.
-#![allow(clippy::unwrap_used, clippy::panic, reason = "a test says what went wrong by failing")]
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test reports by failing")]
 
 use std::io::Write;
 
@@ -46,7 +46,7 @@ impl Followed {
         fs::write(self.dir.path().join(name), text).unwrap();
     }
 
-    /// Wait until something holds. Gives what was named as changed.
+    /// Waits until something holds. Returns the Services that changed.
     async fn until(&mut self, what: &str, holds: impl Fn(&Source) -> bool) -> BTreeSet<ObjectKey> {
         let mut changed = BTreeSet::new();
         let wait = async {
@@ -78,7 +78,7 @@ async fn files_are_followed_as_they_come_change_and_go() {
     let changed = at.until("a new file", |source| node_port(source, "b").is_some()).await;
     assert_eq!(changed, BTreeSet::from([key("b")]), "the other file's objects did not change");
 
-    // As editors and configuration management do it: beside, then in place.
+    // As editors and configuration management write: another file, then moved into place.
     at.write(".b.yml.new", &service("b", 30003));
     fs::rename(at.dir.path().join(".b.yml.new"), at.dir.path().join("b.yml")).unwrap();
     at.until("a file moved into place", |source| node_port(source, "b") == Some(30003)).await;
@@ -95,11 +95,11 @@ async fn files_are_followed_as_they_come_change_and_go() {
 }
 
 #[tokio::test]
-async fn a_file_that_is_being_written_is_not_looked_at() {
+async fn a_file_that_is_being_written_is_not_read() {
     let mut at = Followed::new(&[("a.yaml", service("a", 30001) + &service("b", 30002))]).await;
     let mut file = fs::File::create(at.dir.path().join("a.yaml")).unwrap();
     file.write_all(service("a", 30001).as_bytes()).unwrap();
-    // Something else changes meanwhile, so that there is a reason to look.
+    // Something else changes meanwhile, so that there is a reason to scan.
     at.write("c.yaml", &service("c", 30003));
     let changed = at.until("another file", |source| node_port(source, "c").is_some()).await;
     assert_eq!(changed, BTreeSet::from([key("c")]));
@@ -110,7 +110,7 @@ async fn a_file_that_is_being_written_is_not_looked_at() {
 }
 
 #[tokio::test]
-async fn a_bad_edit_leaves_the_last_good_content_in_force_and_says_so() {
+async fn a_bad_edit_leaves_the_last_good_content_in_force_and_is_reported() {
     let mut at = Followed::new(&[("a.yaml", service("a", 30001)), ("b.yaml", service("b", 30002))]).await;
     at.write("a.yaml", "kind: [Service\n");
     at.until("a problem", |source| !source.problems().is_empty()).await;
@@ -119,11 +119,12 @@ async fn a_bad_edit_leaves_the_last_good_content_in_force_and_says_so() {
     at.write("b.yaml", &service("b", 30022));
     at.until("the rest works", |source| node_port(source, "b") == Some(30022)).await;
     at.write("a.yaml", &service("a", 30011));
-    at.until("mended", |source| node_port(source, "a") == Some(30011) && source.problems().is_empty()).await;
+    at.until("corrected", |source| node_port(source, "a") == Some(30011) && source.problems().is_empty())
+        .await;
 }
 
 #[tokio::test]
-async fn of_two_that_claim_one_thing_the_first_has_it_and_the_other_is_named() {
+async fn of_two_that_claim_one_thing_the_first_gets_it_and_the_other_is_reported() {
     let mut at = Followed::new(&[
         ("a.yaml", service("a", 30001)),
         ("b.yaml", service("b", 30001) + &service("c", 30003)),
@@ -141,7 +142,7 @@ async fn of_two_that_claim_one_thing_the_first_has_it_and_the_other_is_named() {
         ]
     );
     fs::remove_file(at.dir.path().join("a.yaml")).unwrap();
-    at.until("the next in line has it", |source| node_port(source, "b") == Some(30001)).await;
+    at.until("the next claim holds", |source| node_port(source, "b") == Some(30001)).await;
 }
 
 #[tokio::test]
@@ -178,7 +179,7 @@ async fn a_mounted_config_map_changes_as_a_whole() {
 }
 
 #[tokio::test]
-async fn what_is_no_file_or_no_text_harms_nothing() {
+async fn what_is_no_file_or_no_text_deletes_nothing() {
     let mut at = Followed::new(&[("a.yaml", service("a", 30001))]).await;
     fs::create_dir(at.dir.path().join("d.yaml")).unwrap();
     nix::unistd::mkfifo(&at.dir.path().join("f.yaml"), nix::sys::stat::Mode::S_IRWXU).unwrap();

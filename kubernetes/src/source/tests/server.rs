@@ -1,4 +1,4 @@
-//! An HTTP server that answers what it is told, right or wrong.
+//! An HTTP server with scripted answers, right or wrong.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -9,9 +9,9 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
 
-/// What was asked.
+/// A request.
 #[derive(Debug)]
-pub(super) struct Ask {
+pub(super) struct Query {
     pub path: String,
     query: String,
     headers: Vec<(String, String)>,
@@ -43,8 +43,8 @@ pub(super) enum Then {
     Cut,
     /// Not at all.
     Hang,
-    /// When it is told to, with one piece more.
-    Told(Arc<Notify>, String),
+    /// On a signal, with one piece more.
+    Signalled(Arc<Notify>, String),
 }
 
 pub(super) struct Server {
@@ -54,7 +54,7 @@ pub(super) struct Server {
 }
 
 impl Server {
-    pub(super) async fn start(answer: impl Fn(&Ask) -> Reply + Send + Sync + 'static) -> Self {
+    pub(super) async fn start(answer: impl Fn(&Query) -> Reply + Send + Sync + 'static) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap().to_string();
         let asked = Arc::new(AtomicUsize::new(0));
@@ -79,7 +79,7 @@ impl Server {
         self.address.clone()
     }
 
-    pub(super) fn asked(&self) -> usize {
+    pub(super) fn requests(&self) -> usize {
         self.asked.load(Ordering::Relaxed)
     }
 }
@@ -87,7 +87,7 @@ impl Server {
 /// One question for each connection.
 async fn serve(
     mut stream: TcpStream,
-    answer: &(dyn Fn(&Ask) -> Reply + Sync),
+    answer: &(dyn Fn(&Query) -> Reply + Sync),
     asked: &AtomicUsize,
 ) -> std::io::Result<()> {
     let mut head = Vec::new();
@@ -95,7 +95,7 @@ async fn serve(
         head.push(stream.read_u8().await?);
     }
     asked.fetch_add(1, Ordering::Relaxed);
-    match answer(&Ask::parse(&String::from_utf8_lossy(&head))) {
+    match answer(&Query::parse(&String::from_utf8_lossy(&head))) {
         Reply::Json(code, body) => {
             let body = body.to_string();
             let length = body.len();
@@ -114,7 +114,7 @@ async fn serve(
                 Then::End => stream.write_all(b"0\r\n\r\n").await?,
                 Then::Cut => stream.write_all(b"ffff\r\nhalf").await?,
                 Then::Hang => std::future::pending().await,
-                Then::Told(when, piece) => {
+                Then::Signalled(when, piece) => {
                     when.notified().await;
                     stream.write_all(format!("{:x}\r\n{piece}\r\n0\r\n\r\n", piece.len()).as_bytes()).await?;
                 }
@@ -126,7 +126,7 @@ async fn serve(
     stream.shutdown().await
 }
 
-impl Ask {
+impl Query {
     fn parse(head: &str) -> Self {
         let mut lines = head.lines();
         let target = lines.next().and_then(|line| line.split(' ').nth(1)).unwrap_or_default();

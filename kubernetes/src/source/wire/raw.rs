@@ -23,7 +23,7 @@ pub(super) struct Labels {
 
 #[derive(Deserialize, Default)]
 pub(super) struct Annotations {
-    /// The way to say it before `spec.loadBalancerSourceRanges`; still looked at by kube-proxy.
+    /// The predecessor of `spec.loadBalancerSourceRanges`, which kube-proxy still honours.
     #[serde(rename = "service.beta.kubernetes.io/load-balancer-source-ranges")]
     pub source_ranges: Option<String>,
 }
@@ -104,7 +104,7 @@ pub(super) struct RawEndpoint {
     pub addresses: Option<Vec<String>>,
     pub conditions: Option<Conditions>,
     pub node_name: Option<String>,
-    /// `discovery.k8s.io/v1beta1` says the node here.
+    /// Where `discovery.k8s.io/v1beta1` has the node.
     pub topology: Option<Topology>,
 }
 

@@ -1,5 +1,5 @@
 //! Reading the API's JSON.
-#![allow(clippy::unwrap_used, clippy::panic, reason = "a test says what went wrong by failing")]
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test reports by failing")]
 
 use proptest::prelude::*;
 use serde_json::{Value, json};
