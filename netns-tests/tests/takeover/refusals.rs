@@ -258,7 +258,7 @@ fn a_node_that_changed_after_the_plan() -> Result<()> {
     let script = site.dir().join("change");
     std::fs::write(&script, "#!/bin/sh\nexec ip addr add 172.18.0.77/24 dev eth0\n")?;
     std::fs::set_permissions(&script, std::os::unix::fs::PermissionsExt::from_mode(0o755))?;
-    let outcome = site.run_with_fault(THERE, &format!("plan:run={}", script.display()))?;
+    let outcome = site.run_with_fault(ATTACH, &format!("plan:run={}", script.display()))?;
     ensure!(
         !outcome.ok
             && outcome.said.contains("the node changed meanwhile")
@@ -267,6 +267,6 @@ fn a_node_that_changed_after_the_plan() -> Result<()> {
     );
     ensure!(site.journal_state()? == "none", "a refused run wrote a journal");
     ensure!(!site.has_bridge(nic::BRIDGE)?, "a refused run made a bridge");
-    site.run(THERE)?.expect_ok()?;
+    site.run(ATTACH)?.expect_ok()?;
     Ok(())
 }
