@@ -32,13 +32,8 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use bytes::BytesMut;
-use serde::Deserialize;
-use serde_json::value::RawValue;
-
 use self::stream::{Cut, Stream};
-use super::framing::JsonFramer;
-use super::operation::{ReplyError, parse_reply};
+use super::message::{self, Body, Event, Message, MessageReader};
 use super::{Datum, Error, OpResult, Operation, Remote};
 use crate::rows::vswitch;
 
@@ -48,6 +43,8 @@ mod tests;
 
 /// A reply of more than this is not for a client that keeps no copy.
 const MESSAGE_LIMIT: usize = 64 << 20;
+/// How long the server may take to read a reply or a cancellation.
+const REPLY_TIMEOUT: Duration = Duration::from_millis(100);
 
 /// One row as a `select` gives it: what each column holds.
 pub type RowData = BTreeMap<String, Datum>;
@@ -58,22 +55,15 @@ pub struct Client {
     remote: Remote,
     database: String,
     limit: Duration,
-    link: Option<Link>,
+    open: Option<Open>,
     next_id: u64,
 }
 
-/// What goes with one connection, and with it.
+/// One connection; what was received goes with it.
 #[derive(Debug)]
-struct Link {
+struct Open {
     stream: Stream,
-    buffer: BytesMut,
-    framer: JsonFramer,
-}
-
-/// What a server says.
-enum Said {
-    Reply { id: u64, outcome: Result<String, String> },
-    Update,
+    incoming: MessageReader,
 }
 
 impl Client {
@@ -85,8 +75,8 @@ impl Client {
     /// Connects to a database by its name.
     pub fn connect_to(remote: &Remote, database: &str, limit: Duration) -> Result<Self, Error> {
         let mut client =
-            Self { remote: remote.clone(), database: database.to_owned(), limit, link: None, next_id: 0 };
-        client.link = Some(client.open(Instant::now() + limit)?);
+            Self { remote: remote.clone(), database: database.to_owned(), limit, open: None, next_id: 0 };
+        client.open = Some(client.connection(Instant::now() + limit)?);
         Ok(client)
     }
 
@@ -98,7 +88,7 @@ impl Client {
     /// Carries out operations, all or none.
     pub fn transact(&mut self, operations: &[Operation], deadline: Instant) -> Result<Vec<OpResult>, Error> {
         self.refresh(deadline)?;
-        let id = self.send("transact", &self.parameters(operations)?, deadline)?;
+        let id = self.send("transact", &message::transact_params(&self.database, operations), deadline)?;
         let reply = match self.reply(id, deadline) {
             Ok(Ok(reply)) => reply,
             // An error in place of the array: the database is not served, or the request was none.
@@ -113,13 +103,7 @@ impl Client {
             }
             Err(error) => return Err(error),
         };
-        let database = self.database.clone();
-        parse_reply(&reply, operations.len()).map_err(|error| match error {
-            ReplyError::Shape(reason) => Error::BadReply { database, reason },
-            ReplyError::Slot { operation, error, details } => {
-                Error::Transaction { database, operation, error, details }
-            }
-        })
+        message::transact_results(&self.database, operations.len(), reply.text())
     }
 
     /// Reads columns of all rows of a table; `_uuid` is among them when it is asked for.
@@ -174,157 +158,102 @@ impl Client {
 
     /// Ends a monitor. Nobody waits for the answer; without it there are only more updates to skip.
     fn cancel(&mut self, monitor: &str) {
-        let soon = Instant::now() + Duration::from_millis(100);
-        drop(self.send("monitor_cancel", &format!("[{monitor}]"), soon));
+        let deadline = Instant::now() + REPLY_TIMEOUT;
+        drop(self.send("monitor_cancel", &format!("[{monitor}]"), deadline));
     }
 
     /// Waits for the next change.
     fn update(&mut self, deadline: Instant) -> Result<(), Error> {
         loop {
-            if matches!(self.next(deadline, "say that something changed")?, Said::Update) {
+            let event = self.next(deadline, "report a change")?;
+            if matches!(event, Event::Notification { method, .. } if method.starts_with("update")) {
                 return Ok(());
             }
         }
     }
 
     /// Waits for the reply to a request: its result as text, or its error.
-    fn reply(&mut self, wanted: u64, deadline: Instant) -> Result<Result<String, String>, Error> {
+    fn reply(&mut self, wanted: u64, deadline: Instant) -> Result<Result<Body, String>, Error> {
         loop {
             match self.next(deadline, "answer")? {
-                Said::Reply { id, outcome } if id == wanted => return Ok(outcome),
+                Event::Reply { id, outcome } if id == wanted => return Ok(outcome),
                 // Who talks all the time and says nothing that was asked for is late too.
                 _ if Instant::now() >= deadline => return Err(self.error(Cut::Late, "answer")),
                 // An answer that came too late for its asker, or an update: whoever wants one looks anew.
-                Said::Reply { .. } | Said::Update => {}
+                Event::Reply { .. } | Event::Notification { .. } => {}
             }
         }
     }
 
     /// Makes sure of a connection: reads what came meanwhile, answers it, and connects anew where it ended.
     fn refresh(&mut self, deadline: Instant) -> Result<(), Error> {
-        while self.link.is_some() {
+        while self.open.is_some() {
             match self.next(Instant::now(), "say nothing") {
                 Ok(_) if Instant::now() >= deadline => return Err(self.error(Cut::Late, "be quiet")),
                 Ok(_) => {}
                 Err(Error::TooLate { .. }) => return Ok(()),
-                Err(Error::Closed { .. }) => self.link = None,
+                Err(Error::Closed { .. }) => self.open = None,
                 Err(error) => return Err(error),
             }
         }
         let limit = deadline.min(Instant::now() + self.limit);
-        self.link = Some(self.open(limit)?);
+        self.open = Some(self.connection(limit)?);
         Ok(())
     }
 
-    fn open(&self, deadline: Instant) -> Result<Link, Error> {
+    fn connection(&self, deadline: Instant) -> Result<Open, Error> {
         let stream = Stream::connect(&self.remote, deadline)?;
-        Ok(Link { stream, buffer: BytesMut::new(), framer: JsonFramer::new(MESSAGE_LIMIT) })
-    }
-
-    fn parameters(&self, operations: &[Operation]) -> Result<String, Error> {
-        let mut text = format!(r#"["{}""#, self.database);
-        for operation in operations {
-            text.push(',');
-            // The notation of values cannot fail; should it ever, nothing is sent.
-            text += &serde_json::to_string(operation)
-                .map_err(|_| Error::NotConnected { database: self.database.clone() })?;
-        }
-        text.push(']');
-        Ok(text)
+        Ok(Open { stream, incoming: MessageReader::new(&self.remote, MESSAGE_LIMIT) })
     }
 
     fn send(&mut self, method: &str, parameters: &str, deadline: Instant) -> Result<u64, Error> {
         let id = self.next_id;
         self.next_id += 1;
-        self.write(&format!(r#"{{"id":{id},"method":"{method}","params":{parameters}}}"#), deadline)?;
+        self.write(&message::request(id, method, parameters), deadline)?;
         Ok(id)
     }
 
     /// Writes a whole message, or gives the connection up: half a message cannot be gone on with.
     fn write(&mut self, text: &str, deadline: Instant) -> Result<(), Error> {
-        let Some(link) = &mut self.link else {
+        let Some(open) = &mut self.open else {
             return Err(Error::NotConnected { database: self.database.clone() });
         };
-        match link.stream.write(text.as_bytes(), deadline) {
+        match open.stream.write(text.as_bytes(), deadline) {
             Ok(()) => Ok(()),
             Err(cut) => {
-                self.link = None;
+                self.open = None;
                 Err(self.error(cut, "take a request"))
             }
         }
     }
 
-    /// The next thing the server says. Its questions are answered here.
-    fn next(&mut self, deadline: Instant, what: &'static str) -> Result<Said, Error> {
+    /// The next reply or notification. Requests of the server are answered here.
+    fn next(&mut self, deadline: Instant, what: &'static str) -> Result<Event, Error> {
         loop {
-            let Some(link) = &mut self.link else {
+            let Some(open) = &mut self.open else {
                 return Err(Error::NotConnected { database: self.database.clone() });
             };
-            let message = match link.framer.next(&mut link.buffer) {
-                Ok(Some(message)) => message,
-                Ok(None) => {
-                    let pending = link.framer.pending();
-                    match link.stream.read(&mut link.buffer, deadline) {
-                        Ok(()) => continue,
-                        Err(Cut::Late) => return Err(self.error(Cut::Late, what)),
-                        Err(cut) => {
-                            self.link = None;
-                            tracing::debug!("{}: {cut:?}, {pending} bytes into a message", self.remote);
-                            return Err(self.error(cut, what));
-                        }
+            match open.incoming.next() {
+                Ok(Some(Message::Event(event))) => return Ok(event),
+                // The server gives up a client that does not answer: this has its own time limit.
+                Ok(Some(Message::Request { reply })) => {
+                    self.write(&reply, deadline.max(Instant::now() + REPLY_TIMEOUT))?;
+                }
+                Ok(None) => match open.stream.read(open.incoming.buffer(), deadline) {
+                    Ok(()) => {}
+                    Err(Cut::Late) => return Err(self.error(Cut::Late, what)),
+                    Err(cut) => {
+                        tracing::debug!("{}: {cut:?}: {}", self.remote, open.incoming.ended());
+                        self.open = None;
+                        return Err(self.error(cut, what));
                     }
+                },
+                Err(error) => {
+                    self.open = None;
+                    return Err(error);
                 }
-                Err(source) => {
-                    self.link = None;
-                    return Err(Error::Framing { remote: self.remote.clone(), source });
-                }
-            };
-            if let Some(said) = self.understand(&message, deadline)? {
-                return Ok(said);
             }
         }
-    }
-
-    fn understand(&mut self, message: &RawValue, deadline: Instant) -> Result<Option<Said>, Error> {
-        #[derive(Deserialize)]
-        struct Message<'a> {
-            #[serde(borrow)]
-            id: Option<&'a RawValue>,
-            method: Option<String>,
-            #[serde(borrow)]
-            params: Option<&'a RawValue>,
-            #[serde(borrow)]
-            result: Option<&'a RawValue>,
-            #[serde(borrow)]
-            error: Option<&'a RawValue>,
-        }
-        let parsed: Message<'_> = match serde_json::from_str(message.get()) {
-            Ok(parsed) => parsed,
-            Err(error) => {
-                self.link = None;
-                let reason = error.to_string();
-                return Err(Error::Protocol { remote: self.remote.clone(), what: "an odd message", reason });
-            }
-        };
-        let Some(method) = parsed.method else {
-            let Some(id) = parsed.id.and_then(|id| id.get().parse().ok()) else { return Ok(None) };
-            let outcome = match (parsed.error, parsed.result) {
-                (Some(error), _) => Err(error.get().to_owned()),
-                (None, None) => Err("neither result nor error".to_owned()),
-                (None, Some(result)) => Ok(result.get().to_owned()),
-            };
-            return Ok(Some(Said::Reply { id, outcome }));
-        };
-        let Some(id) = parsed.id else { return Ok(method.starts_with("update").then_some(Said::Update)) };
-        let answer = match method.as_str() {
-            "echo" => parsed.params.map_or("[]", RawValue::get),
-            _ => "null",
-        };
-        let fault = if method == "echo" { "null" } else { r#""unknown method""# };
-        let text = format!(r#"{{"id":{id},"result":{answer},"error":{fault}}}"#);
-        // An answer is owed within the server's patience, not within ours.
-        self.write(&text, deadline.max(Instant::now() + Duration::from_millis(100)))?;
-        Ok(None)
     }
 
     fn error(&self, cut: Cut, what: &'static str) -> Error {

@@ -1,13 +1,9 @@
 //! One connection to one server: JSON-RPC messages in and out, and proof of life.
 
 use std::io;
-use std::ops::Range;
 use std::time::Duration;
 
-use bytes::BytesMut;
 use rustls_pki_types::ServerName;
-use serde::Deserialize;
-use serde_json::value::RawValue;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::sync::mpsc;
@@ -15,7 +11,7 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout};
 
 use super::Error;
-use super::framing::JsonFramer;
+use super::message::{self, Event, Message, MessageReader};
 use super::remote::{Endpoint, Remote, TlsFiles};
 use super::tls;
 
@@ -35,8 +31,7 @@ type Writer = Box<dyn AsyncWrite + Send + Unpin>;
 pub(super) struct Connection {
     remote: Remote,
     reader: Reader,
-    buffer: BytesMut,
-    framer: JsonFramer,
+    incoming: MessageReader,
     own: mpsc::Sender<String>,
     requests: mpsc::Sender<String>,
     writer: JoinHandle<()>,
@@ -45,20 +40,6 @@ pub(super) struct Connection {
     heard: Instant,
     /// When an answer was asked for, if nothing came since.
     probed: Option<Instant>,
-}
-
-/// What the server said.
-pub(super) enum Event {
-    /// The answer to the request of this number.
-    Reply { id: u64, outcome: Result<Body, String> },
-    /// Something it says unasked.
-    Notification { method: String, params: Body },
-}
-
-/// A part of a message, without a copy of it.
-pub(super) struct Body {
-    message: Box<RawValue>,
-    part: Range<usize>,
 }
 
 impl Connection {
@@ -76,10 +57,9 @@ impl Connection {
         let (own, own_queue) = mpsc::channel(OWN_QUEUE);
         let (requests, request_queue) = mpsc::channel(REQUEST_QUEUE);
         Ok(Self {
+            incoming: MessageReader::new(&remote, message_limit),
             remote,
             reader,
-            buffer: BytesMut::new(),
-            framer: JsonFramer::new(message_limit),
             own,
             requests,
             writer: tokio::spawn(write(writer, own_queue, request_queue)),
@@ -103,7 +83,7 @@ impl Connection {
     pub(super) fn compose(&mut self, method: &str, params: &str) -> (u64, String) {
         let id = self.next_id;
         self.next_id += 1;
-        (id, format!(r#"{{"id":{id},"method":"{method}","params":{params}}}"#))
+        (id, message::request(id, method, params))
     }
 
     /// Sends a request of the session's own and gives its number.
@@ -113,17 +93,13 @@ impl Connection {
         Ok(id)
     }
 
-    /// The next thing the server says. May be dropped and called again.
+    /// The next message for the session; requests of the server are answered here. May be dropped and called again.
     pub(super) async fn next(&mut self) -> Result<Event, Error> {
         loop {
-            let framed = self.framer.next(&mut self.buffer);
-            match framed.map_err(|source| Error::Framing { remote: self.remote.clone(), source })? {
+            match self.incoming.next()? {
                 None => self.fill().await?,
-                Some(message) => {
-                    if let Some(event) = self.understand(message)? {
-                        return Ok(event);
-                    }
-                }
+                Some(Message::Event(event)) => return Ok(event),
+                Some(Message::Request { reply }) => self.send(reply)?,
             }
         }
     }
@@ -135,10 +111,11 @@ impl Connection {
 
     /// Waits for bytes, and probes a silent server.
     async fn fill(&mut self) -> Result<(), Error> {
-        self.buffer.reserve(READ_SIZE);
+        let buffer = self.incoming.buffer();
+        buffer.reserve(READ_SIZE);
         // The server has the whole interval after the probe, also if we ourselves were stopped for longer.
         let deadline = self.probe_interval.map(|interval| self.probed.unwrap_or(self.heard) + interval);
-        let read = self.reader.read_buf(&mut self.buffer);
+        let read = self.reader.read_buf(buffer);
         let read = match deadline {
             None => read.await,
             // `timeout_at` looks at the future first: bytes that wait count, however late we look.
@@ -155,60 +132,12 @@ impl Connection {
             },
         };
         match read {
-            Ok(0) if self.framer.pending() == 0 => Err(Error::Closed { remote: self.remote.clone() }),
-            Ok(0) => Err(self.framing(super::framing::FramingError::Truncated(self.framer.pending()))),
-            Err(error) => Err(self.framing(error.into())),
+            Ok(0) => Err(self.incoming.ended()),
+            Err(error) => Err(Error::Framing { remote: self.remote.clone(), source: error.into() }),
             Ok(_) => {
                 self.heard = Instant::now();
                 self.probed = None;
                 Ok(())
-            }
-        }
-    }
-
-    /// Sorts a message; what needs only an answer is answered here.
-    fn understand(&self, message: Box<RawValue>) -> Result<Option<Event>, Error> {
-        #[derive(Deserialize)]
-        struct Message<'a> {
-            #[serde(borrow)]
-            id: Option<&'a RawValue>,
-            method: Option<String>,
-            #[serde(borrow)]
-            params: Option<&'a RawValue>,
-            #[serde(borrow)]
-            result: Option<&'a RawValue>,
-            #[serde(borrow)]
-            error: Option<&'a RawValue>,
-        }
-        let text = message.get();
-        if !text.starts_with('{') {
-            return Err(self.protocol_error("an array for a message", "JSON-RPC has objects"));
-        }
-        let parsed: Message<'_> =
-            serde_json::from_str(text).map_err(|error| self.protocol_error("an odd message", error))?;
-        let Some(method) = parsed.method else {
-            let Some(id) = parsed.id.and_then(|id| id.get().parse().ok()) else { return Ok(None) };
-            let outcome = match (parsed.error, parsed.result) {
-                (Some(error), _) => Err(error.get().to_owned()),
-                (None, None) => Err("neither result nor error".to_owned()),
-                (None, Some(result)) => Ok(part_of(text, result)),
-            };
-            let outcome = outcome.map(|part| Body { message, part });
-            return Ok(Some(Event::Reply { id, outcome }));
-        };
-        let params = parsed.params.map_or("[]", RawValue::get);
-        match parsed.id {
-            None => {
-                let part = parsed.params.map(|params| part_of(text, params)).unwrap_or_default();
-                Ok(Some(Event::Notification { method, params: Body { message, part } }))
-            }
-            Some(id) if method == "echo" => {
-                self.send(format!(r#"{{"id":{id},"result":{params},"error":null}}"#))?;
-                Ok(None)
-            }
-            Some(id) => {
-                self.send(format!(r#"{{"id":{id},"result":null,"error":"unknown method"}}"#))?;
-                Ok(None)
             }
         }
     }
@@ -221,29 +150,12 @@ impl Connection {
             mpsc::error::TrySendError::Closed(_) => Error::Closed { remote: self.remote.clone() },
         })
     }
-
-    fn framing(&self, source: super::framing::FramingError) -> Error {
-        Error::Framing { remote: self.remote.clone(), source }
-    }
 }
 
 impl Drop for Connection {
     fn drop(&mut self) {
         self.writer.abort();
     }
-}
-
-impl Body {
-    /// The JSON text.
-    pub(super) fn text(&self) -> &str {
-        &self.message.get()[self.part.clone()]
-    }
-}
-
-/// Where a part of a text lies in it.
-fn part_of(whole: &str, part: &RawValue) -> Range<usize> {
-    let start = part.get().as_ptr().addr() - whole.as_ptr().addr();
-    start..start + part.get().len()
 }
 
 /// Writes what is queued, the session's own messages first; ends when the peer does not take it any more, which

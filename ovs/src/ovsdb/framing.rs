@@ -2,12 +2,11 @@
 //!
 //! JSON-RPC in the OVS family has no length prefix and no separator: a message ends where its outermost
 //! bracket closes (RFC 7047, section 4; `lib/jsonrpc.c`). [`JsonFramer`] finds that place in bytes that come
-//! in any portions and never looks at a byte twice; [`JsonCodec`] puts it behind tokio's `Framed`.
+//! in any portions and never looks at a byte twice.
 
-use bytes::{Buf, BufMut, BytesMut};
+use bytes::{Buf, BytesMut};
 use memchr::memchr2;
 use serde_json::value::RawValue;
-use tokio_util::codec::{Decoder, Encoder};
 
 #[cfg(test)]
 mod tests;
@@ -85,6 +84,14 @@ impl JsonFramer {
         self.scanned
     }
 
+    /// What the end of the stream means: an error in the middle of a message.
+    pub fn end(&self) -> Result<(), FramingError> {
+        match self.scanned {
+            0 => Ok(()),
+            pending => Err(FramingError::Truncated(pending)),
+        }
+    }
+
     /// Drops white space before a message and checks its first byte; false when nothing is left.
     fn skip_blanks(&mut self, buffer: &mut BytesMut) -> Result<bool, FramingError> {
         let blanks = buffer.iter().take_while(|byte| byte.is_ascii_whitespace()).count();
@@ -135,46 +142,5 @@ impl JsonFramer {
 impl Default for JsonFramer {
     fn default() -> Self {
         Self::new(DEFAULT_LIMIT)
-    }
-}
-
-/// [`JsonFramer`] as a tokio codec: whole messages in, ready-made JSON text out.
-#[derive(Debug, Default)]
-pub struct JsonCodec {
-    framer: JsonFramer,
-}
-
-impl JsonCodec {
-    /// A codec that refuses messages longer than `limit` bytes.
-    pub fn new(limit: usize) -> Self {
-        Self { framer: JsonFramer::new(limit) }
-    }
-}
-
-impl Decoder for JsonCodec {
-    type Item = Box<RawValue>;
-    type Error = FramingError;
-
-    fn decode(&mut self, buffer: &mut BytesMut) -> Result<Option<Self::Item>, FramingError> {
-        self.framer.next(buffer)
-    }
-
-    fn decode_eof(&mut self, buffer: &mut BytesMut) -> Result<Option<Self::Item>, FramingError> {
-        match self.framer.next(buffer)? {
-            Some(message) => Ok(Some(message)),
-            None if self.framer.pending() > 0 => Err(FramingError::Truncated(self.framer.pending())),
-            None => Ok(None),
-        }
-    }
-}
-
-impl<T: AsRef<str>> Encoder<T> for JsonCodec {
-    type Error = FramingError;
-
-    fn encode(&mut self, message: T, buffer: &mut BytesMut) -> Result<(), FramingError> {
-        let text = message.as_ref().as_bytes();
-        buffer.reserve(text.len());
-        buffer.put_slice(text);
-        Ok(())
     }
 }

@@ -48,11 +48,13 @@
 pub mod blocking;
 mod connection;
 mod db;
+pub mod decode;
 mod error;
 pub mod framing;
 pub(crate) mod fuzz;
 mod locks;
 mod member;
+mod message;
 mod operation;
 mod remote;
 mod schema;

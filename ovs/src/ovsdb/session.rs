@@ -12,11 +12,12 @@ use serde_json::json;
 use tokio::sync::{mpsc, oneshot};
 
 use super::Error;
-use super::connection::{Body, Connection, Event};
+use super::connection::Connection;
 use super::db::{Command, Config, Shared, Status};
 use super::locks::Request;
 use super::member::Members;
-use super::operation::{OpResult, Operation, ReplyError, parse_reply};
+use super::message::{self, Body, Event};
+use super::operation::OpResult;
 use super::schema::Schema;
 use super::snapshot::Snapshot;
 use super::updates::{self, Layout, TableUpdates};
@@ -154,7 +155,7 @@ impl Session {
             event = connection.next() => self.handle(connection, event?),
             command = command => {
                 let (permit, Command::Transact { operations, reply }) = command?;
-                let params = transaction_params(&self.config.database, &operations);
+                let params = message::transact_params(&self.config.database, &operations);
                 let (id, text) = connection.compose("transact", &params);
                 self.pending.insert(id, Pending::Transaction { operations: operations.len(), reply });
                 permit.send(text);
@@ -216,19 +217,14 @@ impl Session {
         operations: usize,
         outcome: Result<Body, String>,
     ) -> Result<Vec<OpResult>, Error> {
-        let database = self.config.database.clone();
-        let whole = |error: String| Error::Transaction {
+        let database = &self.config.database;
+        let body = outcome.map_err(|error| Error::Transaction {
             database: database.clone(),
             operation: None,
             error,
             details: String::new(),
-        };
-        parse_reply(outcome.map_err(whole)?.text(), operations).map_err(|error| match error {
-            ReplyError::Shape(reason) => Error::BadReply { database, reason },
-            ReplyError::Slot { operation, error, details } => {
-                Error::Transaction { database, operation, error, details }
-            }
-        })
+        })?;
+        message::transact_results(database, operations, body.text())
     }
 
     fn notified(&mut self, connection: &Connection, method: &str, params: &Body) -> Result<(), End> {
@@ -458,17 +454,6 @@ impl Session {
         }
         self.without = without;
     }
-}
-
-fn transaction_params(database: &str, operations: &[Operation]) -> String {
-    let mut params = json!(database).to_string();
-    params.insert(0, '[');
-    for operation in operations {
-        params.push(',');
-        params.push_str(&operation.to_string());
-    }
-    params.push(']');
-    params
 }
 
 fn parse<'a, T: serde::Deserialize<'a>>(

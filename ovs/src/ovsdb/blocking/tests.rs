@@ -11,6 +11,8 @@ use tempfile::TempDir;
 use super::super::testing::{Server, VSWITCH_SCHEMA, until};
 use super::super::{Atom, Condition};
 use super::*;
+use crate::ovsdb::framing::JsonFramer;
+use bytes::BytesMut;
 
 /// Bound for what must happen.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -241,7 +243,7 @@ fn answers_that_are_none_are_told_apart() {
     for (answer, said) in [
         ("HTTP/1.1 400 Bad Request", "does not speak JSON-RPC"),
         (r#"{"id":{},}"#, "broken JSON"),
-        (r#"[1]"#, "an odd message"),
+        (r#"[1]"#, "a malformed message"),
         (r#"{"id":0,"result":[],"error":null}"#, "0 results for 1 operations"),
         (r#"{"id":0,"result":[{"error":"resources exhausted"}],"error":null}"#, "resources exhausted"),
         (r#"{"id":0,"result":null,"error":"broken"}"#, "broken"),
@@ -301,5 +303,5 @@ fn a_server_that_reads_nothing_is_given_up() {
     let much = Operation::comment(&"x".repeat(4 << 20));
     let error = client.transact(std::slice::from_ref(&much), brief()).unwrap_err();
     assert!(matches!(error, Error::TooLate { .. }), "{error}");
-    assert!(client.link.is_none(), "half a request is never gone on with");
+    assert!(client.open.is_none(), "half a request is never gone on with");
 }

@@ -2,19 +2,16 @@ use super::*;
 use proptest::prelude::*;
 
 fn frames(portions: &[&[u8]], limit: usize) -> Result<Vec<String>, FramingError> {
-    let mut codec = JsonCodec::new(limit);
+    let mut framer = JsonFramer::new(limit);
     let mut buffer = BytesMut::new();
     let mut found = Vec::new();
     for portion in portions {
         buffer.extend_from_slice(portion);
-        while let Some(message) = codec.decode(&mut buffer)? {
+        while let Some(message) = framer.next(&mut buffer)? {
             found.push(message.get().to_owned());
         }
     }
-    while let Some(message) = codec.decode_eof(&mut buffer)? {
-        found.push(message.get().to_owned());
-    }
-    Ok(found)
+    framer.end().map(|()| found)
 }
 
 const TRICKY: &[&str] = &[
@@ -44,11 +41,11 @@ fn many_messages_in_one_portion_come_out_one_by_one() {
 
 #[test]
 fn a_message_over_the_limit_is_refused_before_it_ends() {
-    let mut codec = JsonCodec::new(100);
+    let mut framer = JsonFramer::new(100);
     let mut buffer = BytesMut::new();
     buffer.extend_from_slice(b"{\"a\":\"");
     buffer.extend_from_slice(&[b'x'; 200]);
-    assert!(matches!(codec.decode(&mut buffer), Err(FramingError::TooLarge(100))));
+    assert!(matches!(framer.next(&mut buffer), Err(FramingError::TooLarge(100))));
     let exact = format!("[{}]", "1".repeat(98));
     assert_eq!(frames(&[exact.as_bytes()], 100).unwrap(), std::slice::from_ref(&exact));
     assert!(matches!(frames(&[exact.as_bytes()], 99), Err(FramingError::TooLarge(99))));

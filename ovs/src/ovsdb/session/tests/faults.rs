@@ -106,7 +106,7 @@ async fn broken_json() {
 #[tokio::test]
 async fn no_message_of_the_protocol() {
     recovers_from(b"[1,2,3]", false, "JSON-RPC has objects").await;
-    recovers_from(b"{\"id\":0,\"method\":7}", false, "an odd message").await;
+    recovers_from(b"{\"id\":0,\"method\":7}", false, "a malformed message").await;
 }
 
 #[tokio::test]
