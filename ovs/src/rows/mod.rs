@@ -3,10 +3,9 @@
 //! A column that an older or newer schema does not have reads as unset. A value is copied out of the snapshot,
 //! so that it can be kept, compared and printed.
 
+mod columns;
 pub mod nb;
 pub mod vswitch;
-
-use std::collections::BTreeMap;
 
 use crate::ovsdb::{Error, MonitorTable, Row, Snapshot, Uuid};
 
@@ -43,28 +42,4 @@ pub trait TypedRow: Sized {
         let row = snapshot.rows(Self::TABLE).find(|row| row.optional_string("name") == Some(name))?;
         Self::from_row(row).ok()
     }
-}
-
-fn pairs(row: &Row, column: &str) -> BTreeMap<String, String> {
-    row.string_pairs(column).map(|(key, value)| (key.to_owned(), value.to_owned())).collect()
-}
-
-fn strings(row: &Row, column: &str) -> Vec<String> {
-    row.strings(column).map(str::to_owned).collect()
-}
-
-fn references(row: &Row, column: &str) -> Vec<Uuid> {
-    row.references(column).collect()
-}
-
-fn optional(row: &Row, column: &str) -> Option<String> {
-    row.optional_string(column).filter(|text| !text.is_empty()).map(str::to_owned)
-}
-
-fn flag(row: &Row, column: &str) -> Option<bool> {
-    row.get(column)?.as_bool()
-}
-
-fn integer(row: &Row, column: &str) -> Option<i64> {
-    row.get(column)?.as_integer()
 }

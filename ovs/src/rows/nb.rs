@@ -2,8 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use super::vswitch::parse_mac;
-use super::{TypedRow, flag, optional, pairs, references, strings};
+use super::TypedRow;
+use super::columns::{
+    false_if_unset, mac, optional, pairs, references, row, text, text_or_empty, texts, true_if_unset,
+};
 use crate::ovsdb::{Error, MonitorTable, Row, Snapshot, Uuid};
 
 /// The database's name.
@@ -20,50 +22,47 @@ pub fn monitors() -> Vec<MonitorTable> {
     ]
 }
 
-/// A router.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[allow(missing_docs, reason = "the fields are the columns of the schema")]
-pub struct LogicalRouter {
-    pub uuid: Uuid,
-    pub name: String,
-    pub ports: Vec<Uuid>,
-    pub nat: Vec<Uuid>,
-    pub load_balancer: Vec<Uuid>,
-    pub load_balancer_group: Vec<Uuid>,
-    pub enabled: bool,
-    /// `chassis` names the gateway node of a gateway router.
-    pub options: BTreeMap<String, String>,
-    pub external_ids: BTreeMap<String, String>,
+row! {
+    /// A router.
+    LogicalRouter in "Logical_Router" {
+        name: String = text("name"),
+        ports: Vec<Uuid> = references("ports"),
+        nat: Vec<Uuid> = references("nat"),
+        load_balancer: Vec<Uuid> = references("load_balancer"),
+        load_balancer_group: Vec<Uuid> = references("load_balancer_group"),
+        enabled: bool = true_if_unset("enabled"),
+        /// `chassis` names the gateway node of a gateway router.
+        options: BTreeMap<String, String> = pairs("options"),
+        external_ids: BTreeMap<String, String> = pairs("external_ids"),
+    }
 }
 
-/// A router's port.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[allow(missing_docs, reason = "the fields are the columns of the schema")]
-pub struct LogicalRouterPort {
-    pub uuid: Uuid,
-    pub name: String,
-    pub mac: [u8; 6],
-    /// Addresses with prefix lengths, as written.
-    pub networks: Vec<String>,
-    pub peer: Option<String>,
-    pub enabled: bool,
-    pub external_ids: BTreeMap<String, String>,
+row! {
+    /// A router's port.
+    LogicalRouterPort in "Logical_Router_Port" {
+        name: String = text("name"),
+        mac: [u8; 6] = mac("mac"),
+        /// Addresses with prefix lengths, as written.
+        networks: Vec<String> = texts("networks"),
+        peer: Option<String> = optional("peer"),
+        enabled: bool = true_if_unset("enabled"),
+        external_ids: BTreeMap<String, String> = pairs("external_ids"),
+    }
 }
 
-/// A translation rule of a router.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[allow(missing_docs, reason = "the fields are the columns of the schema")]
-pub struct Nat {
-    pub uuid: Uuid,
-    pub kind: NatKind,
-    pub external_ip: String,
-    pub logical_ip: String,
-    /// As written: `LOW-HIGH`, one port, or nothing.
-    pub external_port_range: Option<String>,
-    pub logical_port: Option<String>,
-    pub external_mac: Option<String>,
-    pub options: BTreeMap<String, String>,
-    pub external_ids: BTreeMap<String, String>,
+row! {
+    /// A translation rule of a router.
+    Nat in "NAT" {
+        kind: NatKind = nat_kind("type"),
+        external_ip: String = text("external_ip"),
+        logical_ip: String = text("logical_ip"),
+        /// As written: `LOW-HIGH`, one port, or nothing.
+        external_port_range: Option<String> = optional("external_port_range"),
+        logical_port: Option<String> = optional("logical_port"),
+        external_mac: Option<String> = optional("external_mac"),
+        options: BTreeMap<String, String> = pairs("options"),
+        external_ids: BTreeMap<String, String> = pairs("external_ids"),
+    }
 }
 
 /// Which direction is translated.
@@ -77,44 +76,41 @@ pub enum NatKind {
     Both,
 }
 
-/// A switch.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[allow(missing_docs, reason = "the fields are the columns of the schema")]
-pub struct LogicalSwitch {
-    pub uuid: Uuid,
-    pub name: String,
-    pub ports: Vec<Uuid>,
-    pub load_balancer: Vec<Uuid>,
-    pub other_config: BTreeMap<String, String>,
-    pub external_ids: BTreeMap<String, String>,
+row! {
+    /// A switch.
+    LogicalSwitch in "Logical_Switch" {
+        name: String = text("name"),
+        ports: Vec<Uuid> = references("ports"),
+        load_balancer: Vec<Uuid> = references("load_balancer"),
+        other_config: BTreeMap<String, String> = pairs("other_config"),
+        external_ids: BTreeMap<String, String> = pairs("external_ids"),
+    }
 }
 
-/// A switch's port.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[allow(missing_docs, reason = "the fields are the columns of the schema")]
-pub struct LogicalSwitchPort {
-    pub uuid: Uuid,
-    pub name: String,
-    /// Empty for a pod or machine, `router`, `localnet` and others.
-    pub kind: String,
-    pub addresses: Vec<String>,
-    pub dynamic_addresses: Option<String>,
-    /// Of kind `router`: `router-port` names the other end.
-    pub options: BTreeMap<String, String>,
-    pub up: bool,
-    pub external_ids: BTreeMap<String, String>,
+row! {
+    /// A switch's port.
+    LogicalSwitchPort in "Logical_Switch_Port" {
+        name: String = text("name"),
+        /// Empty for a pod or machine, `router`, `localnet` and others.
+        kind: String = text_or_empty("type"),
+        addresses: Vec<String> = texts("addresses"),
+        dynamic_addresses: Option<String> = optional("dynamic_addresses"),
+        /// Of kind `router`: `router-port` names the other end.
+        options: BTreeMap<String, String> = pairs("options"),
+        up: bool = false_if_unset("up"),
+        external_ids: BTreeMap<String, String> = pairs("external_ids"),
+    }
 }
 
-/// A load balancer.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[allow(missing_docs, reason = "the fields are the columns of the schema")]
-pub struct LoadBalancer {
-    pub uuid: Uuid,
-    pub name: String,
-    pub protocol: Option<String>,
-    /// From `ADDRESS:PORT` to the backends, with commas between.
-    pub vips: BTreeMap<String, String>,
-    pub external_ids: BTreeMap<String, String>,
+row! {
+    /// A load balancer.
+    LoadBalancer in "Load_Balancer" {
+        name: String = text("name"),
+        protocol: Option<String> = optional("protocol"),
+        /// From `ADDRESS:PORT` to the backends, with commas between.
+        vips: BTreeMap<String, String> = pairs("vips"),
+        external_ids: BTreeMap<String, String> = pairs("external_ids"),
+    }
 }
 
 impl LogicalRouter {
@@ -166,131 +162,11 @@ impl Nat {
     }
 }
 
-impl TypedRow for LogicalRouter {
-    const TABLE: &'static str = "Logical_Router";
-    const COLUMNS: &'static [&'static str] = &[
-        "name",
-        "ports",
-        "nat",
-        "load_balancer",
-        "load_balancer_group",
-        "enabled",
-        "options",
-        "external_ids",
-    ];
-
-    fn from_row(row: &Row) -> Result<Self, Error> {
-        Ok(Self {
-            uuid: row.uuid(),
-            name: row.string("name")?.to_owned(),
-            ports: references(row, "ports"),
-            nat: references(row, "nat"),
-            load_balancer: references(row, "load_balancer"),
-            load_balancer_group: references(row, "load_balancer_group"),
-            enabled: flag(row, "enabled").unwrap_or(true),
-            options: pairs(row, "options"),
-            external_ids: pairs(row, "external_ids"),
-        })
-    }
-}
-
-impl TypedRow for LogicalRouterPort {
-    const TABLE: &'static str = "Logical_Router_Port";
-    const COLUMNS: &'static [&'static str] = &["name", "mac", "networks", "peer", "enabled", "external_ids"];
-
-    fn from_row(row: &Row) -> Result<Self, Error> {
-        Ok(Self {
-            uuid: row.uuid(),
-            name: row.string("name")?.to_owned(),
-            mac: parse_mac(row.string("mac")?).ok_or_else(|| row.problem("mac", "not a MAC address"))?,
-            networks: strings(row, "networks"),
-            peer: optional(row, "peer"),
-            enabled: flag(row, "enabled").unwrap_or(true),
-            external_ids: pairs(row, "external_ids"),
-        })
-    }
-}
-
-impl TypedRow for Nat {
-    const TABLE: &'static str = "NAT";
-    const COLUMNS: &'static [&'static str] = &[
-        "type",
-        "external_ip",
-        "logical_ip",
-        "external_port_range",
-        "logical_port",
-        "external_mac",
-        "options",
-        "external_ids",
-    ];
-
-    fn from_row(row: &Row) -> Result<Self, Error> {
-        Ok(Self {
-            uuid: row.uuid(),
-            kind: match row.string("type")? {
-                "snat" => NatKind::Source,
-                "dnat" => NatKind::Destination,
-                "dnat_and_snat" => NatKind::Both,
-                _ => return Err(row.problem("type", "none of snat, dnat and dnat_and_snat")),
-            },
-            external_ip: row.string("external_ip")?.to_owned(),
-            logical_ip: row.string("logical_ip")?.to_owned(),
-            external_port_range: optional(row, "external_port_range"),
-            logical_port: optional(row, "logical_port"),
-            external_mac: optional(row, "external_mac"),
-            options: pairs(row, "options"),
-            external_ids: pairs(row, "external_ids"),
-        })
-    }
-}
-
-impl TypedRow for LogicalSwitch {
-    const TABLE: &'static str = "Logical_Switch";
-    const COLUMNS: &'static [&'static str] =
-        &["name", "ports", "load_balancer", "other_config", "external_ids"];
-
-    fn from_row(row: &Row) -> Result<Self, Error> {
-        Ok(Self {
-            uuid: row.uuid(),
-            name: row.string("name")?.to_owned(),
-            ports: references(row, "ports"),
-            load_balancer: references(row, "load_balancer"),
-            other_config: pairs(row, "other_config"),
-            external_ids: pairs(row, "external_ids"),
-        })
-    }
-}
-
-impl TypedRow for LogicalSwitchPort {
-    const TABLE: &'static str = "Logical_Switch_Port";
-    const COLUMNS: &'static [&'static str] =
-        &["name", "type", "addresses", "dynamic_addresses", "options", "up", "external_ids"];
-
-    fn from_row(row: &Row) -> Result<Self, Error> {
-        Ok(Self {
-            uuid: row.uuid(),
-            name: row.string("name")?.to_owned(),
-            kind: optional(row, "type").unwrap_or_default(),
-            addresses: strings(row, "addresses"),
-            dynamic_addresses: optional(row, "dynamic_addresses"),
-            options: pairs(row, "options"),
-            up: flag(row, "up").unwrap_or(false),
-            external_ids: pairs(row, "external_ids"),
-        })
-    }
-}
-
-impl TypedRow for LoadBalancer {
-    const TABLE: &'static str = "Load_Balancer";
-    const COLUMNS: &'static [&'static str] = &["name", "protocol", "vips", "external_ids"];
-
-    fn from_row(row: &Row) -> Result<Self, Error> {
-        Ok(Self {
-            uuid: row.uuid(),
-            name: row.string("name")?.to_owned(),
-            protocol: optional(row, "protocol"),
-            vips: pairs(row, "vips"),
-            external_ids: pairs(row, "external_ids"),
-        })
+fn nat_kind(row: &Row, column: &str) -> Result<NatKind, Error> {
+    match row.string(column)? {
+        "snat" => Ok(NatKind::Source),
+        "dnat" => Ok(NatKind::Destination),
+        "dnat_and_snat" => Ok(NatKind::Both),
+        _ => Err(row.problem(column, "none of snat, dnat and dnat_and_snat")),
     }
 }

@@ -1,5 +1,7 @@
 //! Typed rows, read from what the real tools write into real databases.
 
+use std::collections::BTreeMap;
+
 use super::nb::{
     self, LoadBalancer, LogicalRouter, LogicalRouterPort, LogicalSwitch, LogicalSwitchPort, NatKind,
 };
@@ -131,9 +133,9 @@ fn port_ranges() {
 
 #[test]
 fn mac_addresses() {
-    assert_eq!(vswitch::parse_mac("0A:00:00:00:00:ff"), Some([10, 0, 0, 0, 0, 255]));
+    assert_eq!(columns::parse_mac("0A:00:00:00:00:ff"), Some([10, 0, 0, 0, 0, 255]));
     for text in ["", "0a:00:00:00:00", "0a:00:00:00:00:01:02", "+a:00:00:00:00:01", "0a00:00:00:00:00:1", "x"]
     {
-        assert_eq!(vswitch::parse_mac(text), None, "{text}");
+        assert_eq!(columns::parse_mac(text), None, "{text}");
     }
 }
