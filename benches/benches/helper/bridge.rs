@@ -97,6 +97,7 @@ fn one_change(
     runtime.block_on(compare(connection, &rendering))?;
     let file = node.dir().join("replace-flows.txt");
     let (mut delta, mut replaced, mut nothing) = (Samples::default(), Samples::default(), Samples::default());
+    let mut barrier = Samples::default();
     let service = MadeUp::new(400);
     let mut moves = (FIRST_SPARE_NODE_PORT..).step_by(1).take(160).cycle();
     let mut next = || service.clone().at_node_port(moves.next().unwrap_or(FIRST_SPARE_NODE_PORT));
@@ -108,6 +109,10 @@ fn one_change(
             runtime.block_on(connection.apply(&mods))?;
             delta.add(began.elapsed());
             ensure!(mods.len() == 8, "{} flows changed", mods.len());
+
+            let began = Instant::now();
+            runtime.block_on(connection.barrier())?;
+            barrier.add(began.elapsed());
         }
         let moved = next();
         rendering.set_service(&moved.key(), Some(moved.rules()));
@@ -126,6 +131,7 @@ fn one_change(
         ensure!(left == 0, "replace-flows left {left} flows to change");
     }
     report.times("one change among 10000 flows: by delta, to the barrier reply", &delta, None);
+    report.times("a barrier alone: the round trip to the switch", &barrier, None);
     report.times("the same by `ovs-ofctl --bundle replace-flows FILE`", &replaced, None);
     report.times("`ovs-ofctl --version`: what starting a program takes", &nothing, None);
     let ratio = replaced.ratio_to(&delta);

@@ -58,6 +58,15 @@ pub enum Error {
         /// How many changes were asked for.
         of: usize,
     },
+    /// The switch refused some of the flow changes and committed the others. Only a switch that refuses what it accepted
+    /// earlier on the same connection does that.
+    #[error("the switch refused {} of {of} flow changes and committed the others; compare its flows with the wanted ones; the first: {}", refused.len(), first(refused))]
+    PartlyCommitted {
+        /// Which were refused, in order.
+        refused: Vec<Refusal>,
+        /// How many changes were asked for.
+        of: usize,
+    },
     /// The switch refused a request.
     #[error("the switch refused {what}: {error}")]
     Switch {

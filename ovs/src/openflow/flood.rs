@@ -6,15 +6,15 @@
 use std::io;
 use std::time::Duration;
 
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use bytes::{Bytes, BytesMut};
 use tokio::time::timeout;
 
-use super::connection::{Reading, Writing, dial};
 use super::error::Error;
+use super::socket::Socket;
 use super::wire::Malformed;
 use super::wire::bytes::Reader;
 use super::wire::errors::{SwitchError, read_error};
-use super::wire::message::{HEADER, Header, kind};
+use super::wire::message::{HEADER, kind};
 
 const VERSION_1_0: u8 = 1;
 const FEATURES_REQUEST: u8 = 5;
@@ -25,14 +25,14 @@ const BARRIER_REPLY: u8 = 19;
 /// `OFPPC_NO_FLOOD` of OpenFlow 1.0.
 const NO_FLOOD: u32 = 1 << 4;
 const WHAT: &str = "to leave a port out of floods";
-const PATIENCE: Duration = Duration::from_secs(10);
+const TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Leaves a port, given by name, out of floods or puts it back; true if that was a change, none without such a port.
 ///
 /// The address is that of [`super::Connection::connect`].
 pub async fn set_no_flood(address: &str, port: &str, wanted: bool) -> Result<Option<bool>, Error> {
     let failed = |source| Error::Connect { address: address.to_owned(), source };
-    match timeout(PATIENCE, set(address, port, wanted)).await {
+    match timeout(TIMEOUT, set(address, port, wanted)).await {
         Ok(Err(Failure::Io(source))) => Err(failed(source)),
         Ok(Err(Failure::Other(error))) => Err(error),
         Ok(Ok(changed)) => Ok(changed),
@@ -41,8 +41,7 @@ pub async fn set_no_flood(address: &str, port: &str, wanted: bool) -> Result<Opt
 }
 
 async fn set(address: &str, port: &str, wanted: bool) -> Result<Option<bool>, Failure> {
-    let (reading, writing) = dial(address).await??;
-    let mut switch = Switch { reading, writing };
+    let mut switch = Switch { socket: Socket::connect(address).await??, received: BytesMut::new() };
     switch.send(kind::HELLO, 0, &[]).await?;
     switch.send(FEATURES_REQUEST, 1, &[]).await?;
     let features = switch.answer(FEATURES_REPLY).await?;
@@ -65,8 +64,8 @@ enum Failure {
 }
 
 struct Switch {
-    reading: Reading,
-    writing: Writing,
+    socket: Socket,
+    received: BytesMut,
 }
 
 impl Switch {
@@ -74,24 +73,16 @@ impl Switch {
         let mut message = vec![VERSION_1_0, kind, 0, (HEADER + body.len()) as u8];
         message.extend(xid.to_be_bytes());
         message.extend(body);
-        self.writing.write_all(&message).await
+        self.socket.write_all(&message).await
     }
 
     /// The next message of a kind; anything but a refusal is passed over, the switch's hello among it.
-    async fn answer(&mut self, wanted: u8) -> Result<Vec<u8>, Failure> {
+    async fn answer(&mut self, wanted: u8) -> Result<Bytes, Failure> {
         loop {
-            let mut message = vec![0; HEADER];
-            self.reading.read_exact(&mut message).await?;
-            let header = message.first_chunk().map(Header::read);
-            let length = header.map_or(0, |header| usize::from(header.length));
-            if length < HEADER {
-                return Err(Malformed { what: "a message shorter than its header", at: 2 }.into());
-            }
-            message.resize(length, 0);
-            self.reading.read_exact(&mut message[HEADER..]).await?;
-            match header.map(|header| header.kind) {
-                Some(kind) if kind == wanted => return Ok(message),
-                Some(kind::ERROR) => return Err(read_error(&message)?.into()),
+            let (header, message) = self.socket.message(&mut self.received).await?;
+            match header.kind {
+                kind if kind == wanted => return Ok(message),
+                kind::ERROR => return Err(read_error(&message)?.into()),
                 _ => {}
             }
         }

@@ -24,6 +24,7 @@ pub mod error;
 pub mod flood;
 pub mod flow;
 pub mod mods;
+mod socket;
 mod text;
 pub mod wire;
 

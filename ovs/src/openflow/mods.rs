@@ -1,9 +1,9 @@
 //! What a switch is asked to change.
 
-use super::flow::{Flow, FlowKey};
+use super::flow::{Field, Flow, FlowKey, Match};
 
-/// A set of cookies: those that equal `value` in the bits of `mask`. The way to speak of one owner's flows only.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// A set of cookies: those that equal `value` in the bits of `mask`. It selects one owner's flows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Cookies {
     /// The bits to compare with.
     pub value: u64,
@@ -12,7 +12,7 @@ pub struct Cookies {
 }
 
 /// One change of a switch's tables.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum FlowMod {
     /// Adds a flow; one that has the same key is replaced, whoever's it was (see [`mod@super::diff`]).
     Add(Flow),
@@ -33,6 +33,44 @@ pub enum FlowMod {
         /// In this table only.
         table: Option<u8>,
     },
+}
+
+impl FlowMod {
+    /// The same change with the addresses and ports of its match set to 0: switches accept every value there, so they
+    /// accept all changes of a form or none (but for a full table).
+    pub(super) fn form(&self) -> FlowMod {
+        let form = |key: &FlowKey| FlowKey { matches: form_of(&key.matches), ..*key };
+        match self {
+            FlowMod::Add(flow) => FlowMod::Add(Flow { key: form(&flow.key), value: flow.value.clone() }),
+            FlowMod::Modify(flow) => {
+                FlowMod::Modify(Flow { key: form(&flow.key), value: flow.value.clone() })
+            }
+            FlowMod::Delete { key, cookies } => FlowMod::Delete { key: form(key), cookies: *cookies },
+            FlowMod::DeleteAll { .. } => self.clone(),
+        }
+    }
+}
+
+fn form_of(matches: &Match) -> Match {
+    let any_value = |field| {
+        matches!(
+            field,
+            Field::Ipv4Src
+                | Field::Ipv4Dst
+                | Field::Ipv6Src
+                | Field::Ipv6Dst
+                | Field::TcpSrc
+                | Field::TcpDst
+                | Field::UdpSrc
+                | Field::UdpDst
+                | Field::SctpSrc
+                | Field::SctpDst
+        )
+    };
+    matches.iter().fold(Match::any(), |form, (field, masked)| {
+        let value = if any_value(field) { 0 } else { masked.value };
+        form.masked(field, value, masked.mask)
+    })
 }
 
 impl Cookies {

@@ -2,38 +2,61 @@
 
 use std::sync::atomic::Ordering;
 
-use super::link::CHUNK;
-use super::ticket::Ticket;
-use super::{BundleReport, Connection, refusal, unencodable};
+use super::requests::Request;
+use super::transport::CHUNK;
+use super::{Answer, BundleReport, Connection, refusal, unencodable};
 use crate::openflow::error::{Error, Refusal};
 use crate::openflow::mods::FlowMod;
 use crate::openflow::wire::message::{self, bundle, kind};
 
 /// A bundle under way. Dropped before its commit was sent, it is discarded.
 ///
-/// A switch that refuses an addition keeps the bundle open all the same, and would commit the rest: so nothing is
-/// committed before the answer to the close, which comes after every refusal.
+/// A switch that refuses an addition keeps the bundle open all the same, and would commit the rest. So a commit is sent
+/// only after the reply to the close, which comes after every refusal; or with the additions, where the switch has
+/// accepted changes of the same form before ([`FlowMod::form`]).
 pub(super) struct OpenBundle<'a> {
     connection: &'a Connection,
     mods: &'a [FlowMod],
-    /// Number 0 is for the opening, 1 to n for the changes, then one for the close and one for the end.
-    ticket: Ticket,
+    /// Message 0 opens the bundle, 1 to n are the changes, then come the close, and the commit or discard.
+    request: Request,
     id: u32,
+    /// Open at the switch, and not to be left so.
     begun: bool,
 }
 
 impl<'a> OpenBundle<'a> {
     pub(super) fn begin(connection: &'a Connection, mods: &'a [FlowMod]) -> Result<Self, Error> {
-        let ticket = connection.ticket(mods.len() + 3)?;
+        let request = connection.request(mods.len() + 3)?;
         let id = connection.next_bundle.fetch_add(1, Ordering::Relaxed);
-        Ok(OpenBundle { connection, mods, ticket, id, begun: false })
+        Ok(OpenBundle { connection, mods, request, id, begun: false })
     }
 
+    /// Commits when the switch has accepted every change: two round trips.
     pub(super) async fn run(mut self) -> Result<BundleReport, Error> {
-        let bytes = self.fill().await?;
+        let mut bytes = 0;
+        let mut out = self.fill(&mut bytes).await?;
+        self.put_control(&mut out, self.close_index(), bundle::CLOSE);
+        bytes += out.len();
+        self.begun = true;
+        self.connection.transport.send(out).await;
         self.check().await?;
-        self.commit().await?;
+
+        let mut out = self.connection.transport.buffer();
+        self.put_control(&mut out, self.end_index(), bundle::COMMIT);
+        self.send_commit(out).await;
+        self.committed().await?;
         Ok(BundleReport { mods: self.mods.len(), bytes })
+    }
+
+    /// Sends the commit with the changes: one round trip, for changes that the switch does not refuse.
+    pub(super) async fn run_accepted(mut self) -> Result<(), Error> {
+        let mut out = self.fill(&mut 0).await?;
+        self.put_control(&mut out, self.end_index(), bundle::COMMIT);
+        self.send_commit(out).await;
+        self.committed().await.map_err(|error| match error {
+            Error::Refused { refused, of } => Error::PartlyCommitted { refused, of },
+            other => other,
+        })
     }
 
     fn close_index(&self) -> usize {
@@ -44,34 +67,39 @@ impl<'a> OpenBundle<'a> {
         self.mods.len() + 2
     }
 
-    /// Sends opening, changes and close in large pieces, without waiting for any answer: the changes are answered
-    /// only if they are refused.
-    async fn fill(&mut self) -> Result<usize, Error> {
-        let mut out = self.connection.link.buffer();
-        let mut bytes = 0;
-        message::put_bundle_control(&mut out, self.ticket.xid(0), self.id, bundle::OPEN);
+    /// Encodes opening and changes, and sends them in large pieces; gives the last one. No reply is waited for: changes
+    /// are answered only if they are refused.
+    async fn fill(&mut self, bytes: &mut usize) -> Result<Vec<u8>, Error> {
+        let mut out = self.connection.transport.buffer();
+        self.put_control(&mut out, 0, bundle::OPEN);
         for (index, change) in self.mods.iter().enumerate() {
-            message::put_bundle_add(&mut out, self.ticket.xid(index + 1), self.id, change)
+            message::put_bundle_add(&mut out, self.request.xid(index + 1), self.id, change)
                 .map_err(|source| unencodable(index, change, source))?;
             if out.len() >= CHUNK {
-                bytes += out.len();
+                *bytes += out.len();
                 self.begun = true;
-                self.connection.send(out).await?;
-                out = self.connection.link.buffer();
+                self.connection.transport.send(out).await;
+                out = self.connection.transport.buffer();
             }
         }
-        message::put_bundle_control(&mut out, self.ticket.xid(self.close_index()), self.id, bundle::CLOSE);
-        bytes += out.len();
-        self.begun = true;
-        self.connection.send(out).await?;
-        Ok(bytes)
+        Ok(out)
+    }
+
+    fn put_control(&self, out: &mut Vec<u8>, index: usize, what: u16) {
+        message::put_bundle_control(out, self.request.xid(index), self.id, what);
+    }
+
+    /// From here on the switch decides: a caller that gives up no longer discards the bundle.
+    async fn send_commit(&mut self, out: Vec<u8>) {
+        self.connection.transport.send(out).await;
+        self.begun = false;
     }
 
     /// Waits for the close and fails if anything was refused before it.
     async fn check(&mut self) -> Result<(), Error> {
         let mut refused = Vec::new();
         loop {
-            let (index, answer) = self.connection.answer(&mut self.ticket).await?;
+            let (index, answer) = self.answer().await?;
             match (index, answer.kind()) {
                 (0, kind::ERROR) => {
                     let what = "to open a bundle";
@@ -89,27 +117,32 @@ impl<'a> OpenBundle<'a> {
         if refused.is_empty() { Ok(()) } else { Err(Error::Refused { refused, of: self.mods.len() }) }
     }
 
-    /// Commits. A change can still be refused here, by number, before the commit itself is.
-    async fn commit(&mut self) -> Result<(), Error> {
-        let mut out = self.connection.link.buffer();
-        message::put_bundle_control(&mut out, self.ticket.xid(self.end_index()), self.id, bundle::COMMIT);
-        self.connection.send(out).await?;
-        // Queued: from here on the switch decides.
-        self.begun = false;
-        let mut refused = Vec::new();
+    /// Waits for the reply to the commit. Each refused change has a reply of its own before it.
+    async fn committed(&mut self) -> Result<(), Error> {
+        let (mut refused, mut opening) = (Vec::new(), None);
         loop {
-            let (index, answer) = self.connection.answer(&mut self.ticket).await?;
-            match (index == self.end_index(), answer.kind()) {
-                (true, kind::BUNDLE_CONTROL) => return Ok(()),
-                (true, kind::ERROR) if refused.is_empty() => {
-                    let what = "to commit a bundle";
-                    return Err(Error::Switch { what, error: answer.error(what)? });
+            let (index, answer) = self.answer().await?;
+            match (index, answer.kind()) {
+                (0, kind::ERROR) => opening = Some(answer.error("to open a bundle")?),
+                (index, kind) if index == self.end_index() => {
+                    return match (kind, opening) {
+                        (kind::ERROR, Some(error)) => Err(Error::Switch { what: "to open a bundle", error }),
+                        (kind::ERROR, None) if refused.is_empty() => {
+                            let what = "to commit a bundle";
+                            Err(Error::Switch { what, error: answer.error(what)? })
+                        }
+                        _ if refused.is_empty() => Ok(()),
+                        _ => Err(Error::Refused { refused, of: self.mods.len() }),
+                    };
                 }
-                (true, kind::ERROR) => return Err(Error::Refused { refused, of: self.mods.len() }),
-                (false, kind::ERROR) => refused.extend(self.refusal(index, answer.error("a flow change")?)),
+                (index, kind::ERROR) => refused.extend(self.refusal(index, answer.error("a flow change")?)),
                 _ => {}
             }
         }
+    }
+
+    async fn answer(&mut self) -> Result<(usize, Answer), Error> {
+        self.connection.answer(&mut self.request).await
     }
 
     fn refusal(&self, index: usize, error: crate::openflow::SwitchError) -> Option<Refusal> {
@@ -121,15 +154,10 @@ impl<'a> OpenBundle<'a> {
 impl Drop for OpenBundle<'_> {
     fn drop(&mut self) {
         if self.begun {
-            let mut out = self.connection.link.buffer();
-            message::put_bundle_control(
-                &mut out,
-                self.ticket.xid(self.end_index()),
-                self.id,
-                bundle::DISCARD,
-            );
-            // Behind whatever of this bundle is still waiting to be written, or it would be opened anew.
-            self.connection.link.send_unasked(out);
+            let mut out = self.connection.transport.buffer();
+            self.put_control(&mut out, self.end_index(), bundle::DISCARD);
+            // Behind what is still queued of this bundle, which would open it again.
+            self.connection.transport.send_at_once(out);
         }
     }
 }

@@ -12,8 +12,8 @@ use crate::openflow::flow::{Action, Flow, Match, OfPort};
 use crate::openflow::wire::message::{HEADER, Header, bundle};
 
 /// Short where the test waits for it to run out, long where it must not.
-const SOON: Patience =
-    Patience { silence: Duration::from_millis(50), give_up: Duration::from_secs(2), ..Patience::USUAL };
+const SOON: Timeouts =
+    Timeouts { silence: Duration::from_millis(50), give_up: Duration::from_secs(2), ..Timeouts::DEFAULT };
 
 /// The switch's end of a connection.
 struct Played {
@@ -109,9 +109,9 @@ async fn a_switch_that_says_no_hello_or_a_wrong_one_is_given_up() {
             let _ = switch.stream.read_to_end(&mut Vec::new()).await;
         });
         // The first two say nothing that could be judged.
-        let patience =
-            Patience { hello: Duration::from_millis(if number < 2 { 300 } else { 20_000 }), ..SOON };
-        let error = Connection::connect_with(&address, patience).await.unwrap_err();
+        let timeouts =
+            Timeouts { hello: Duration::from_millis(if number < 2 { 300 } else { 20_000 }), ..SOON };
+        let error = Connection::connect_with(&address, timeouts).await.unwrap_err();
         assert!(expected(&error), "{said:?}: {error}");
         played.await.unwrap();
     }
@@ -153,8 +153,8 @@ async fn a_switch_that_reads_no_more_holds_nobody_for_ever() {
         switch.begin().await;
         let _ = left.await;
     });
-    let patience = Patience { give_up: Duration::from_millis(100), ..SOON };
-    let connection = Connection::connect_with(&address, patience).await.unwrap();
+    let timeouts = Timeouts { give_up: Duration::from_millis(100), ..SOON };
+    let connection = Connection::connect_with(&address, timeouts).await.unwrap();
     // Far more than socket and queue hold.
     let mods: Vec<_> = (0..50_000).map(|n| FlowMod::Add(Flow::new(0, 0, Match::any(), n, vec![]))).collect();
     let error = connection.bundle(&mods).await.unwrap_err();
@@ -283,4 +283,50 @@ async fn a_flow_that_cannot_be_said_is_named_and_the_connection_goes_on() {
     }
     connection.barrier().await.unwrap();
     assert_eq!(played.await.unwrap(), kind::BARRIER_REQUEST);
+}
+
+#[tokio::test]
+async fn changes_of_an_accepted_form_go_out_with_their_commit() {
+    let (_dir, address, played) = play(|mut switch| async move {
+        switch.begin().await;
+        let mut ends = Vec::new();
+        for _ in 0..2 {
+            switch.until(kind::BUNDLE_CONTROL).await;
+            let (close, body) = switch.until(kind::BUNDLE_CONTROL).await;
+            assert_eq!(body[5], bundle::CLOSE as u8);
+            switch.send(kind::BUNDLE_CONTROL, close.xid, &body).await;
+            let (commit, body) = switch.until(kind::BUNDLE_CONTROL).await;
+            ends.push(body[5]);
+            switch.send(kind::BUNDLE_CONTROL, commit.xid, &body).await;
+        }
+        for refuses in [false, true] {
+            switch.until(kind::BUNDLE_CONTROL).await;
+            let (add, _) = switch.next().await;
+            if refuses {
+                switch.send(kind::ERROR, add.xid, &[0, 4, 0, 9]).await;
+            }
+            let (commit, body) = switch.until(kind::BUNDLE_CONTROL).await;
+            ends.push(body[5]);
+            switch.send(kind::BUNDLE_CONTROL, commit.xid, &body).await;
+        }
+        // After a refusal the next is checked first.
+        switch.until(kind::BUNDLE_CONTROL).await;
+        let (_, body) = switch.until(kind::BUNDLE_CONTROL).await;
+        ends.push(body[5]);
+        ends
+    });
+    let connection = connect(&address).await;
+    let to = |port: u16, out: u32| {
+        let matches = Match::any().with(crate::openflow::flow::Field::TcpDst, port);
+        FlowMod::Add(Flow::new(0, 1, matches, 7, vec![Action::Output(OfPort(out))]))
+    };
+    connection.apply(&[to(1, 1), to(2, 1)]).await.unwrap();
+    connection.apply(&[to(1, 2), to(2, 1)]).await.unwrap();
+    connection.apply(&[to(3, 2), to(4, 1)]).await.unwrap();
+    let error = connection.apply(&[to(5, 1), to(6, 1)]).await.unwrap_err();
+    assert!(matches!(&error, Error::PartlyCommitted { refused, of: 2 } if refused[0].index == 0), "{error}");
+    let last = connection.apply(&[to(1, 1), to(2, 1)]).await;
+    assert!(matches!(last, Err(Error::Closed(_))), "{last:?}");
+    let commit = bundle::COMMIT as u8;
+    assert_eq!(played.await.unwrap(), [commit, commit, commit, commit, bundle::CLOSE as u8]);
 }

@@ -1,7 +1,9 @@
 //! Whole messages: framing, and everything we send.
 
+use bytes::{Bytes, BytesMut};
+
 use super::bytes::set_length;
-use super::{Unencodable, VERSION, action, monitor, oxm};
+use super::{Malformed, Unencodable, VERSION, action, monitor, oxm};
 use crate::openflow::flow::{Flow, FlowKey, Match};
 use crate::openflow::mods::{Cookies, FlowMod};
 use action::put_u16s;
@@ -76,6 +78,20 @@ impl Header {
     }
 }
 
+/// Takes one whole message off the front, if it is there.
+pub(crate) fn next_message(received: &mut BytesMut) -> Result<Option<(Header, Bytes)>, Malformed> {
+    let Some(head) = received.first_chunk::<HEADER>() else { return Ok(None) };
+    let header = Header::read(head);
+    let length = usize::from(header.length);
+    if length < HEADER {
+        return Err(Malformed { what: "a message shorter than its header", at: 2 });
+    }
+    if received.len() < length {
+        return Ok(None);
+    }
+    Ok(Some((header, received.split_to(length).freeze())))
+}
+
 /// Appends a hello that offers OpenFlow 1.4 and nothing else.
 pub fn put_hello(out: &mut Vec<u8>, xid: u32) {
     // One element: the bitmap of versions, eight bytes long.
@@ -97,7 +113,7 @@ pub fn put_barrier(out: &mut Vec<u8>, xid: u32) {
     put_short(out, kind::BARRIER_REQUEST, xid, &[]);
 }
 
-/// Appends the wish to be sent nothing that was not asked for: no packets, no port or flow news.
+/// Appends the request to send no asynchronous messages: no packets, no port or flow status.
 pub fn put_quiet(out: &mut Vec<u8>, xid: u32) {
     put_short(out, kind::SET_CONFIG, xid, &[0, 0, 0, 0]);
     // Packet-in, port status, flow removed, role status, table status, request forward; for either role.
@@ -130,7 +146,7 @@ pub fn put_flow_request(out: &mut Vec<u8>, xid: u32, what: u16, cookies: Cookies
     finish_short(out, start);
 }
 
-/// Appends the wish to be told of every change of a flow that this connection does not make itself.
+/// Appends the request to report every change of a flow that this connection does not make itself.
 pub fn put_monitor_request(out: &mut Vec<u8>, xid: u32) {
     let start = begin(out, kind::MULTIPART_REQUEST, xid);
     put_u16s(out, &[multipart::FLOW_MONITOR, 0, 0, 0]);
@@ -160,7 +176,7 @@ pub fn put_bundle_add(out: &mut Vec<u8>, xid: u32, id: u32, change: &FlowMod) ->
     finish(out, start, added)
 }
 
-/// Appends a flow change. When it cannot be said, nothing is appended.
+/// Appends a flow change. When it cannot be encoded, nothing is appended.
 pub fn put_flow_mod(out: &mut Vec<u8>, xid: u32, change: &FlowMod) -> Result<(), Unencodable> {
     let start = begin(out, kind::FLOW_MOD, xid);
     let body = match change {

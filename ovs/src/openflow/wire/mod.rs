@@ -7,6 +7,7 @@
 
 mod action;
 pub(crate) mod bytes;
+pub mod decode;
 pub mod errors;
 pub(crate) mod hello;
 mod learn;
@@ -32,7 +33,7 @@ pub struct Malformed {
     pub at: usize,
 }
 
-/// A flow that OpenFlow has no words for.
+/// A flow that OpenFlow cannot express.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Unencodable {
     /// `goto_table` is an instruction and ends the list.
@@ -49,9 +50,9 @@ pub enum Unencodable {
 /// Why a part of a flow could not be read into our values.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum NotOurs {
-    /// Sound, but nothing this crate has words for.
+    /// Well-formed, but not among this crate's matches and actions.
     Unknown(String),
-    /// Not sound.
+    /// Malformed.
     Malformed(Malformed),
 }
 

@@ -1,17 +1,17 @@
-//! The flow monitor: being told when flows change (OpenFlow 1.4 section 7.3.5.17).
+//! The flow monitor: the switch reports when flows change (OpenFlow 1.4 section 7.3.5.17).
 
 use super::Malformed;
 use super::message::multipart;
 use super::stats::read_part;
 
-/// `OFPFMF_ADD | OFPFMF_REMOVED | OFPFMF_MODIFY`. Without `NO_ABBREV`, changes that this connection makes are only
-/// hinted at, which tells them from those of others.
+/// `OFPFMF_ADD | OFPFMF_REMOVED | OFPFMF_MODIFY`. Without `NO_ABBREV`, changes that this connection makes are
+/// reported in brief, which distinguishes them from those of others.
 pub(super) const ADD_REMOVED_MODIFY: u16 = 0b1110;
 
 const ABBREVIATED: u16 = 4;
 const PAUSED: u16 = 5;
 
-/// What happened to the flows, not by our own doing.
+/// A change of the flows by another program.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Update {
     /// A flow with this cookie was added, removed or changed.
@@ -19,27 +19,27 @@ pub(crate) enum Update {
         /// The cookie it has, or had.
         cookie: u64,
     },
-    /// Too much happened; the switch will be silent for a while.
+    /// Too many changes; the switch pauses its reports.
     Missed,
 }
 
-/// Reads the news of one message and hands on what others did.
-pub(crate) fn read_updates(message: &[u8], mut tell: impl FnMut(Update)) -> Result<(), Malformed> {
-    let mut news = read_part(message, multipart::FLOW_MONITOR)?.body;
-    while !news.is_empty() {
-        let length = usize::from(news.u16()?);
+/// Reads the changes in one message, and calls `report` for those of others.
+pub(crate) fn read_updates(message: &[u8], mut report: impl FnMut(Update)) -> Result<(), Malformed> {
+    let mut updates = read_part(message, multipart::FLOW_MONITOR)?.body;
+    while !updates.is_empty() {
+        let length = usize::from(updates.u16()?);
         let Some(rest) = length.checked_sub(2) else {
-            return Err(news.malformed("flow update is shorter than its header"));
+            return Err(updates.malformed("flow update is shorter than its header"));
         };
-        let mut update = news.part(rest)?;
+        let mut update = updates.part(rest)?;
         match update.u16()? {
             ABBREVIATED => {}
             0..=3 => {
                 // Table, reason, timeouts, priority, padding.
                 update.skip(12)?;
-                tell(Update::Flow { cookie: update.u64()? });
+                report(Update::Flow { cookie: update.u64()? });
             }
-            PAUSED => tell(Update::Missed),
+            PAUSED => report(Update::Missed),
             _ => {}
         }
     }
