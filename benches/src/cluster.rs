@@ -11,7 +11,7 @@ use demux::mac::Mac;
 use demux::policy::{
     Family, Policy, ServiceAddress, ServiceKey, ServiceOwner, ServicePort, ServiceRules, Split, Transport,
 };
-use flows::{Datapath, Rendering};
+use flows::{FlowContext, Rendering};
 use ovs::openflow::flow::OfPort;
 use serde_json::{Value, json};
 
@@ -168,8 +168,8 @@ pub fn policy(count: usize) -> Policy {
 }
 
 /// A bridge with uplink and overlay.
-pub fn datapath() -> Datapath {
-    Datapath { uplink: Some(OfPort(1)), overlay: Some(OfPort(2)), ..Datapath::empty() }
+pub fn datapath() -> FlowContext {
+    FlowContext { uplink: Some(OfPort(1)), overlay: Some(OfPort(2)), ..FlowContext::empty() }
 }
 
 /// How many Services it takes to have so many flows.

@@ -1,4 +1,4 @@
-//! The policy as OpenFlow: one bridge, nine tables, every row marked with the rule it stands for.
+//! The policy as OpenFlow: one bridge, nine tables, every flow marked with the rule it stands for.
 //!
 //! ```text
 //!  table 0  from where            wire, host, overlay; tunnels, ARP and ND, tagged frames
@@ -13,61 +13,30 @@
 //! ```
 //!
 //! Services come first and untracked, in both directions: in front of OVN's load balancer there is no room for one
-//! more recirculation on the userspace datapath. What no row knows belongs to the host. The bridge's own
+//! more recirculation on the userspace datapath. What no flow matches belongs to the host. The bridge's own
 //! priority-0 `NORMAL` flow is not ours and stays, so that taking our flows away leaves a node that is reachable.
 //!
 //! [`Rendering`] holds the whole table of one policy and follows a change of one service in time that depends on
-//! that service alone. Nothing here speaks to a switch: [`ovs::openflow`] compares and installs.
+//! that service alone. Nothing here does I/O: [`ovs::openflow`] compares and installs.
 //!
 //! A bridge with further ports ([`demux::policy::Split::other_ports`]) uses `NORMAL` as its exit. Two settings that
-//! are not flows belong to that: the overlay's port gets `no-flood` (`ovs-ofctl mod-port`; OpenFlow above 1.0 has no
-//! word for it), and the shared MAC is pinned to the bridge's own device (`fdb/add BRIDGE BRIDGE 0 MAC`), or learning
+//! are not flows belong to that: the overlay's port gets `no-flood` (`ovs-ofctl mod-port`; later OpenFlow versions
+//! cannot set it), and the shared MAC is pinned to the bridge's own device (`fdb/add BRIDGE BRIDGE 0 MAC`), or learning
 //! moves it to the overlay's port with every frame of OVN's.
 
+mod builder;
+mod context;
 pub mod cookie;
 mod matches;
 mod rendering;
 mod service;
 mod split;
+pub mod table;
 
+pub use context::{DEFAULT_ZONE, FlowContext, SctpRule};
 pub use cookie::rule_of;
 pub use rendering::{Rendering, render};
-pub use split::{MARK_HOST, MARK_PODS, table};
-
-use ovs::openflow::flow::OfPort;
-
-/// The conntrack zone that is used unless another is asked for.
-pub const DEFAULT_ZONE: u16 = 64000;
-
-/// What a policy has to be rendered for: the things of one bridge that no policy knows.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Datapath {
-    /// Port of the uplink, if it is there. Without it, no flow sends to it, and what the overlay sends is dropped.
-    pub uplink: Option<OfPort>,
-    /// Port of the patch to the integration bridge, if it is there. Without it, what is the overlay's goes to the host.
-    pub overlay: Option<OfPort>,
-    /// Conntrack zone of the reply rule.
-    pub zone: u16,
-    /// How SCTP replies are recognised.
-    pub sctp: SctpRule,
-}
-
-/// How a reply to a pod's own SCTP association is recognised.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum SctpRule {
-    /// By a flow learned from what the pod sent: the userspace datapath's conntrack knows no SCTP ports.
-    #[default]
-    Learned,
-    /// By conntrack, as everything else: the kernel datapath.
-    Tracked,
-}
-
-impl Datapath {
-    /// A bridge that has neither port yet.
-    pub fn empty() -> Self {
-        Datapath { uplink: None, overlay: None, zone: DEFAULT_ZONE, sctp: SctpRule::default() }
-    }
-}
+pub use split::{MARK_HOST, MARK_PODS};
 
 #[cfg(test)]
 mod tests;

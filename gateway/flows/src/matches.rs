@@ -5,24 +5,22 @@ use std::net::IpAddr;
 use demux::frame::{ethertype, protocol};
 use demux::policy::{Family, Transport};
 use ipnet::IpNet;
-use ovs::openflow::flow::{Field, Match, OfPort, ipv4, ipv6};
+use ovs::openflow::flow::{CT_TRACKED, FRAG_ANY, Field, Match, OfPort, VLAN_PRESENT, ipv4, ipv6};
 
-/// `ct_state=+trk` (ovs-fields(7)).
-const TRACKED: u32 = 0x20;
-/// The VLAN tag's presence bit in `vlan_tci`.
-const TAG_PRESENT: u16 = 0x1000;
-/// `nw_frag=yes`: any piece of a datagram.
-const FRAGMENT_ANY: u8 = 1;
+/// ICMP errors: destination unreachable, source quench, time exceeded, parameter problem (RFC 792).
+const ICMP_ERRORS_V4: [u8; 4] = [3, 4, 11, 12];
+/// ICMPv6 errors: destination unreachable, packet too big, time exceeded, parameter problem (RFC 4443).
+const ICMP_ERRORS_V6: [u8; 4] = [1, 2, 3, 4];
 
-/// Which end of a packet a match speaks of.
+/// The end of a packet that is matched.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum End {
+pub(crate) enum End {
     Source,
     Destination,
 }
 
-/// The few matches that rows are put together from; each narrows what is there.
-pub trait Narrow: Sized {
+/// The matches that flows are built from; each adds to what is there.
+pub(crate) trait MatchExt: Sized {
     fn in_port(self, port: OfPort) -> Match;
     fn family(self, family: Family) -> Match;
     fn protocol(self, family: Family, number: u8) -> Match;
@@ -36,7 +34,7 @@ pub trait Narrow: Sized {
     fn tracked(self) -> Match;
 }
 
-impl Narrow for Match {
+impl MatchExt for Match {
     fn in_port(self, port: OfPort) -> Match {
         self.with(Field::InPort, port.0)
     }
@@ -94,20 +92,28 @@ impl Narrow for Match {
     }
 
     fn tagged(self) -> Match {
-        self.masked(Field::VlanTci, TAG_PRESENT, TAG_PRESENT)
+        self.masked(Field::VlanTci, VLAN_PRESENT, VLAN_PRESENT)
     }
 
     fn fragment(self) -> Match {
-        self.masked(Field::IpFrag, FRAGMENT_ANY, FRAGMENT_ANY)
+        self.masked(Field::IpFrag, FRAG_ANY, FRAG_ANY)
     }
 
     fn tracked(self) -> Match {
-        self.masked(Field::CtState, TRACKED, TRACKED)
+        self.masked(Field::CtState, CT_TRACKED, CT_TRACKED)
+    }
+}
+
+/// The ICMP error types of a family.
+pub(crate) fn icmp_errors(family: Family) -> [u8; 4] {
+    match family {
+        Family::V4 => ICMP_ERRORS_V4,
+        Family::V6 => ICMP_ERRORS_V6,
     }
 }
 
 /// The IP protocol number of a family's ICMP.
-pub fn icmp_number(family: Family) -> u8 {
+pub(crate) fn icmp_number(family: Family) -> u8 {
     match family {
         Family::V4 => protocol::ICMP,
         Family::V6 => protocol::ICMPV6,

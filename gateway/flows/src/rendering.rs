@@ -9,27 +9,30 @@ use demux::policy::{Policy, ServiceAddress, ServiceKey, ServicePort, ServiceRule
 use ovs::openflow::FlowMod;
 use ovs::openflow::flow::{Flow, FlowKey, FlowValue};
 
-use super::{Datapath, cookie, service, split};
+use super::context::FlowContext;
+use super::cookie;
+use super::service::{external_address_flows, port_flows};
+use super::split::split_flows;
 
 /// The flows that a bridge should hold: those of a policy, kept as the policy's services come and go.
 ///
-/// A change of the split or of the datapath changes most of the table: make a new one then ([`Rendering::new`]), and
+/// A change of the split or of the bridge changes most of the table: make a new one then ([`Rendering::new`]), and
 /// compare it with what is installed.
 #[derive(Clone, Debug)]
 pub struct Rendering {
     policy: Policy,
-    datapath: Datapath,
+    context: FlowContext,
     flows: Flows,
 }
 
 /// Every flow of a policy, in no order.
-pub fn render(policy: &Policy, datapath: &Datapath) -> Vec<Flow> {
-    let mut flows = split::rows(&policy.split, datapath);
+pub fn render(policy: &Policy, context: &FlowContext) -> Vec<Flow> {
+    let mut flows = split_flows(&policy.split, context);
     let mut addresses = BTreeSet::new();
     for (key, rules) in policy.services() {
         for port in &rules.ports {
             if claimed_by(policy, slot(port)).is_some_and(|claim| claim.0 == key) {
-                flows.extend(service::rows(&policy.split, datapath, port));
+                flows.extend(port_flows(&policy.split, context, port));
             }
             if let ServiceAddress::External(address) = port.address {
                 addresses.insert(address);
@@ -37,16 +40,16 @@ pub fn render(policy: &Policy, datapath: &Datapath) -> Vec<Flow> {
         }
     }
     for address in addresses.into_iter().filter(|address| policy.serves_external(*address)) {
-        flows.extend(service::address_rows(&policy.split, datapath, address));
+        flows.extend(external_address_flows(&policy.split, context, address));
     }
     flows
 }
 
 impl Rendering {
     /// Renders a policy.
-    pub fn new(policy: Policy, datapath: Datapath) -> Self {
-        let flows = render(&policy, &datapath).into_iter().map(|flow| (flow.key, flow.value)).collect();
-        Rendering { policy, datapath, flows }
+    pub fn new(policy: Policy, context: FlowContext) -> Self {
+        let flows = render(&policy, &context).into_iter().map(|flow| (flow.key, flow.value)).collect();
+        Rendering { policy, context, flows }
     }
 
     /// What is rendered.
@@ -55,8 +58,8 @@ impl Rendering {
     }
 
     /// What it is rendered for.
-    pub fn datapath(&self) -> &Datapath {
-        &self.datapath
+    pub fn context(&self) -> &FlowContext {
+        &self.context
     }
 
     /// The flows, for a comparison with what is installed.
@@ -64,8 +67,8 @@ impl Rendering {
         &self.flows
     }
 
-    /// Takes a change of the policy over, and says what that changes in the bridge: deletions first for each service.
-    /// A change of the split renders everything anew.
+    /// Applies a change of the policy, and gives what that changes in the bridge: deletions first for each service.
+    /// A change of the split renders everything again.
     pub fn apply(&mut self, delta: Delta) -> Vec<FlowMod> {
         if delta.split.is_none() {
             let services = delta.services.into_iter();
@@ -73,26 +76,26 @@ impl Rendering {
         }
         let mut policy = self.policy.clone();
         policy.apply(delta);
-        let next = Rendering::new(policy, self.datapath);
+        let next = Rendering::new(policy, self.context);
         let mods = changes(&self.flows, &next.flows);
         *self = next;
         mods
     }
 
-    /// Sets the ports of one service, or takes the service away, and says what that changes in the bridge: deletions
-    /// first, nothing for rows that stay as they are. Takes time by the service's ports, not by the policy.
+    /// Sets the ports of one service, or removes the service, and gives what that changes in the bridge: deletions
+    /// first, nothing for flows that stay as they are. Takes time by the service's ports, not by the policy.
     pub fn set_service(&mut self, key: &ServiceKey, rules: Option<Arc<ServiceRules>>) -> Vec<FlowMod> {
         let before = self.policy.service(key).cloned();
         let ports = || before.iter().chain(rules.iter()).flat_map(|rules| rules.ports.iter());
         let slots: BTreeSet<Slot> = ports().map(slot).collect();
         let addresses: BTreeSet<IpAddr> = ports().filter_map(external).collect();
 
-        let old = self.rows_of(&slots, &addresses);
+        let old = self.flows_of(&slots, &addresses);
         match rules.clone() {
             Some(rules) => self.policy.set_service(key.clone(), rules),
             None => self.policy.remove_service(key),
         };
-        let new = self.rows_of(&slots, &addresses);
+        let new = self.flows_of(&slots, &addresses);
         let mods = changes(&old, &new);
         for key in old.keys().filter(|key| !new.contains_key(key)) {
             self.flows.remove(key);
@@ -101,13 +104,13 @@ impl Rendering {
         mods
     }
 
-    /// The rows of these ports and addresses, whichever service holds them now.
-    fn rows_of(&self, slots: &BTreeSet<Slot>, addresses: &BTreeSet<IpAddr>) -> Flows {
+    /// The flows of these ports and addresses, whichever service holds them now.
+    fn flows_of(&self, slots: &BTreeSet<Slot>, addresses: &BTreeSet<IpAddr>) -> Flows {
         let split: &Split = &self.policy.split;
         let claims = slots.iter().filter_map(|slot| claimed_by(&self.policy, *slot));
-        let ports = claims.flat_map(|(_, port)| service::rows(split, &self.datapath, port));
+        let ports = claims.flat_map(|(_, port)| port_flows(split, &self.context, port));
         let served = addresses.iter().filter(|address| self.policy.serves_external(**address));
-        let errors = served.flat_map(|address| service::address_rows(split, &self.datapath, *address));
+        let errors = served.flat_map(|address| external_address_flows(split, &self.context, *address));
         ports.chain(errors).map(|flow| (flow.key, flow.value)).collect()
     }
 }

@@ -1,4 +1,4 @@
-//! The rows of one port of one service.
+//! The flows of one port of one service.
 
 use std::net::IpAddr;
 
@@ -6,9 +6,10 @@ use demux::policy::{Family, ServiceAddress, ServiceOwner, ServicePort, Split};
 use demux::rule::RuleId;
 use ovs::openflow::flow::{Action, Flow, Match};
 
-use super::Datapath;
-use super::matches::{End, Narrow};
-use super::split::{Rows, icmp_errors, table};
+use super::builder::FlowBuilder;
+use super::context::FlowContext;
+use super::matches::{End, MatchExt, icmp_errors};
+use super::table;
 
 /// The rules of a service port, by where it is reached.
 struct Rules {
@@ -16,7 +17,7 @@ struct Rules {
     sources_table: u8,
     pods: RuleId,
     host: RuleId,
-    nobody: RuleId,
+    no_endpoint: RuleId,
     check: RuleId,
     pods_source: RuleId,
     host_source: RuleId,
@@ -27,7 +28,7 @@ const NODE_PORT: Rules = Rules {
     sources_table: table::NODE_PORT_SOURCE,
     pods: RuleId::NodePort,
     host: RuleId::NodePortHost,
-    nobody: RuleId::NodePortNoEndpoint,
+    no_endpoint: RuleId::NodePortNoEndpoint,
     check: RuleId::NodePortSourcesCheck,
     pods_source: RuleId::NodePortSource,
     host_source: RuleId::NodePortHostSource,
@@ -38,35 +39,35 @@ const EXTERNAL: Rules = Rules {
     sources_table: table::EXTERNAL_SOURCE,
     pods: RuleId::External,
     host: RuleId::ExternalHost,
-    nobody: RuleId::ExternalNoEndpoint,
+    no_endpoint: RuleId::ExternalNoEndpoint,
     check: RuleId::ExternalSourcesCheck,
     pods_source: RuleId::ExternalSource,
     host_source: RuleId::ExternalHostSource,
 };
 
-/// Every row of a service port. Depends on the port and the split alone, so that services come and go one by one.
-pub fn rows(split: &Split, datapath: &Datapath, port: &ServicePort) -> Vec<Flow> {
-    let mut rows = Rows { split, datapath, flows: Vec::new() };
-    rows.inbound(port);
-    if port.owner == ServiceOwner::NorthSouth && datapath.overlay.is_some() {
-        rows.answers(port);
+/// Every flow of a service port. They depend on the port and the split alone, so that services change one by one.
+pub(crate) fn port_flows(split: &Split, context: &FlowContext, port: &ServicePort) -> Vec<Flow> {
+    let mut builder = FlowBuilder::new(split, context);
+    builder.inbound(port);
+    if port.owner == ServiceOwner::NorthSouth && context.overlay.is_some() {
+        builder.answers(port);
     }
-    rows.flows
+    builder.flows
 }
 
-/// The rows of an external address that OVN serves, whatever the number of services on it: ICMP errors to it, such as
-/// those of path MTU discovery.
-pub fn address_rows(split: &Split, datapath: &Datapath, address: IpAddr) -> Vec<Flow> {
-    let mut rows = Rows { split, datapath, flows: Vec::new() };
+/// The flows of an external address that OVN serves, however many services are on it: ICMP errors to it, such as those
+/// of path MTU discovery.
+pub(crate) fn external_address_flows(split: &Split, context: &FlowContext, address: IpAddr) -> Vec<Flow> {
+    let mut builder = FlowBuilder::new(split, context);
     let family = Family::of(address);
     for kind in icmp_errors(family) {
         let matches = Match::any().icmp(family, kind).address(End::Destination, address);
-        rows.row(table::ADDRESS, 100, matches, RuleId::ExternalIcmpError, rows.both());
+        builder.add(table::ADDRESS, 100, matches, RuleId::ExternalIcmpError, builder.both());
     }
-    rows.flows
+    builder.flows
 }
 
-impl Rows<'_> {
+impl FlowBuilder<'_> {
     fn inbound(&mut self, port: &ServicePort) {
         let rules = match port.address {
             // No address: only frames to an address that has NodePorts come here.
@@ -82,34 +83,34 @@ impl Rows<'_> {
             ServiceOwner::NorthSouth => (self.pods(), rules.pods, rules.pods_source),
             ServiceOwner::Management => (self.host(), rules.host, rules.host_source),
             ServiceOwner::Drop => {
-                return self.row(rules.table, 100, matches, rules.nobody, Vec::new());
+                return self.add(rules.table, 100, matches, rules.no_endpoint, Vec::new());
             }
         };
         let Some(sources) = &port.sources else {
-            return self.row(rules.table, 100, matches, open, actions);
+            return self.add(rules.table, 100, matches, open, actions);
         };
         let check = vec![Action::GotoTable(rules.sources_table)];
-        self.row(rules.table, 100, matches.clone(), rules.check, check);
+        self.add(rules.table, 100, matches.clone(), rules.check, check);
         for range in sources.iter().filter(|range| Family::of(range.addr()) == port.address.family()) {
             let matches = matches.clone().network(End::Source, *range);
-            self.row(rules.sources_table, 10, matches, ranged, actions.clone());
+            self.add(rules.sources_table, 10, matches, ranged, actions.clone());
         }
     }
 
-    /// What the service's own endpoints answer leaves untracked, as the question came in.
+    /// Answers of the service's endpoints leave untracked, as requests came in.
     fn answers(&mut self, port: &ServicePort) {
         let matches = transport(port, End::Source);
         match port.address {
             ServiceAddress::Node(family) => {
                 for address in self.split.shared.iter().filter(|address| Family::of(**address) == family) {
                     let matches = matches.clone().address(End::Source, *address);
-                    self.row(table::OVERLAY, 99, matches, RuleId::NodePortAnswer, self.out());
+                    self.add(table::OVERLAY, 99, matches, RuleId::NodePortAnswer, self.out());
                 }
             }
             ServiceAddress::External(address) => {
                 // Above a NodePort's, as on the way in: an external address may be a shared one.
                 let matches = matches.address(End::Source, address);
-                self.row(table::OVERLAY, 100, matches, RuleId::ExternalAnswer, self.out());
+                self.add(table::OVERLAY, 100, matches, RuleId::ExternalAnswer, self.out());
             }
         }
     }

@@ -17,8 +17,8 @@ use super::*;
 const UPLINK: OfPort = OfPort(1);
 const OVERLAY: OfPort = OfPort(2);
 
-fn whole(sctp: SctpRule) -> Datapath {
-    Datapath { uplink: Some(UPLINK), overlay: Some(OVERLAY), zone: DEFAULT_ZONE, sctp }
+fn whole(sctp: SctpRule) -> FlowContext {
+    FlowContext { uplink: Some(UPLINK), overlay: Some(OVERLAY), zone: DEFAULT_ZONE, sctp }
 }
 
 /// A policy by chance, with services that claim the same ports under different names.
@@ -67,7 +67,7 @@ proptest! {
         let mut bridge = rendering.flows().clone();
         for step in Policy::diff(&from, &to).steps() {
             bridge = applied(bridge, &rendering.apply(step));
-            let anew = Rendering::new(rendering.policy().clone(), *rendering.datapath());
+            let anew = Rendering::new(rendering.policy().clone(), *rendering.context());
             prop_assert_eq!(rendering.flows(), anew.flows());
             prop_assert_eq!(&bridge, rendering.flows());
         }
@@ -99,10 +99,10 @@ proptest! {
     #[test]
     fn without_a_port_nothing_is_sent_to_it_or_read_from_it(seed: u64, uplink: bool, overlay: bool) {
         let policy = crowded(&mut Generator::new(seed));
-        let datapath = Datapath {
+        let datapath = FlowContext {
             uplink: uplink.then_some(UPLINK),
             overlay: overlay.then_some(OVERLAY),
-            ..Datapath::empty()
+            ..FlowContext::empty()
         };
         let mut allowed: HashSet<OfPort> = datapath.uplink.into_iter().chain(datapath.overlay).collect();
         allowed.insert(OfPort::LOCAL);

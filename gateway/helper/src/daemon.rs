@@ -254,7 +254,7 @@ impl Daemon {
             rendered: self
                 .flows
                 .rendering()
-                .map(|rendering| (&rendering.policy().split, rendering.datapath())),
+                .map(|rendering| (&rendering.policy().split, rendering.context())),
             services: self.services.origin(),
             known: self.sources.known(&self.facts.bridge),
             uptime: self.uptime(),

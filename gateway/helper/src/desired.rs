@@ -12,7 +12,7 @@ use crate::bridge::{BridgeView, PatchState};
 use crate::facts::Facts;
 use crate::host_paths::{HostNode, ManagementPath, ManagementPort, PodsPorts};
 use crate::settings::{ReplySetting, Settings};
-use flows::{Datapath, SctpRule};
+use flows::{FlowContext, SctpRule};
 use services::NodeView;
 
 /// UDP ports of the tunnels that end on the node itself: Geneve (RFC 8926) and VXLAN (RFC 7348).
@@ -29,7 +29,7 @@ pub(crate) struct Desired {
     /// The policy without its services.
     pub(crate) split: Split,
     /// What the policy is rendered for: port numbers, conntrack zone.
-    pub(crate) datapath: Datapath,
+    pub(crate) datapath: FlowContext,
     /// The node as Services are planned for it.
     pub(crate) node: NodeView,
     /// The host's part without its Services.
@@ -54,7 +54,7 @@ pub(crate) fn desired(facts: &Facts, settings: &Settings) -> Desired {
         notes.unknown("the node's name is unknown, so no endpoint counts as local: give --node-name");
     }
     let split = split(facts, settings, &mut notes);
-    let datapath = Datapath {
+    let datapath = FlowContext {
         uplink: bridge.uplink,
         overlay: bridge.overlay,
         zone: settings.policy.zone,

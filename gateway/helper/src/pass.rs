@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use demux::policy::Split;
-use flows::Datapath;
+use flows::FlowContext;
 
 use crate::desired::Desired;
 use crate::flow_sync::WriteScope;
@@ -59,7 +59,7 @@ pub(crate) struct PassInput<'a> {
     /// What is desired now.
     pub(crate) desired: &'a Desired,
     /// What the flows are rendered from.
-    pub(crate) rendered: Option<(&'a Split, &'a Datapath)>,
+    pub(crate) rendered: Option<(&'a Split, &'a FlowContext)>,
     /// Which Services are in them.
     pub(crate) services: ServicesOrigin,
     /// Which sources are known.

@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 use demux::decide::Ingress;
 use demux::mac::Mac;
 use demux::rule::RuleId;
-use flows::{DEFAULT_ZONE, Datapath, SctpRule, cookie, rule_of};
+use flows::{DEFAULT_ZONE, FlowContext, SctpRule, cookie, rule_of};
 use ovs::openflow::flow::{FlowKey, FlowValue, OfPort};
 use ovs::openflow::{Connection, Cookies, FlowMod, diff};
 use serde_json::{Value, json};
@@ -57,8 +57,8 @@ struct Control {
 }
 
 /// The datapath the bridge stands for.
-pub fn datapath(sctp: SctpRule) -> Datapath {
-    Datapath { uplink: Some(UPLINK), overlay: Some(OVERLAY), zone: DEFAULT_ZONE, sctp }
+pub fn datapath(sctp: SctpRule) -> FlowContext {
+    FlowContext { uplink: Some(UPLINK), overlay: Some(OVERLAY), zone: DEFAULT_ZONE, sctp }
 }
 
 impl Bridge {
