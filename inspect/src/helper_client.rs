@@ -29,6 +29,6 @@ impl HelperArgs {
     /// within the timeout.
     pub async fn call(&self, paths: &Paths, command: &str, words: &[&str]) -> Result<String, UnixctlError> {
         let socket = Client::find(&self.target, paths)?;
-        Client::connect(&socket).await?.with_patience(self.timeout()).call(command, words).await
+        Client::connect(&socket).await?.with_timeout(self.timeout()).call(command, words).await
     }
 }

@@ -87,7 +87,7 @@ async fn run(
     let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
     let _running: Running = starting.complete()?;
     vlog.start_writer();
-    tracing::info!("at work");
+    tracing::info!("running");
     tokio::select! {
         _ = terminate.recv() => tracing::info!("terminated"),
         () = async {

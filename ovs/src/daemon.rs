@@ -33,7 +33,7 @@ pub struct DaemonArgs {
     /// Write the process id to FILE (default: RUNDIR/PROGRAM.pid)
     #[arg(long, value_name = "FILE", num_args = 0..=1, require_equals = true, default_missing_value = "")]
     pub pidfile: Option<String>,
-    /// Take the pidfile over when a living process holds it
+    /// Take over the pidfile when a running process holds it
     #[arg(long)]
     pub overwrite_pidfile: bool,
     /// Run in the background, once all is checked and ready
@@ -116,7 +116,7 @@ pub fn daemonize(args: &DaemonArgs, program: &str, paths: &Paths) -> Result<Star
     Ok(Starting { pidfile, ready, detached: args.detach, chdir: args.detach && !args.no_chdir })
 }
 
-/// A daemon that has its pidfile and is not ready yet. Dropping it tells the waiting caller of the failure, by
+/// A daemon that has its pidfile and is not ready yet. Dropping it reports the failure to the waiting caller, by
 /// the end of the process.
 #[derive(Debug)]
 pub struct Starting {
@@ -144,7 +144,7 @@ impl Starting {
     }
 }
 
-/// A daemon at work. Dropping it removes the pidfile, so keep it until the last.
+/// A running daemon. Dropping it removes the pidfile, so keep it until the last.
 #[derive(Debug)]
 pub struct Running {
     pidfile: Option<Pidfile>,
@@ -206,12 +206,12 @@ fn fork_with_pipe() -> Result<Fork, DaemonError> {
 }
 
 /// Fails when this process has more than one thread. One that was joined just now stays listed for a moment more, and
-/// the kernel tells nobody when it is gone: hence a short patience.
+/// the kernel does not report when it is gone: hence a short wait.
 fn refuse_threads() -> Result<(), DaemonError> {
-    let patience = Instant::now() + Duration::from_secs(1);
+    let deadline = Instant::now() + Duration::from_secs(1);
     loop {
         match std::fs::read_dir("/proc/self/task").map(Iterator::count) {
-            Ok(count) if count > 1 && Instant::now() > patience => return Err(DaemonError::Threads(count)),
+            Ok(count) if count > 1 && Instant::now() > deadline => return Err(DaemonError::Threads(count)),
             Ok(count) if count > 1 => std::thread::sleep(Duration::from_millis(1)),
             _ => return Ok(()),
         }

@@ -23,7 +23,7 @@ pub struct Paths {
 }
 
 impl Paths {
-    /// The directories this process was told of by its environment.
+    /// The directories that the environment names.
     pub fn from_env() -> Self {
         let local =
             !Path::new("/usr/bin/ovs-vsctl").exists() && Path::new("/usr/local/bin/ovs-vsctl").exists();

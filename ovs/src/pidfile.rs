@@ -48,7 +48,7 @@ pub struct Pidfile {
 }
 
 impl Pidfile {
-    /// Makes `path` with this process's id in it. `overwrite` takes it away from whoever holds it.
+    /// Makes `path` with this process's id in it. `overwrite` takes it from the process that holds it.
     pub fn create(path: &Path, overwrite: bool) -> Result<Self, PidfileError> {
         let temporary = temporary_name(path);
         let made = Self::create_from(path, &temporary, overwrite);
@@ -79,7 +79,7 @@ impl Pidfile {
         Ok(Self { path: path.to_owned(), file })
     }
 
-    /// Fails when a living process holds the pidfile at `path`; for a check before anything is changed.
+    /// Fails when a running process holds the pidfile at `path`; for a check before anything is changed.
     pub fn check(path: &Path) -> Result<(), PidfileError> {
         match holder(path) {
             Ok(Some(pid)) => Err(PidfileError::AlreadyRunning { path: path.to_owned(), pid }),
@@ -157,7 +157,7 @@ fn link_or_replace_stale(temporary: &Path, path: &Path) -> Result<(), PidfileErr
     }
 }
 
-/// Who holds the lock of the file at `path`; `None` when nobody does.
+/// The process that holds the lock of the file at `path`, if one does.
 fn holder(path: &Path) -> io::Result<Option<u32>> {
     holder_of(&File::open(path)?)
 }
@@ -211,7 +211,7 @@ mod tests {
         std::fs::write(&path, "1\n").unwrap();
         Pidfile::check(&path).unwrap();
         let first = Pidfile::create(&path, false).unwrap();
-        // A file put there by somebody else stays when ours ends.
+        // A file of another process stays when ours ends.
         std::fs::remove_file(&path).unwrap();
         std::fs::write(&path, "2\n").unwrap();
         drop(first);

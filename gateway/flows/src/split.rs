@@ -61,8 +61,8 @@ impl FlowBuilder<'_> {
             let tcp = local.clone().protocol(family, protocol::TCP);
             let syn = tcp.clone().masked(Field::TcpFlags, TCP_SYN, TCP_SYN | TCP_ACK);
             let echo = if family == Family::V4 { 8 } else { 128 };
-            // All pieces of a datagram one way: later ones of IPv6 do not show their protocol, and conntrack holds
-            // pieces back whose siblings it does not see.
+            // All pieces of a datagram one way: later ones of IPv6 do not carry their protocol, and conntrack holds
+            // back pieces of an incomplete datagram.
             let pieces = local.clone().family(family).fragment();
             self.add(table::INGRESS, 860, pieces, HostTracked, own.clone());
             self.add(table::INGRESS, 850, syn, HostSyn, own.clone());
@@ -171,19 +171,19 @@ impl FlowBuilder<'_> {
             actions
         };
         let (both, host) = (with_other_ports(self.both()), with_other_ports(self.host()));
-        // Asked for the code as well: a bridge's cached flow for an invalid solicitation (code 1) knows no target,
-        // and without this would not tell it from valid ones, whichever their target.
+        // The code is matched as well: a bridge's cached flow for an invalid solicitation (code 1) knows no target,
+        // and without this would match valid ones too, whatever their target.
         let message = |kind| wire.clone().icmp(Family::V6, kind).with(Field::Icmpv6Code, 0u8);
         let arp = wire.clone().arp();
         for address in self.split.shared.iter() {
             match address {
                 IpAddr::V4(v4) => {
-                    let asked = arp.clone().with(Field::ArpOp, 1u8).with(Field::ArpTpa, u32::from(*v4));
-                    self.add(table::INGRESS, 630, asked, ArpForShared, self.host());
+                    let request = arp.clone().with(Field::ArpOp, 1u8).with(Field::ArpTpa, u32::from(*v4));
+                    self.add(table::INGRESS, 630, request, ArpForShared, self.host());
                 }
                 IpAddr::V6(v6) => {
-                    let asked = message(135).with(Field::NdTarget, u128::from(*v6));
-                    self.add(table::INGRESS, 630, asked, NdForShared, self.host());
+                    let request = message(135).with(Field::NdTarget, u128::from(*v6));
+                    self.add(table::INGRESS, 630, request, NdForShared, self.host());
                 }
             }
         }
@@ -213,9 +213,9 @@ impl FlowBuilder<'_> {
     /// The reply rule, in the table of the addresses that have NodePorts or of those that have none.
     fn reply_rule(&mut self, table: u8) {
         use RuleId::*;
-        let asked = Match::any().tracked();
+        let tracked = Match::any().tracked();
         let owner = vec![on_to(table, table::OWNER)];
-        self.add(table, 70, asked, TrackedFragment, owner);
+        self.add(table, 70, tracked, TrackedFragment, owner);
         if let Some(ports) = self.split.partition() {
             for (value, mask) in ports.masks() {
                 self.partition(table, value, mask);

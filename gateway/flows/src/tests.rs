@@ -67,8 +67,8 @@ proptest! {
         let mut bridge = rendering.flows().clone();
         for step in Policy::diff(&from, &to).steps() {
             bridge = applied(bridge, &rendering.apply(step));
-            let anew = Rendering::new(rendering.policy().clone(), *rendering.context());
-            prop_assert_eq!(rendering.flows(), anew.flows());
+            let rendered = Rendering::new(rendering.policy().clone(), *rendering.context());
+            prop_assert_eq!(rendering.flows(), rendered.flows());
             prop_assert_eq!(&bridge, rendering.flows());
         }
         prop_assert_eq!(rendering.policy(), &to);

@@ -97,7 +97,7 @@ pub(crate) async fn pin_mac(paths: &Paths, bridge: &str, mac: Mac) -> Result<(),
 
 async fn connect(paths: &Paths) -> Result<Client, UnixctlError> {
     let socket = Client::find("ovs-vswitchd", paths)?;
-    Ok(Client::connect(&socket).await?.with_patience(CONTROL_TIMEOUT))
+    Ok(Client::connect(&socket).await?.with_timeout(CONTROL_TIMEOUT))
 }
 
 fn count(dump: &str, range: Option<PortRange>) -> Conntrack {

@@ -44,7 +44,7 @@ impl LiveBridge {
     ) -> Result<LiveBridge, ExplainError> {
         let failed = |error| ExplainError::Vswitchd { what: "trace the frame", error };
         let socket = Client::find("ovs-vswitchd", paths).map_err(failed)?;
-        let vswitchd = Client::connect(&socket).await.map_err(failed)?.with_patience(args.helper.timeout());
+        let vswitchd = Client::connect(&socket).await.map_err(failed)?.with_timeout(args.helper.timeout());
         Ok(LiveBridge { bridge, vswitchd, paths: paths.clone(), zone: None, associations: None })
     }
 

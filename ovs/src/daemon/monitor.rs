@@ -20,7 +20,7 @@ const RESTART_CODE: i32 = 5;
 /// Forks the daemon and stays behind as its monitor. Returns in the daemon, with the pipe on which it says that it
 /// is ready; the monitor ends with the daemon.
 ///
-/// `caller` is the pipe to whoever waits for the first start.
+/// `caller` is the pipe to the process that waits for the first start.
 pub(super) fn supervise(caller: Option<OwnedFd>, args: &DaemonArgs) -> Result<OwnedFd, DaemonError> {
     let mut caller = caller;
     loop {
@@ -52,7 +52,7 @@ pub(super) fn supervise(caller: Option<OwnedFd>, args: &DaemonArgs) -> Result<Ow
             std::process::exit(exit_code(&status));
         }
         tracing::error!(target: "daemon", emer = true, "pid {} died, {}, restarting", child.pid, describe(&status));
-        // One core dump tells the story; a loop of them fills the disk.
+        // One core dump is enough; a loop of them fills the disk.
         if matches!(status, WaitStatus::Signaled(_, _, true)) {
             let _ = setrlimit(Resource::RLIMIT_CORE, 0, 0);
         }

@@ -26,7 +26,7 @@ pub struct Plan {
     pub missing: usize,
     /// Flows that are there with another value than wanted.
     pub differing: usize,
-    /// Flows of ours that nobody wants.
+    /// Flows of ours that are not wanted.
     pub surplus: usize,
     /// Flows that are as wanted.
     pub same: usize,
@@ -35,7 +35,7 @@ pub struct Plan {
     pub unreadable: usize,
 }
 
-/// A wanted flow that cannot be installed without overwriting someone else's.
+/// A wanted flow that cannot be installed without overwriting a foreign one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Conflict {
     /// The key both want.

@@ -1,4 +1,4 @@
-//! What can go wrong between us and a switch.
+//! Errors of a connection to a switch.
 
 use std::fmt;
 use std::io;
@@ -11,12 +11,12 @@ use super::wire::{Malformed, Unencodable};
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The address cannot be one of a switch.
-    #[error("{address:?} is no OpenFlow address: give unix:PATH, an absolute path, or tcp:HOST:PORT")]
+    #[error("{address:?} is no OpenFlow address; give unix:PATH, an absolute path, or tcp:HOST:PORT")]
     Address {
         /// What was given.
         address: String,
     },
-    /// Nobody answers there.
+    /// Nothing answers there.
     #[error(
         "cannot connect to the switch at {address}: {source}; is ovs-vswitchd running, and does the bridge exist?"
     )]
@@ -34,13 +34,13 @@ pub enum Error {
     Version {
         /// Where.
         address: String,
-        /// What it said.
+        /// What it offers.
         offer: String,
     },
     /// The connection is gone, and with it every request under way. After a restart the switch's tables are empty.
     #[error("the connection to the switch is gone: {0}; connect again and compare")]
     Closed(Disconnect),
-    /// A flow cannot be said in OpenFlow; nothing was sent.
+    /// A flow cannot be encoded in OpenFlow; nothing was sent.
     #[error("flow {index} cannot be sent: {source}: {flow}")]
     Unencodable {
         /// Its place in what was asked.
@@ -75,7 +75,7 @@ pub enum Error {
         /// Its answer.
         error: SwitchError,
     },
-    /// The switch's answer makes no sense.
+    /// The switch's reply is malformed.
     #[error("cannot read the switch's answer to {what}: {source}")]
     Answer {
         /// What was asked.
@@ -105,14 +105,14 @@ pub enum Disconnect {
     /// Reading or writing failed.
     #[error("{0}")]
     Io(String),
-    /// The switch sent what is not OpenFlow 1.4.
-    #[error("the switch sent nonsense: {0}")]
+    /// The switch sent a message that is not OpenFlow 1.4.
+    #[error("the switch sent a malformed message: {0}")]
     Malformed(#[from] Malformed),
     /// Not even an echo came back.
     #[error("the switch has been silent for {0:?}")]
     Silent(Duration),
-    /// We ended it.
-    #[error("it was given up here")]
+    /// It was closed on this side.
+    #[error("it was closed on this side")]
     Dropped,
 }
 

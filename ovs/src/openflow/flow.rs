@@ -165,7 +165,7 @@ impl Match {
 }
 
 /// Mixed to one word first: tens of thousands of matches are looked up in a comparison, and a map's own hash of a hundred
-/// bytes each takes longer than all the rest. Nobody who could choose matches has anything to gain by collisions.
+/// bytes each takes longer than all the rest. Matches come from the node's own policy and switch: there is no attack by collisions.
 impl Hash for Match {
     fn hash<H: Hasher>(&self, state: &mut H) {
         let mut mixed = 0_u64;

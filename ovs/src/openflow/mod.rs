@@ -1,12 +1,12 @@
 //! OpenFlow 1.4 as Open vSwitch speaks it, on a held connection.
 //!
-//! Does: says flows as values ([`flow`]), as text (their `Display` is the syntax of ovs-ofctl(8)) and as messages
+//! Does: represents flows as values ([`flow`]), as text (their `Display` is the syntax of ovs-ofctl(8)) and as messages
 //! ([`wire`]); changes a bridge all at once or not at all ([`Connection::bundle`]); reads back what it holds
-//! ([`Connection::dump`]); compares the two ([`mod@diff`]); notices that the switch is gone ([`Connection::closed`]) or that
-//! someone else changed a flow ([`Connection::watch`]).
+//! ([`Connection::dump`]); compares the two ([`mod@diff`]); reports that the switch is gone ([`Connection::closed`]) or that
+//! another program changed a flow ([`Connection::watch`]).
 //!
 //! Never: receives packets, acts as a controller, changes a flow that was not named by key or cookie, reconnects by
-//! itself (a new switch is empty, and its ports may have new numbers: whoever holds the connection has to look again).
+//! itself (a new switch is empty, and its ports may have new numbers: the caller has to compare again).
 //!
 //! ```text
 //! desired flows --+
@@ -15,7 +15,7 @@
 //!   ^------------------------- on connecting, and after watch ---------+
 //! ```
 //!
-//! Only what the gateway needs is known here. A flow of someone else that has more in it is still listed, by table and
+//! Only what the gateway needs is known here. A foreign flow with other matches or actions is still listed, by table and
 //! priority, and by its key if only its actions are strange ([`Opaque`]).
 
 pub mod connection;

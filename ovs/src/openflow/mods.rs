@@ -1,4 +1,4 @@
-//! What a switch is asked to change.
+//! Changes of a switch's flows.
 
 use super::flow::{Field, Flow, FlowKey, Match};
 
@@ -14,7 +14,7 @@ pub struct Cookies {
 /// One change of a switch's tables.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum FlowMod {
-    /// Adds a flow; one that has the same key is replaced, whoever's it was (see [`mod@super::diff`]).
+    /// Adds a flow; one that has the same key is replaced, a foreign one too (see [`mod@super::diff`]).
     Add(Flow),
     /// Gives the flow with this key new actions and keeps its counters, cookie and timeouts; nothing happens when
     /// there is none.

@@ -386,7 +386,7 @@ fn name(field: Field) -> &'static str {
     }
 }
 
-/// The name that `learn()` gives a field whose value it is told: ovs-fields(7)'s own, not the short one.
+/// The name that `learn()` gives a field with a constant value: ovs-fields(7)'s own, not the short one.
 fn learn_name(field: Field) -> &'static str {
     match field {
         // The plain name is that of OpenFlow 1.0's 16 bits.

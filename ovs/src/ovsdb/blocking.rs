@@ -1,7 +1,7 @@
 //! A client without a runtime: one request after the other, each with a deadline.
 //!
-//! For programs that change a database and then look whether the change has come true: the takeover of an uplink and
-//! its undo, which must also work where nothing but a thread can be had. [`Db`](super::Db) is for programs that follow.
+//! For programs that change a database and then wait for the effect: the takeover of an uplink and its undo, which must
+//! also work without an executor. [`Db`](super::Db) is for programs that follow.
 //!
 //! ```no_run
 //! # fn example() -> Result<(), ovs::ovsdb::Error> {
@@ -10,9 +10,9 @@
 //! use ovs::ovsdb::{Operation, Remote};
 //!
 //! let mut client = Client::connect(&"unix:/var/run/openvswitch/db.sock".parse()?, Duration::from_secs(1))?;
-//! let soon = Instant::now() + Duration::from_secs(5);
-//! client.transact(&[Operation::comment("here we were")], soon)?;
-//! let ofport = client.wait("Interface", &["name", "ofport"], soon, |rows| {
+//! let deadline = Instant::now() + Duration::from_secs(5);
+//! client.transact(&[Operation::comment("an example")], deadline)?;
+//! let ofport = client.wait("Interface", &["name", "ofport"], deadline, |rows| {
 //!     rows.iter().find(|row| row["name"].as_str() == Some("eth0"))?.get("ofport")?.as_integer()
 //! })?;
 //! # drop(ofport);
@@ -22,9 +22,9 @@
 //!
 //! - A transaction is sent once. If its reply does not come (late, never, cut short), the error says that its outcome
 //!   is unknown; a reply that comes too late is dropped when it comes.
-//! - [`Client::wait`] wakes by the server's updates and believes only what it then reads: an update that is older than
-//!   the last transaction cannot fool it.
-//! - A connection that ended while nobody was asking is made again before the next request.
+//! - [`Client::wait`] reads the rows again after each update of the server, so that an update that is older than the last
+//!   transaction does no harm.
+//! - A connection that ended between two requests is made again before the next one.
 //!
 //! It never waits beyond a deadline, keeps no copy of the database, and speaks no TLS: it is meant for the switch of its
 //! own node.
@@ -35,12 +35,13 @@ use std::time::{Duration, Instant};
 use self::stream::{Cut, Stream};
 use super::message::{self, Body, Event, Message, MessageReader};
 use super::{Datum, Error, OpResult, Operation, Remote};
-use crate::rows::vswitch;
 
 mod stream;
 #[cfg(test)]
 mod tests;
 
+/// The database of the local switch.
+pub const LOCAL_DATABASE: &str = "Open_vSwitch";
 /// A reply of more than this is not for a client that keeps no copy.
 const MESSAGE_LIMIT: usize = 64 << 20;
 /// How long the server may take to read a reply or a cancellation.
@@ -67,9 +68,9 @@ struct Open {
 }
 
 impl Client {
-    /// Connects to database `Open_vSwitch`, within `limit`.
+    /// Connects to the local switch's database within `limit`.
     pub fn connect(remote: &Remote, limit: Duration) -> Result<Self, Error> {
-        Self::connect_to(remote, vswitch::DATABASE, limit)
+        Self::connect_to(remote, LOCAL_DATABASE, limit)
     }
 
     /// Connects to a database by its name.
@@ -80,7 +81,7 @@ impl Client {
         Ok(client)
     }
 
-    /// Where it is connected to.
+    /// The server.
     pub fn remote(&self) -> &Remote {
         &self.remote
     }
@@ -117,7 +118,7 @@ impl Client {
         Ok(results.first().map(|result| result.rows().to_vec()).unwrap_or_default())
     }
 
-    /// Looks at a table until `look` finds what it looks for: now, and after every change of these columns.
+    /// Reads a table until `find` finds what it is after: now, and after every change of these columns.
     ///
     /// `None` when the deadline passes and the server was there all the time.
     pub fn wait<T>(
@@ -125,13 +126,13 @@ impl Client {
         table: &str,
         columns: &[&str],
         deadline: Instant,
-        mut look: impl FnMut(&[RowData]) -> Option<T>,
+        mut find: impl FnMut(&[RowData]) -> Option<T>,
     ) -> Result<Option<T>, Error> {
         self.refresh(deadline)?;
-        // The monitor comes first, so that no change falls between looking and waiting.
+        // The monitor comes first, so that no change falls between reading and waiting.
         let monitor = self.watch(table, columns, deadline)?;
         let found = loop {
-            if let Some(found) = look(&self.select(table, columns, deadline)?) {
+            if let Some(found) = find(&self.select(table, columns, deadline)?) {
                 break Some(found);
             }
             match self.update(deadline) {
@@ -144,7 +145,7 @@ impl Client {
         Ok(found)
     }
 
-    /// Begins to hear of changes, and gives the monitor's name.
+    /// Monitors changes, and gives the monitor's name.
     fn watch(&mut self, table: &str, columns: &[&str], deadline: Instant) -> Result<String, Error> {
         let name = format!(r#"["wait",{}]"#, self.next_id);
         let request = serde_json::json!({ table: { "columns": columns, "select": {"initial": false} } });
@@ -156,7 +157,7 @@ impl Client {
         }
     }
 
-    /// Ends a monitor. Nobody waits for the answer; without it there are only more updates to skip.
+    /// Ends a monitor. The reply is not waited for; without it there are only more updates to skip.
     fn cancel(&mut self, monitor: &str) {
         let deadline = Instant::now() + REPLY_TIMEOUT;
         drop(self.send("monitor_cancel", &format!("[{monitor}]"), deadline));
@@ -177,19 +178,19 @@ impl Client {
         loop {
             match self.next(deadline, "answer")? {
                 Event::Reply { id, outcome } if id == wanted => return Ok(outcome),
-                // Who talks all the time and says nothing that was asked for is late too.
+                // A server that sends other messages all the time is late too.
                 _ if Instant::now() >= deadline => return Err(self.error(Cut::Late, "answer")),
-                // An answer that came too late for its asker, or an update: whoever wants one looks anew.
+                // A reply to a request that was given up, or an update: `wait` reads the rows again.
                 Event::Reply { .. } | Event::Notification { .. } => {}
             }
         }
     }
 
-    /// Makes sure of a connection: reads what came meanwhile, answers it, and connects anew where it ended.
+    /// Ensures a connection: reads and answers what has come, and connects again where it ended.
     fn refresh(&mut self, deadline: Instant) -> Result<(), Error> {
         while self.open.is_some() {
-            match self.next(Instant::now(), "say nothing") {
-                Ok(_) if Instant::now() >= deadline => return Err(self.error(Cut::Late, "be quiet")),
+            match self.next(Instant::now(), "end its messages") {
+                Ok(_) if Instant::now() >= deadline => return Err(self.error(Cut::Late, "end its messages")),
                 Ok(_) => {}
                 Err(Error::TooLate { .. }) => return Ok(()),
                 Err(Error::Closed { .. }) => self.open = None,
@@ -213,7 +214,7 @@ impl Client {
         Ok(id)
     }
 
-    /// Writes a whole message, or gives the connection up: half a message cannot be gone on with.
+    /// Writes a whole message, or gives the connection up: half a message cannot be continued.
     fn write(&mut self, text: &str, deadline: Instant) -> Result<(), Error> {
         let Some(open) = &mut self.open else {
             return Err(Error::NotConnected { database: self.database.clone() });

@@ -37,7 +37,7 @@ pub(super) struct Connection {
     writer: JoinHandle<()>,
     next_id: u64,
     probe_interval: Option<Duration>,
-    heard: Instant,
+    last_received: Instant,
     /// When an answer was asked for, if nothing came since.
     probed: Option<Instant>,
 }
@@ -65,7 +65,7 @@ impl Connection {
             writer: tokio::spawn(write(writer, own_queue, request_queue)),
             next_id: 0,
             probe_interval,
-            heard: Instant::now(),
+            last_received: Instant::now(),
             probed: None,
         })
     }
@@ -114,15 +114,16 @@ impl Connection {
         let buffer = self.incoming.buffer();
         buffer.reserve(READ_SIZE);
         // The server has the whole interval after the probe, also if we ourselves were stopped for longer.
-        let deadline = self.probe_interval.map(|interval| self.probed.unwrap_or(self.heard) + interval);
+        let deadline =
+            self.probe_interval.map(|interval| self.probed.unwrap_or(self.last_received) + interval);
         let read = self.reader.read_buf(buffer);
         let read = match deadline {
             None => read.await,
-            // `timeout_at` looks at the future first: bytes that wait count, however late we look.
+            // `timeout_at` polls the future first: bytes that have come count, however late this runs.
             Some(deadline) => match tokio::time::timeout_at(deadline, read).await {
                 Ok(read) => read,
                 Err(_) if self.probed.is_some() => {
-                    let seconds = self.heard.elapsed().as_secs();
+                    let seconds = self.last_received.elapsed().as_secs();
                     return Err(Error::Silent { remote: self.remote.clone(), seconds });
                 }
                 Err(_) => {
@@ -135,7 +136,7 @@ impl Connection {
             Ok(0) => Err(self.incoming.ended()),
             Err(error) => Err(Error::Framing { remote: self.remote.clone(), source: error.into() }),
             Ok(_) => {
-                self.heard = Instant::now();
+                self.last_received = Instant::now();
                 self.probed = None;
                 Ok(())
             }

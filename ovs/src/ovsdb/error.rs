@@ -73,7 +73,7 @@ pub enum Error {
         "the database at {remote} refused \"{method}\": {reason}; check the database's name, and that the server is OVS 2.12 or newer"
     )]
     Refused {
-        /// By whom.
+        /// The server.
         remote: Remote,
         /// The request.
         method: &'static str,
@@ -83,13 +83,13 @@ pub enum Error {
     /// The peer closed the connection.
     #[error("the database at {remote} closed the connection")]
     Closed {
-        /// Who.
+        /// The server.
         remote: Remote,
     },
     /// The peer did not answer probes.
     #[error("the database at {remote} has been silent for {seconds} s")]
     Silent {
-        /// Who.
+        /// The server.
         remote: Remote,
         /// For how long.
         seconds: u64,
@@ -97,7 +97,7 @@ pub enum Error {
     /// This member of a cluster cannot be used.
     #[error("the database at {remote} cannot be used: {reason}; trying another member if there is one")]
     WrongMember {
-        /// Who.
+        /// The server.
         remote: Remote,
         /// Why.
         reason: &'static str,
@@ -110,7 +110,7 @@ pub enum Error {
     },
     /// The connection ended between a transaction and its reply.
     #[error(
-        "the connection to database {database} ended before the reply; the transaction may or may not have been done, look again"
+        "the connection to database {database} ended before the reply; the transaction may or may not have been done; read the rows again"
     )]
     OutcomeUnknown {
         /// Which database.
@@ -153,7 +153,7 @@ pub enum Error {
         "the database at {remote} did not {what} in time; is ovsdb-server stopped, or very busy? (its log says so)"
     )]
     TooLate {
-        /// Who.
+        /// The server.
         remote: Remote,
         /// What it was to do.
         what: &'static str,

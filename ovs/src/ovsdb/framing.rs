@@ -2,7 +2,7 @@
 //!
 //! JSON-RPC in the OVS family has no length prefix and no separator: a message ends where its outermost
 //! bracket closes (RFC 7047, section 4; `lib/jsonrpc.c`). [`JsonFramer`] finds that place in bytes that come
-//! in any portions and never looks at a byte twice.
+//! in any portions and scans no byte twice.
 
 use bytes::{Buf, BytesMut};
 use memchr::memchr2;
@@ -11,7 +11,7 @@ use serde_json::value::RawValue;
 #[cfg(test)]
 mod tests;
 
-/// The largest message accepted unless told otherwise: a full snapshot of a very large northbound database.
+/// The largest message accepted by default: a full snapshot of a very large northbound database.
 pub const DEFAULT_LIMIT: usize = 1 << 30;
 
 /// From here on the memory of a message counts.
@@ -42,7 +42,7 @@ pub enum FramingError {
 
 /// Finds the end of the next JSON object or array in bytes that come in portions.
 ///
-/// The state is kept between calls: each byte is looked at once, however small the portions are.
+/// The state is kept between calls: each byte is scanned once, however small the portions are.
 #[derive(Debug)]
 pub struct JsonFramer {
     limit: usize,

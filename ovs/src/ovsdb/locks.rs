@@ -5,14 +5,14 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::{Notify, mpsc, watch};
 
-use super::db::{Command, Shared};
+use super::command::Command;
 
 /// A lock asked for. Given back when this is dropped.
 #[derive(Debug)]
 pub struct Lock {
     name: String,
     held: watch::Receiver<bool>,
-    shared: Arc<Shared>,
+    locks: Arc<Locks>,
     /// Keeps the session alive.
     _commands: mpsc::Sender<Command>,
 }
@@ -39,15 +39,15 @@ impl Lock {
         let _ = self.watch().wait_for(|held| *held).await;
     }
 
-    /// Takes the lock from whoever holds it, who is told. Without a connection nothing is taken, then or later.
+    /// Takes the lock from the client that holds it, which is notified. Without a connection this does nothing, also later.
     pub fn steal(&self) {
-        self.shared.locks.steal(&self.name);
+        self.locks.steal(&self.name);
     }
 }
 
 impl Drop for Lock {
     fn drop(&mut self) {
-        self.shared.locks.release(&self.name);
+        self.locks.release(&self.name);
     }
 }
 
@@ -79,13 +79,8 @@ struct Entry {
 }
 
 impl Locks {
-    pub(super) fn register(
-        &self,
-        name: &str,
-        shared: &Arc<Shared>,
-        commands: &mpsc::Sender<Command>,
-    ) -> Lock {
-        let mut inner = self.inner();
+    pub(super) fn register(locks: &Arc<Locks>, name: &str, commands: &mpsc::Sender<Command>) -> Lock {
+        let mut inner = locks.inner();
         let known = inner.entries.contains_key(name);
         let entry = inner
             .entries
@@ -94,9 +89,10 @@ impl Locks {
         entry.handles += 1;
         let held = entry.held.subscribe();
         if !known {
-            self.push(&mut inner, Request::Lock(name.to_owned()));
+            locks.push(&mut inner, Request::Lock(name.to_owned()));
         }
-        Lock { name: name.to_owned(), held, shared: shared.clone(), _commands: commands.clone() }
+        drop(inner);
+        Lock { name: name.to_owned(), held, locks: locks.clone(), _commands: commands.clone() }
     }
 
     pub(super) fn steal(&self, name: &str) {

@@ -1,6 +1,6 @@
 //! Whether a server is one to use: what it says of itself in table `Database` of `_Server` (ovsdb-server(5)).
 
-use super::db::MonitorTable;
+use super::config::MonitorTable;
 use super::snapshot::{Row, Snapshot};
 use super::updates::{self, Layout, TableUpdates};
 use super::value::{Datum, Uuid};

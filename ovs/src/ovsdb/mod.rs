@@ -4,16 +4,16 @@
 //! connection and the cache:
 //!
 //! ```text
-//! server -> framing -> session (replies, updates) -> Snapshot -> watch: "look again"
+//! server -> framing -> session (replies, updates) -> Snapshot -> watch: "changed"
 //! server <- writer task <- session <- Db::transact, Db::lock
 //! ```
 //!
 //! - The cache is an immutable [`Snapshot`] of the tables and columns asked for, replaced as a whole. A
-//!   subscriber learns only that it should look again; changes coalesce.
+//!   subscriber learns only that something changed; changes coalesce.
 //! - A lost connection leaves the last snapshot. The full content read after a reconnection is compared with
 //!   it row by row: nothing is seen to vanish and come back.
-//! - A transaction is sent once. If the connection ends before its reply, the caller is told that the outcome
-//!   is unknown, and decides after looking again.
+//! - A transaction is sent once. If the connection ends before its reply, the caller gets an error that
+//!   says so ([`Error::OutcomeUnknown`]), and decides by the next snapshot.
 //! - Writing never waits for reading, nor reading for writing: both sides' socket buffers may be full.
 //! - Of a cluster only members that are connected to it are used, on request only its leader, and none whose
 //!   data is older than what was seen.
@@ -33,19 +33,21 @@
 //!     db.transact(vec![mark]).await?;
 //! }
 //! while changes.changed().await.is_ok() {
-//!     println!("look again: {}", db.snapshot().generation());
+//!     println!("changed: {}", db.snapshot().generation());
 //! }
 //! # Ok(())
 //! # }
 //! ```
 //!
-//! [`blocking::Client`] speaks the same without a runtime, one request at a time, for programs that do not follow.
+//! [`blocking::Client`] does the same without a runtime, one request at a time, for programs that do not follow.
 //!
-//! It never writes on its own, never keeps columns nobody asked for, and trusts no TLS server whose
-//! certificate does not come from the CA given. The *name* in that certificate is not looked at: certificates
+//! It never writes on its own, keeps only columns that were asked for, and trusts no TLS server whose
+//! certificate does not come from the CA given. The *name* in that certificate is not checked: certificates
 //! made by ovs-pki(8) do not carry it, and OVS itself does not compare it.
 
 pub mod blocking;
+mod command;
+mod config;
 mod connection;
 mod db;
 pub mod decode;
@@ -59,6 +61,7 @@ mod operation;
 mod remote;
 mod schema;
 mod session;
+mod shared;
 mod snapshot;
 #[cfg(test)]
 pub(crate) mod testing;
@@ -66,11 +69,13 @@ mod tls;
 mod updates;
 mod value;
 
-pub use db::{Backoff, Config, Db, MonitorTable, Status};
+pub use config::{Backoff, Config, MonitorTable};
+pub use db::Db;
 pub use error::Error;
 pub use locks::Lock;
 pub use operation::{Condition, OpResult, Operation};
 pub use remote::{DEFAULT_PORT, Endpoint, Remote, TlsFiles};
 pub use schema::{AtomType, ColumnSchema, ColumnType, Schema, TableSchema};
+pub use shared::Status;
 pub use snapshot::{Row, Snapshot, Table};
 pub use value::{Atom, Datum, NotAUuid, Real, Uuid};

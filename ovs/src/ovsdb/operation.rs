@@ -68,24 +68,24 @@ impl Operation {
         Self::new(Kind::Select, table)
     }
 
-    /// Lets the transaction go on only if the rows selected are exactly one with the columns
-    /// [`set`](Self::set) here. It does not really wait: the timeout is zero.
+    /// Aborts the transaction unless the rows selected are exactly one with the columns
+    /// [`set`](Self::set) here. It does not wait: the timeout is zero.
     pub fn wait_equal(table: &str) -> Self {
         Self::new(Kind::WaitEqual, table)
     }
 
-    /// Lets the transaction go on only if the rows selected are other than those one would
+    /// Aborts the transaction if the rows selected are exactly one with the columns
     /// [`set`](Self::set) here.
     pub fn wait_different(table: &str) -> Self {
         Self::new(Kind::WaitDifferent, table)
     }
 
-    /// Lets the transaction go on only if no row has what the conditions ask: may-exist guards.
+    /// Aborts the transaction if any row meets the conditions: may-exist guards.
     pub fn wait_absent(table: &str) -> Self {
         Self { columns: vec!["_uuid".to_owned()], ..Self::new(Kind::WaitEqual, table) }
     }
 
-    /// Leaves a remark in the database's log.
+    /// Writes a comment to the database's log.
     pub fn comment(text: &str) -> Self {
         Self { name: Some(text.to_owned()), ..Self::new(Kind::Comment, "") }
     }
@@ -259,7 +259,7 @@ impl fmt::Display for Operation {
 /// What an operation gave back.
 #[derive(Clone, Debug, PartialEq)]
 pub enum OpResult {
-    /// Done; there is nothing to tell (`wait`, `comment`, `assert`).
+    /// Done, without a result (`wait`, `comment`, `assert`).
     Done,
     /// The name of the row inserted.
     Inserted(Uuid),

@@ -34,7 +34,7 @@ pub struct Endpoint {
 
 /// The three files an `ssl:` remote needs.
 ///
-/// They are read anew for each connection, so that renewed certificates are taken up.
+/// They are read for each connection, so that renewed certificates are used.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TlsFiles {
     /// Our private key, PEM.

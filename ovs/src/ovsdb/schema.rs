@@ -72,7 +72,7 @@ impl Schema {
 }
 
 impl ColumnType {
-    /// What a row holds when nobody set the column (RFC 7047, section 5.2.1).
+    /// What a row holds when the column was never set (RFC 7047, section 5.2.1).
     pub fn default_datum(self) -> Datum {
         match (self.value, self.min) {
             (Some(_), _) => Datum::empty_map(),
@@ -124,7 +124,7 @@ impl AtomType {
     }
 }
 
-/// JSON does not tell 1 from 1.0, a real column does.
+/// JSON does not distinguish 1 from 1.0, a real column does.
 #[allow(clippy::cast_precision_loss, reason = "the server itself holds a double")]
 fn real(atom: &Atom) -> Option<Atom> {
     match atom {

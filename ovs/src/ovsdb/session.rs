@@ -2,7 +2,7 @@
 //!
 //! One task per [`Db`](super::Db). It tries the remotes in turn, checks that the member is a good one, reads
 //! the schema, monitors, and then does what comes: updates, transactions, locks. Each failure ends in the same
-//! place: the status says so, callers are told, the next remote is tried. The cache stays.
+//! place: the status says so, callers get an error, the next remote is tried. The cache stays.
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
@@ -12,13 +12,15 @@ use serde_json::json;
 use tokio::sync::{mpsc, oneshot};
 
 use super::Error;
+use super::command::Command;
+use super::config::Config;
 use super::connection::Connection;
-use super::db::{Command, Config, Shared, Status};
 use super::locks::Request;
 use super::member::Members;
 use super::message::{self, Body, Event};
 use super::operation::OpResult;
 use super::schema::Schema;
+use super::shared::{Shared, Status};
 use super::snapshot::Snapshot;
 use super::updates::{self, Layout, TableUpdates};
 use super::value::Uuid;
@@ -29,8 +31,8 @@ mod tests;
 /// The names of our two monitors, which the server gives back with each update.
 const DATA: &str = "data";
 const SERVER: &str = "server";
-/// Different failures logged before one that works; a peer must not fill the log with inventions.
-const MOST_SAID: usize = 16;
+/// Different failures logged before one that works; a peer must not fill the log with ever new texts.
+const MOST_LOGGED: usize = 16;
 
 /// Follows the database until the last handle is dropped.
 pub(super) async fn run(config: Config, shared: Arc<Shared>, inbox: mpsc::Receiver<Command>) {
@@ -43,7 +45,7 @@ pub(super) async fn run(config: Config, shared: Arc<Shared>, inbox: mpsc::Receiv
         last_transaction: Uuid::default(),
         members,
         pending: HashMap::new(),
-        said: BTreeSet::new(),
+        logged: BTreeSet::new(),
         without: BTreeSet::new(),
     };
     session.keep_following().await;
@@ -58,13 +60,13 @@ struct Session {
     last_transaction: Uuid,
     members: Members,
     pending: HashMap<u64, Pending>,
-    /// Failures logged since the cache was last in step.
-    said: BTreeSet<String>,
+    /// Failures logged since the cache was last synced.
+    logged: BTreeSet<String>,
     /// Columns the server does not know, as last logged.
     without: BTreeSet<String>,
 }
 
-/// Who waits for an answer.
+/// A request that waits for its reply.
 enum Pending {
     Transaction { operations: usize, reply: oneshot::Sender<Result<Vec<OpResult>, Error>> },
     Lock(String),
@@ -73,7 +75,7 @@ enum Pending {
 
 /// Why following a server ended.
 enum End {
-    /// Nobody has a handle any more.
+    /// Every handle was dropped.
     Abandoned,
     /// The server cannot be used, or not any longer.
     Failed(Error),
@@ -90,10 +92,10 @@ impl Session {
         let backoff = self.config.backoff;
         let mut delay = backoff.first;
         let mut failures = 0_usize;
-        for turn in 0_usize.. {
+        for attempt in 0_usize.. {
             let count = self.config.remotes.len().max(1);
-            let outcome = self.follow(turn % count).await;
-            let followed = self.fell_out_of_step();
+            let outcome = self.follow(attempt % count).await;
+            let followed = self.lost_sync();
             let End::Failed(error) = outcome else { return };
             self.record(&error);
             if followed.is_some_and(|length| length >= delay) {
@@ -132,9 +134,9 @@ impl Session {
         self.check_member(&mut connection).await?;
         self.read_all(&mut connection).await?;
         for request in self.shared.locks.restart() {
-            self.ask_lock(&mut connection, request)?;
+            self.request_lock(&mut connection, request)?;
         }
-        self.in_step(&connection);
+        self.synced(&connection);
         loop {
             self.serve(&mut connection).await?;
         }
@@ -142,11 +144,11 @@ impl Session {
 
     /// Waits for one thing to do and does it.
     async fn serve(&mut self, connection: &mut Connection) -> Result<(), End> {
-        let requests = connection.requests();
+        let writer = connection.requests();
         let closed = Error::Closed { remote: connection.remote().clone() };
         // A transaction is taken over only when the writer has room for it; answers are read meanwhile.
         let command = async {
-            match requests.reserve().await {
+            match writer.reserve().await {
                 Ok(permit) => self.inbox.recv().await.map(|command| (permit, command)).ok_or(End::Abandoned),
                 Err(_) => Err(End::Failed(closed)),
             }
@@ -161,9 +163,9 @@ impl Session {
                 permit.send(text);
                 Ok(())
             }
-            asked = self.shared.locks.requests() => {
-                for request in asked {
-                    self.ask_lock(connection, request)?;
+            requests = self.shared.locks.requests() => {
+                for request in requests {
+                    self.request_lock(connection, request)?;
                 }
                 Ok(())
             }
@@ -190,7 +192,7 @@ impl Session {
     ) -> Result<(), Error> {
         match (pending, outcome) {
             (Pending::Transaction { operations, reply }, outcome) => {
-                // Nobody may be waiting any more.
+                // The caller may have given up.
                 let _ = reply.send(self.transaction_result(operations, outcome));
                 Ok(())
             }
@@ -260,12 +262,12 @@ impl Session {
             "monitor_canceled" => {
                 return Err(Error::Closed { remote: connection.remote().clone() }.into());
             }
-            _ => tracing::debug!("{}: a notification {method} of no use to us", self.config.database),
+            _ => tracing::debug!("{}: ignored a notification {method}", self.config.database),
         }
         Ok(())
     }
 
-    /// Looks whether this server can be used, and keeps looking.
+    /// Checks whether this server can be used, and monitors that.
     async fn check_member(&mut self, connection: &mut Connection) -> Result<(), End> {
         // Servers before OVS 2.9 have no such database; what cannot be asked is not a reason to refuse.
         let Ok(schema) = self.call(connection, "get_schema", &json!(["_Server"]).to_string()).await? else {
@@ -282,14 +284,14 @@ impl Session {
         checked.map_err(|reason| self.wrong_member(connection, reason).into())
     }
 
-    /// Reads the schema and all that is monitored, or only what is new since we last were in step.
+    /// Reads the schema and all that is monitored, or only what is new since the last sync.
     async fn read_all(&mut self, connection: &mut Connection) -> Result<(), End> {
         let params = json!([self.config.database]).to_string();
         let schema = self.must_call(connection, "get_schema", &params).await?;
         let schema: Schema = parse(connection, "a schema", &schema)?;
         let monitors = self.config.monitors.clone();
         let (layout, without) = Layout::new(&monitors, &schema);
-        self.say_without(&schema, without);
+        self.log_missing_columns(&schema, without);
         if layout != self.layout {
             self.last_transaction = Uuid::default();
         }
@@ -319,7 +321,7 @@ impl Session {
         Ok(())
     }
 
-    fn ask_lock(&mut self, connection: &mut Connection, request: Request) -> Result<(), Error> {
+    fn request_lock(&mut self, connection: &mut Connection, request: Request) -> Result<(), Error> {
         let (method, name) = match &request {
             Request::Lock(name) => ("lock", name),
             Request::Unlock(name) => ("unlock", name),
@@ -339,17 +341,17 @@ impl Session {
         Ok(())
     }
 
-    /// Asks and waits for the answer; what comes meanwhile is dealt with.
+    /// Sends a request and waits for its reply; other messages are handled meanwhile.
     async fn call(
         &mut self,
         connection: &mut Connection,
         method: &'static str,
         params: &str,
     ) -> Result<Result<Body, String>, End> {
-        let asked = connection.request(method, params)?;
+        let sent = connection.request(method, params)?;
         loop {
             match self.refusing(connection.next()).await?? {
-                Event::Reply { id, outcome } if id == asked => return Ok(outcome),
+                Event::Reply { id, outcome } if id == sent => return Ok(outcome),
                 other => self.handle(connection, other)?,
             }
         }
@@ -366,7 +368,7 @@ impl Session {
         outcome.map_err(|reason| Error::Refused { remote, method, reason }.into())
     }
 
-    /// Does something that takes time, and refuses transactions meanwhile.
+    /// Awaits something, and refuses transactions meanwhile.
     async fn refusing<T>(&mut self, work: impl Future<Output = T>) -> Result<T, End> {
         let mut work = std::pin::pin!(work);
         loop {
@@ -399,20 +401,20 @@ impl Session {
         });
     }
 
-    /// The cache is what the server has.
-    fn in_step(&mut self, connection: &Connection) {
+    /// The cache holds what the server has.
+    fn synced(&mut self, connection: &Connection) {
         let snapshot = self.snapshot();
         let remote = connection.remote().clone();
         let rows: usize = snapshot.tables().map(|(_, table)| table.len()).sum();
         tracing::info!("{}: following {remote}, {rows} rows", self.config.database);
-        self.said.clear();
+        self.logged.clear();
         let generation = snapshot.generation();
         self.shared.status.send_replace(Status::Synced { since: Instant::now(), remote, generation });
     }
 
-    /// The connection is gone. Gives how long the cache was in step.
-    fn fell_out_of_step(&mut self) -> Option<Duration> {
-        // Whoever waits for a reply is told by the end of the channel.
+    /// The connection is gone. Gives how long the cache was synced.
+    fn lost_sync(&mut self) -> Option<Duration> {
+        // Callers that wait for a reply see the end of the channel.
         self.pending.clear();
         self.shared.locks.lost();
         let mut length = None;
@@ -427,7 +429,7 @@ impl Session {
         length
     }
 
-    /// Tells of a failure: always in the status, in the log once until the cache is in step again.
+    /// Reports a failure: always in the status, in the log once until the cache is synced again.
     fn record(&mut self, error: &Error) {
         let text = error.to_string();
         self.shared.status.send_modify(|status| {
@@ -436,17 +438,17 @@ impl Session {
                 *last_error = Some(text.as_str().into());
             }
         });
-        let new = self.said.len() < MOST_SAID && self.said.insert(text.clone());
+        let new = self.logged.len() < MOST_LOGGED && self.logged.insert(text.clone());
         let database = &self.config.database;
         match error {
             _ if !new => tracing::debug!("{database}: {text}"),
-            // What a cluster is like, and no fault.
+            // Normal in a cluster.
             Error::WrongMember { .. } => tracing::info!("{database}: {text}"),
-            _ => tracing::warn!("{database}: {text}; trying until it works"),
+            _ => tracing::warn!("{database}: {text}; retrying until it works"),
         }
     }
 
-    fn say_without(&mut self, schema: &Schema, without: BTreeSet<String>) {
+    fn log_missing_columns(&mut self, schema: &Schema, without: BTreeSet<String>) {
         if !without.is_empty() && without != self.without {
             let names = without.iter().map(String::as_str).collect::<Vec<_>>().join(", ");
             let (name, version) = (&schema.name, &schema.version);

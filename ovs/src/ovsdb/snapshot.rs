@@ -88,11 +88,6 @@ impl Table {
         self.len == 0
     }
 
-    /// Whether the column is monitored and known to the server.
-    pub fn has_column(&self, name: &str) -> bool {
-        self.columns.position(name).is_some()
-    }
-
     /// The rows in the order of their UUIDs.
     pub fn rows(&self) -> impl Iterator<Item = &Arc<Row>> {
         self.shards.iter().flat_map(|shard| shard.values())
@@ -103,7 +98,7 @@ impl Table {
         self.shards[shard_of(uuid)].get(&uuid)
     }
 
-    /// The first row whose column holds exactly this; looks at every row.
+    /// The first row whose column holds exactly this; compares every row.
     pub fn find(&self, column: &str, datum: &Datum) -> Option<&Arc<Row>> {
         self.rows().find(|row| row.get(column) == Some(datum))
     }

@@ -12,7 +12,7 @@ pub(crate) const VSWITCH_SCHEMA: &str = "/usr/share/openvswitch/vswitch.ovsschem
 pub(crate) const NB_SCHEMA: &str = "/usr/share/ovn/ovn-nb.ovsschema";
 
 /// Bound for anything a test waits for; reached only when it is broken.
-const PATIENCE: Duration = Duration::from_secs(30);
+const TIMEOUT: Duration = Duration::from_secs(30);
 
 /// One ovsdb-server, running or not.
 pub(crate) struct Server {
@@ -138,14 +138,14 @@ pub(crate) fn config(remotes: &[Remote], database: &str, monitors: Vec<MonitorTa
 
 /// Waits for something outside of our tasks.
 pub(crate) fn until(what: &str, mut holds: impl FnMut() -> bool) {
-    let end = Instant::now() + PATIENCE;
+    let end = Instant::now() + TIMEOUT;
     while !holds() {
         assert!(Instant::now() < end, "waited in vain: {what}");
         std::thread::sleep(Duration::from_millis(5));
     }
 }
 
-/// Waits until the handle shows something; looks again at each change it tells of.
+/// Waits until the handle shows something; checks again after each change it reports.
 pub(crate) async fn until_db(db: &Db, what: &str, mut holds: impl FnMut(&Db, &Status) -> bool) {
     let mut changes = db.subscribe();
     let look = async {
@@ -157,12 +157,12 @@ pub(crate) async fn until_db(db: &Db, what: &str, mut holds: impl FnMut(&Db, &St
             changes.changed().await.unwrap();
         }
     };
-    if tokio::time::timeout(PATIENCE, look).await.is_err() {
+    if tokio::time::timeout(TIMEOUT, look).await.is_err() {
         panic!("waited in vain: {what}; {:?}", db.status());
     }
 }
 
 /// A bound for a future that must end.
 pub(crate) async fn soon<T>(what: &str, work: impl Future<Output = T>) -> T {
-    tokio::time::timeout(PATIENCE, work).await.unwrap_or_else(|_| panic!("waited in vain: {what}"))
+    tokio::time::timeout(TIMEOUT, work).await.unwrap_or_else(|_| panic!("waited in vain: {what}"))
 }

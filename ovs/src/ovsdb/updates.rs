@@ -10,7 +10,7 @@ use serde::de::{MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 use serde_json::{Value, json};
 
-use super::db::MonitorTable;
+use super::config::MonitorTable;
 use super::schema::Schema;
 use super::snapshot::{Columns, Row, Snapshot, Table};
 use super::value::{Datum, Uuid};

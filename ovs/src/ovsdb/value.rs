@@ -37,7 +37,7 @@ pub struct Real(pub f64);
 
 /// The content of one column of one row, in one canonical form.
 ///
-/// OVSDB does not tell an atom from a set of that one atom; neither do we. Sets and maps are sorted, so that
+/// OVSDB does not distinguish an atom from a set of that one atom; neither does this. Sets and maps are sorted, so that
 /// equal content compares equal.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Datum(Repr);

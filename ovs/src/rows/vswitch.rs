@@ -7,10 +7,11 @@ use super::columns::{
     counter, integer, ofport, optional, optional_mac, pairs, references, row, text, texts, type_or_system, up,
 };
 use crate::openflow::flow::OfPort;
+use crate::ovsdb::blocking::LOCAL_DATABASE;
 use crate::ovsdb::{Error, MonitorTable, Row, Snapshot, Uuid};
 
 /// The database's name.
-pub const DATABASE: &str = "Open_vSwitch";
+pub const DATABASE: &str = LOCAL_DATABASE;
 
 /// All that the rows of this module read.
 pub fn monitors() -> Vec<MonitorTable> {

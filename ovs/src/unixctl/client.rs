@@ -1,4 +1,4 @@
-//! Asking a running daemon.
+//! Commands to a running daemon.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -19,8 +19,8 @@ use crate::pidfile;
 /// The longest answer accepted: the status of a very large node.
 const LONGEST_ANSWER: usize = 256 << 20;
 
-/// How long a daemon may think about a command.
-const PATIENCE: Duration = Duration::from_secs(30);
+/// How long a command may take.
+const TIMEOUT: Duration = Duration::from_secs(30);
 
 /// A connection to a daemon's control socket.
 #[derive(Debug)]
@@ -29,7 +29,7 @@ pub struct Client {
     stream: UnixStream,
     buffer: BytesMut,
     next_id: u64,
-    patience: Duration,
+    limit: Duration,
 }
 
 /// What a daemon answers.
@@ -62,21 +62,21 @@ impl Client {
         let failed = |error| UnixctlError::NotRunning { target: path.display().to_string(), error };
         let address = Address::of(path).map_err(failed)?;
         let stream = UnixStream::connect(address.name()).await.map_err(failed)?;
-        Ok(Self { path: path.to_owned(), stream, buffer: BytesMut::new(), next_id: 0, patience: PATIENCE })
+        Ok(Self { path: path.to_owned(), stream, buffer: BytesMut::new(), next_id: 0, limit: TIMEOUT })
     }
 
     /// Sets how long a command may take, instead of 30 seconds.
-    pub fn with_patience(mut self, patience: Duration) -> Self {
-        self.patience = patience;
+    pub fn with_timeout(mut self, limit: Duration) -> Self {
+        self.limit = limit;
         self
     }
 
     /// Runs a command and gives its answer. A refusal is [`UnixctlError::Refused`].
     pub async fn call(&mut self, command: &str, args: &[&str]) -> Result<String, UnixctlError> {
-        let patience = self.patience;
-        match timeout(patience, self.exchange(command, args)).await {
+        let limit = self.limit;
+        match timeout(limit, self.exchange(command, args)).await {
             Ok(answer) => answer,
-            Err(_) => Err(UnixctlError::broken(&self.path, format!("no answer in {} s", patience.as_secs()))),
+            Err(_) => Err(UnixctlError::broken(&self.path, format!("no answer in {} s", limit.as_secs()))),
         }
     }
 

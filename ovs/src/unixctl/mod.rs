@@ -4,7 +4,7 @@
 //! are its arguments, all text; the answer is `result` or `error`, text too. [`Server`] holds the commands of a
 //! daemon, [`Client`] asks another process.
 //!
-//! Whoever can open the socket (its owner alone: mode 0700) is still not trusted with the daemon's health: messages
+//! A client that can open the socket (its owner alone: mode 0700) is still not trusted with the daemon's health: messages
 //! are bounded, a connection that stalls is closed, and of too many connections the oldest are.
 
 use std::path::{Path, PathBuf};

@@ -56,7 +56,7 @@ pub struct Server {
     exit: watch::Sender<bool>,
 }
 
-/// Becomes true when somebody asks the daemon to `exit`.
+/// Becomes true when a client sends `exit`.
 #[derive(Clone, Debug)]
 pub struct ExitRequest(watch::Receiver<bool>);
 
@@ -101,7 +101,7 @@ impl Server {
         self.commands.insert(name.to_owned(), Command { usage: usage.to_owned(), min, max, handler });
     }
 
-    /// What tells the daemon that `exit` was asked for.
+    /// Becomes true when a client sends `exit`.
     pub fn exit_request(&self) -> ExitRequest {
         ExitRequest(self.exit.subscribe())
     }
@@ -178,7 +178,7 @@ impl Socket {
     fn bind(path: &Path) -> std::io::Result<Self> {
         use nix::sys::socket::{AddressFamily, SockFlag, SockType, UnixAddr, bind, listen, socket};
 
-        // What a process with our id left behind is in the way; anything but a socket is somebody's file.
+        // A socket that a process with our id left behind is replaced; any other file is not ours.
         if std::fs::symlink_metadata(path).is_ok_and(|meta| meta.file_type().is_socket()) {
             std::fs::remove_file(path)?;
         }
@@ -231,7 +231,7 @@ struct Request {
     params: Vec<serde_json::Value>,
 }
 
-/// Serves one connection, one request after the other, until either side has had enough.
+/// Serves one connection, one request after the other, until either side ends it.
 async fn serve(
     mut stream: UnixStream,
     commands: Arc<BTreeMap<String, Command>>,
@@ -248,8 +248,8 @@ async fn serve(
             }
         };
         let Some(message) = message else {
-            let patience = if framer.pending() > 0 { STALL } else { IDLE };
-            match timeout(patience, stream.read_buf(&mut buffer)).await {
+            let limit = if framer.pending() > 0 { STALL } else { IDLE };
+            match timeout(limit, stream.read_buf(&mut buffer)).await {
                 Ok(Ok(read)) if read > 0 => continue,
                 _ => return,
             }

@@ -199,7 +199,7 @@ fn the_client_asks_ovs_itself() {
 }
 
 #[test]
-fn hostile_clients_hurt_nobody() {
+fn hostile_clients_do_no_harm() {
     let daemon = Daemon::start();
     let connect = || UnixStream::connect(&daemon.path).unwrap();
     let mut held = Vec::new();

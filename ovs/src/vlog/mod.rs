@@ -50,7 +50,7 @@ pub struct VlogArgs {
 /// A module's name in the log and in `-v`, and the `tracing` target it stands for, with all below it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Module {
-    /// Prefix of targets, in whole path segments: `gateway::helper`.
+    /// Prefix of targets, in whole path segments: `helper`.
     pub target: &'static str,
     /// The name operators see: `ovn-gateway-helper`.
     pub name: &'static str,

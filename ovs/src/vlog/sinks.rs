@@ -205,9 +205,9 @@ impl Sinks {
         line.push('\n');
         let stderr = io::stderr();
         // Before the writer runs a person is probably watching, so the line may wait a little for a slow pipe.
-        let patience: u16 = if self.queue.get().is_some() { 0 } else { 100 };
+        let timeout: u16 = if self.queue.get().is_some() { 0 } else { 100 };
         let mut wanted = [PollFd::new(stderr.as_fd(), PollFlags::POLLOUT)];
-        let writable = poll(&mut wanted, patience).is_ok_and(|ready| ready > 0);
+        let writable = poll(&mut wanted, timeout).is_ok_and(|ready| ready > 0);
         if !writable || stderr.lock().write_all(line.as_bytes()).is_err() {
             self.lost.fetch_add(1, Ordering::Relaxed);
         }
@@ -219,7 +219,7 @@ impl Sinks {
             let datagram = format!("<{priority}>{}[{}]: {line}", self.program, std::process::id());
             match socket.send_to(datagram.as_bytes(), "/dev/log") {
                 Ok(_) => {}
-                // Nobody listens, as in a container: that is no loss.
+                // No syslog daemon, as in a container: nothing is lost.
                 Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::ConnectionRefused) => {}
                 Err(_) => {
                     self.lost.fetch_add(1, Ordering::Relaxed);

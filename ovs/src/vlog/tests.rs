@@ -2,10 +2,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::*;
 
-const MODULES: [Module; 2] = [
-    Module { target: "gateway", name: "gateway" },
-    Module { target: "gateway::helper", name: "ovn-gateway-helper" },
-];
+const MODULES: [Module; 2] =
+    [Module { target: "gateway", name: "gateway" }, Module { target: "helper", name: "ovn-gateway-helper" }];
 
 /// Logging to a file alone, for the calling thread alone, one test at a time: what callsites remember of their
 /// subscribers is the process's.
@@ -35,7 +33,7 @@ fn tails(text: &str) -> Vec<&str> {
 fn lines_carry_number_module_level_and_message() {
     let dir = tempfile::tempdir().unwrap();
     let (_vlog, _guard) = logging(&["pattern:any:%D|%05N|%c|%p|%m"], dir.path());
-    tracing::info!(target: "gateway::helper::apply", bridge = "breth0", flows = 3, "applied");
+    tracing::info!(target: "helper::apply", bridge = "breth0", flows = 3, "applied");
     tracing::error!(target: "gateway", emer = true, "cannot go on");
     tracing::warn!(target: "kube_client::client", "slow");
     tracing::debug!(target: "gateway", "unseen");

@@ -76,7 +76,7 @@ pub(super) async fn call(
 ) -> Result<String, String> {
     let answer = async {
         let client = Client::connect(socket).await?;
-        client.with_patience(timeout).call(command, words).await
+        client.with_timeout(timeout).call(command, words).await
     };
     match tokio::time::timeout(timeout, answer).await {
         Ok(Ok(text)) => Ok(text),

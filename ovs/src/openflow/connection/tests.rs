@@ -76,7 +76,7 @@ async fn connect(address: &str) -> Connection {
 }
 
 #[tokio::test]
-async fn a_bad_address_and_an_absent_switch_are_told_apart() {
+async fn a_bad_address_and_an_absent_switch_are_different_errors() {
     for bad in ["", "br0", "ssl:h:1", "tcp:h", "unix"] {
         let error = Connection::connect(bad).await.unwrap_err();
         assert!(matches!(error, Error::Address { .. }), "{bad}: {error}");
@@ -130,7 +130,7 @@ async fn echo_requests_are_answered_with_their_payload() {
 }
 
 #[tokio::test]
-async fn a_silent_switch_is_asked_and_then_given_up() {
+async fn a_silent_switch_is_probed_and_then_given_up() {
     let (_dir, address, played) = play(|mut switch| async move {
         switch.begin().await;
         let (asked, _) = switch.until(kind::ECHO_REQUEST).await;
@@ -147,7 +147,7 @@ async fn a_silent_switch_is_asked_and_then_given_up() {
 }
 
 #[tokio::test]
-async fn a_switch_that_reads_no_more_holds_nobody_for_ever() {
+async fn a_switch_that_stops_reading_blocks_no_caller_for_ever() {
     let (leave, left) = tokio::sync::oneshot::channel::<()>();
     let (_dir, address, played) = play(|mut switch| async move {
         switch.begin().await;
@@ -164,14 +164,14 @@ async fn a_switch_that_reads_no_more_holds_nobody_for_ever() {
 }
 
 #[tokio::test]
-async fn nonsense_ends_the_connection_and_every_wait() {
-    let nonsense: [&[u8]; 3] = [
+async fn a_malformed_message_ends_the_connection_and_every_wait() {
+    let malformed: [&[u8]; 3] = [
         // Shorter than a header; of another version; of another version, longer than what was read at once.
         &[5, 21, 0, 7, 0, 0, 0, 1],
         &[4, 21, 0, 8, 0, 0, 0, 1],
         &[9; 4000],
     ];
-    for bytes in nonsense {
+    for bytes in malformed {
         let (_dir, address, played) = play(move |mut switch| async move {
             switch.begin().await;
             switch.until(kind::BARRIER_REQUEST).await;
@@ -191,7 +191,7 @@ async fn nonsense_ends_the_connection_and_every_wait() {
 async fn an_answer_that_makes_no_sense_fails_its_request_only() {
     let (_dir, address, played) = play(|mut switch| async move {
         switch.begin().await;
-        // News nobody asked for, an answer to nobody, then half a flow.
+        // An asynchronous message, a reply to no request, then half a flow.
         switch.send(12, 0, &[0; 72]).await;
         switch.send(kind::BARRIER_REPLY, 0xdead_beef, &[]).await;
         let (asked, _) = switch.until(kind::MULTIPART_REQUEST).await;
@@ -232,7 +232,7 @@ async fn nothing_is_committed_before_the_close_is_answered_nor_after_a_refusal()
 }
 
 #[tokio::test]
-async fn a_switch_that_answers_before_it_reads_on_stalls_nobody() {
+async fn a_switch_that_answers_before_it_reads_on_blocks_no_caller() {
     const FLOWS: usize = 20_000;
     let (_dir, address, played) = play(|mut switch| async move {
         switch.begin().await;

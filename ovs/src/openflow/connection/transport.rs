@@ -1,6 +1,6 @@
 //! The socket in use: the hello, the task that reads, and the queue of what the socket does not take at once.
 //!
-//! Messages are written by whoever sends them, as far as the socket takes them, without waking another task. The rest
+//! Messages are written by the task that sends them, as far as the socket takes them, without waking another task. The rest
 //! is written by a task of its own, so that a switch that sends while it is sent to (errors in a large bundle) blocks
 //! neither side.
 

@@ -1,6 +1,6 @@
 //! Actions and instructions as bytes (OpenFlow 1.4 section 7.2.4, ovs-actions(7)).
 
-use super::bytes::{Reader, pad8, set_length};
+use super::bytes::{Reader, pad8, put_u16s, set_length};
 use super::{NICIRA, NotOurs, Unencodable, learn, oxm};
 use crate::openflow::flow::{Action, Ct, Field, OfPort};
 
@@ -85,12 +85,6 @@ fn put_nicira(out: &mut Vec<u8>, subtype: u16) {
     put_u16s(out, &[EXPERIMENTER, 0]);
     out.extend_from_slice(&NICIRA.to_be_bytes());
     put_u16s(out, &[subtype]);
-}
-
-pub(crate) fn put_u16s(out: &mut Vec<u8>, values: &[u16]) {
-    for value in values {
-        out.extend_from_slice(&value.to_be_bytes());
-    }
 }
 
 /// Reads a flow's instructions to the end of the reader.

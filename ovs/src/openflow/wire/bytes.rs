@@ -87,6 +87,12 @@ pub(crate) fn put_number(out: &mut Vec<u8>, value: u128, bytes: usize) {
     out.extend_from_slice(&whole[whole.len() - bytes.min(whole.len())..]);
 }
 
+pub(crate) fn put_u16s(out: &mut Vec<u8>, values: &[u16]) {
+    for value in values {
+        out.extend_from_slice(&value.to_be_bytes());
+    }
+}
+
 /// Appends zeros until what began at `start` is a multiple of eight bytes long.
 pub(crate) fn pad8(out: &mut Vec<u8>, start: usize) {
     let length = out.len() - start;

@@ -1,8 +1,7 @@
 //! The `learn()` action as bytes: `NXAST_LEARN2`, and `NXAST_LEARN` when a switch reports one without a limit.
 
 use super::NotOurs;
-use super::action::put_u16s;
-use super::bytes::{Reader, put_number};
+use super::bytes::{Reader, put_number, put_u16s};
 use super::oxm;
 use crate::openflow::flow::{Field, Learn, LearnSpec};
 

@@ -2,11 +2,10 @@
 
 use bytes::{Bytes, BytesMut};
 
-use super::bytes::set_length;
-use super::{Malformed, Unencodable, VERSION, action, monitor, oxm};
+use super::bytes::{put_u16s, set_length};
+use super::{Malformed, Unencodable, VERSION, action, oxm};
 use crate::openflow::flow::{Flow, FlowKey, Match};
 use crate::openflow::mods::{Cookies, FlowMod};
-use action::put_u16s;
 
 /// Bytes of the header that begins every message.
 pub const HEADER: usize = 8;
@@ -47,6 +46,9 @@ pub mod bundle {
     pub const DISCARD: u16 = 6;
 }
 
+/// `OFPFMF_ADD | OFPFMF_REMOVED | OFPFMF_MODIFY`. Without `NO_ABBREV`, changes that this connection makes are
+/// reported in brief, which distinguishes them from those of others.
+const ADD_REMOVED_MODIFY: u16 = 0b1110;
 /// `OFPBF_ATOMIC | OFPBF_ORDERED`.
 const BUNDLE_FLAGS: u16 = 0b11;
 const ANY: u32 = 0xffff_ffff;
@@ -153,7 +155,7 @@ pub fn put_monitor_request(out: &mut Vec<u8>, xid: u32) {
     // The monitor's number; any output port, any output group.
     out.extend_from_slice(&1_u32.to_be_bytes());
     out.extend_from_slice(&[0xff; 8]);
-    put_u16s(out, &[monitor::ADD_REMOVED_MODIFY]);
+    put_u16s(out, &[ADD_REMOVED_MODIFY]);
     // All tables; a new monitor; an empty match.
     out.extend_from_slice(&[ALL_TABLES, 0, 0, 1, 0, 4, 0, 0, 0, 0]);
     finish_short(out, start);

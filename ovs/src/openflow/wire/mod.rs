@@ -1,8 +1,8 @@
 //! OpenFlow 1.4 messages as bytes (ONF TS-012), with the Nicira extensions of Open vSwitch (ovs-fields(7),
 //! ovs-actions(7)). No I/O: values in, bytes out, and back.
 //!
-//! What is read comes from outside: every length is checked, and what makes no sense is a [`Malformed`], never a
-//! panic. What makes sense but has no words in [`super::flow`] is someone else's flow, and is reported as
+//! What is read comes from outside: every length is checked, and what is invalid is a [`Malformed`], never a
+//! panic. What is valid but cannot be expressed by [`super::flow`] is a foreign flow, and is reported as
 //! [`stats::Opaque`].
 
 mod action;

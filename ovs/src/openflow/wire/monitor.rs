@@ -4,10 +4,6 @@ use super::Malformed;
 use super::message::multipart;
 use super::stats::read_part;
 
-/// `OFPFMF_ADD | OFPFMF_REMOVED | OFPFMF_MODIFY`. Without `NO_ABBREV`, changes that this connection makes are
-/// reported in brief, which distinguishes them from those of others.
-pub(super) const ADD_REMOVED_MODIFY: u16 = 0b1110;
-
 const ABBREVIATED: u16 = 4;
 const PAUSED: u16 = 5;
 

@@ -23,7 +23,7 @@ pub struct Dumped {
     pub duration: Duration,
 }
 
-/// A flow with matches or actions that this crate does not know: someone else's.
+/// A flow with matches or actions that this crate does not know: a foreign flow.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Opaque {
     /// Table.

@@ -15,12 +15,12 @@ use crate::ovsdb::framing::JsonFramer;
 use bytes::BytesMut;
 
 /// Bound for what must happen.
-const PATIENCE: Duration = Duration::from_secs(30);
+const TIMEOUT: Duration = Duration::from_secs(30);
 /// Bound for what must not.
 const BRIEF: Duration = Duration::from_millis(60);
 
 fn later() -> Instant {
-    Instant::now() + PATIENCE
+    Instant::now() + TIMEOUT
 }
 
 fn brief() -> Instant {
@@ -30,7 +30,7 @@ fn brief() -> Instant {
 fn real() -> (Server, Client) {
     let server = Server::standalone(VSWITCH_SCHEMA);
     server.ctl("ovs-vsctl", &["init"]);
-    let client = Client::connect(&server.remote(), PATIENCE).unwrap();
+    let client = Client::connect(&server.remote(), TIMEOUT).unwrap();
     (server, client)
 }
 
@@ -69,7 +69,7 @@ fn writes_reads_and_is_refused() {
 #[test]
 fn another_database_is_refused_by_name() {
     let (server, _) = real();
-    let mut client = Client::connect_to(&server.remote(), "Nowhere", PATIENCE).unwrap();
+    let mut client = Client::connect_to(&server.remote(), "Nowhere", TIMEOUT).unwrap();
     let error = client.transact(&[Operation::comment("x")], later()).unwrap_err().to_string();
     assert!(error.contains("unknown database"), "{error}");
 }
@@ -77,7 +77,7 @@ fn another_database_is_refused_by_name() {
 #[test]
 fn waits_for_what_another_client_writes() {
     let (server, mut client) = real();
-    let mut other = Client::connect(&server.remote(), PATIENCE).unwrap();
+    let mut other = Client::connect(&server.remote(), TIMEOUT).unwrap();
     let writer = std::thread::spawn(move || {
         for name in ["br0", "br1", "br2"] {
             std::thread::sleep(Duration::from_millis(10));
@@ -157,20 +157,20 @@ fn over_tcp_as_well() {
     });
     let port = port.unwrap();
     let remote = format!("tcp:127.0.0.1:{port}").parse().unwrap();
-    let mut client = Client::connect(&remote, PATIENCE).unwrap();
+    let mut client = Client::connect(&remote, TIMEOUT).unwrap();
     client.transact(&add_bridge("br0"), later()).unwrap();
     assert_eq!(names(&mut client), ["br0"]);
 }
 
 #[test]
-fn where_nobody_listens_is_said_and_tls_is_refused() {
+fn a_missing_server_is_named_and_tls_is_refused() {
     let error = Client::connect(&Remote::unix("/nonexistent/db.sock"), BRIEF).unwrap_err().to_string();
     assert!(error.contains("/nonexistent/db.sock") && error.contains("is ovsdb-server running"), "{error}");
     let error = Client::connect(&"ssl:127.0.0.1:1".parse().unwrap(), BRIEF).unwrap_err();
     assert!(matches!(error, Error::BadRemote { .. }), "{error}");
 }
 
-/// A server of one connection after the other that does what it is told.
+/// A server of one connection after the other that follows a script.
 struct Fake {
     _dir: TempDir,
     path: PathBuf,
@@ -192,7 +192,7 @@ impl Fake {
     }
 
     fn client(&self) -> Client {
-        Client::connect(&Remote::unix(&self.path), PATIENCE).unwrap()
+        Client::connect(&Remote::unix(&self.path), TIMEOUT).unwrap()
     }
 }
 
@@ -284,10 +284,10 @@ fn questions_of_the_server_are_answered_on_the_way() {
 }
 
 #[test]
-fn a_server_that_only_chatters_is_given_up() {
+fn a_server_that_only_sends_updates_is_given_up() {
     let fake = Fake::new(1, |_, mut stream| {
-        let chatter = br#"{"method":"update","params":[],"id":null}"#;
-        while stream.write_all(chatter).is_ok() {}
+        let update = br#"{"method":"update","params":[],"id":null}"#;
+        while stream.write_all(update).is_ok() {}
     });
     let error = ask(&fake, brief()).unwrap_err();
     assert!(matches!(error, Error::TooLate { .. }), "{error}");

@@ -27,16 +27,16 @@ fn fake(path: &str, says: &'static [u8], closes: bool) -> (tokio::task::JoinHand
     (task, count)
 }
 
-/// Each fault is told, does not end the client, and a good server in the same place is then followed.
-async fn recovers_from(says: &'static [u8], closes: bool, told: &str) {
+/// Each fault is reported, does not end the client, and a good server in the same place is then followed.
+async fn recovers_from(says: &'static [u8], closes: bool, expected: &str) {
     let mut server = Server::stopped(VSWITCH_SCHEMA);
     let (task, count) = fake(&server.path("sock"), says, closes);
     let mut config = config(&[server.remote()], "Open_vSwitch", monitors());
     config.probe_interval = Some(Duration::from_millis(50));
     config.message_limit = 100_000;
     let db = Db::spawn(config);
-    until_db(&db, told, |_, status| {
-        matches!(status, Status::Connecting { last_error: Some(error), attempts: 2.., .. } if error.contains(told))
+    until_db(&db, expected, |_, status| {
+        matches!(status, Status::Connecting { last_error: Some(error), attempts: 2.., .. } if error.contains(expected))
     })
     .await;
     assert!(count.load(Ordering::Relaxed) >= 2);
@@ -196,7 +196,7 @@ async fn echo_is_answered_and_asked() {
         stream.write_all(answer.to_string().as_bytes()).await.unwrap();
     }
     assert!(db.status().is_synced());
-    until_db(&db, "the end of patience", |_, status| !status.is_synced()).await;
+    until_db(&db, "the end of the probe interval", |_, status| !status.is_synced()).await;
 }
 
 #[tokio::test]

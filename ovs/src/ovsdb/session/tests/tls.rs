@@ -96,7 +96,7 @@ async fn tls_trusts_the_chain_and_nothing_else() {
     let missing = TlsFiles { private_key: dir.join("none.pem"), ..files(dir, "controllerca") };
     let mixed = TlsFiles { private_key: dir.join("server-privkey.pem"), ..files(dir, "controllerca") };
     let empty = TlsFiles { ca: dir.join("log"), ..files(dir, "controllerca") };
-    for (tls, told) in [
+    for (tls, expected) in [
         (Some(files(dir, "switchca")), "no TLS with the database"),
         (None, "name the three files"),
         (Some(missing), "no private key can be read"),
@@ -104,8 +104,8 @@ async fn tls_trusts_the_chain_and_nothing_else() {
         (Some(empty), "there is no certificate in it"),
     ] {
         let db = follow(tls);
-        until_db(&db, told, |_, status| {
-            matches!(status, Status::Connecting { last_error: Some(error), .. } if error.contains(told))
+        until_db(&db, expected, |_, status| {
+            matches!(status, Status::Connecting { last_error: Some(error), .. } if error.contains(expected))
         })
         .await;
     }
