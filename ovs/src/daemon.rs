@@ -51,7 +51,7 @@ pub struct DaemonArgs {
 }
 
 impl DaemonArgs {
-    /// Where the pidfile goes, when one is asked for.
+    /// Where the pidfile goes, if there is one.
     pub fn pidfile_path(&self, program: &str, paths: &Paths) -> Option<PathBuf> {
         self.pidfile.as_deref().map(|name| paths.pidfile(program, name))
     }
@@ -127,7 +127,7 @@ pub struct Starting {
 }
 
 impl Starting {
-    /// Says "ready" to the caller, which then exits 0; gives up the terminal and the working directory. Call it when
+    /// Reports "ready" to the caller, which then exits 0; gives up the terminal and the working directory. Call it when
     /// the control socket is open.
     pub fn complete(self) -> Result<Running, DaemonError> {
         if self.chdir {
@@ -159,7 +159,7 @@ impl Running {
 
 /// The two sides of a fork.
 enum Fork {
-    /// The new process, with the pipe on which it says that it is ready.
+    /// The new process, with the pipe on which it reports that it is ready.
     Child(OwnedFd),
     /// The old one, with what it needs to wait for the new one.
     Parent(Forked),
@@ -178,7 +178,7 @@ enum Startup {
 }
 
 impl Forked {
-    /// Waits until the child says that it is ready, or ends.
+    /// Waits until the child reports that it is ready, or ends.
     fn wait_for_startup(&self) -> Startup {
         let mut byte = [0];
         let read = self.ready.try_clone().and_then(|pipe| File::from(pipe).read(&mut byte));

@@ -1,4 +1,4 @@
-//! Speaking to Open vSwitch and OVN: OVSDB, OpenFlow, and the habits of that family of daemons.
+//! Clients of Open vSwitch and OVN: OVSDB, OpenFlow, and the conventions of that family of daemons.
 //!
 //! * [`ovsdb`]: a database that is followed (snapshot, changes, transactions, locks) over unix, tcp or ssl, through
 //!   restarts and leader changes; [`rows`] reads the rows this product uses.
@@ -8,7 +8,7 @@
 //!   ovs-appctl and operators know them.
 //!
 //! What it never does: it knows nothing of gateways, Kubernetes or policies, runs no tool of OVS, and changes nothing
-//! that it was not asked to change.
+//! that the caller does not name.
 pub mod daemon;
 #[doc(hidden)]
 pub mod fuzzing;

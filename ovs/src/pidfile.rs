@@ -26,7 +26,7 @@ pub enum PidfileError {
         /// Who holds its lock.
         pid: u32,
     },
-    /// The file system said no.
+    /// The file system refused.
     #[error(
         "cannot {what} the pidfile {path}: {error} (is the directory there and writable? OVS_RUNDIR names another)"
     )]
@@ -149,7 +149,7 @@ fn link_or_replace_stale(temporary: &Path, path: &Path) -> Result<(), PidfileErr
             Ok(there) if (there.dev(), there.ino()) == (locked.dev(), locked.ino()) => {
                 return std::fs::rename(temporary, path).map_err(failed("replace"));
             }
-            // It changed hands while we looked: look again.
+            // It changed its owner meanwhile: read it again.
             Ok(_) => {}
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             Err(error) => return Err(failed("read")(error)),
@@ -163,9 +163,9 @@ fn holder(path: &Path) -> io::Result<Option<u32>> {
 }
 
 fn holder_of(file: &File) -> io::Result<Option<u32>> {
-    let mut asked = write_lock();
-    fcntl(file.as_fd(), FcntlArg::F_GETLK(&mut asked))?;
-    Ok((i32::from(asked.l_type) != libc::F_UNLCK).then_some(u32::try_from(asked.l_pid).unwrap_or(0)))
+    let mut lock = write_lock();
+    fcntl(file.as_fd(), FcntlArg::F_GETLK(&mut lock))?;
+    Ok((i32::from(lock.l_type) != libc::F_UNLCK).then_some(u32::try_from(lock.l_pid).unwrap_or(0)))
 }
 
 fn lock(file: &File) -> Result<(), Errno> {

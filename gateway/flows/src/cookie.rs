@@ -1,4 +1,4 @@
-//! Cookies: whose flow it is, and which rule of the policy it stands for.
+//! Cookies: the owner of a flow, and the rule of the policy it stands for.
 //!
 //! The high half of a cookie says that the flow is ours, the low 16 bits are the number of its rule. Flows that only
 //! pass a frame on carry the number of a step ([`RuleId::is_step`]).
@@ -8,7 +8,7 @@ use ovs::openflow::{Cookies, Ours};
 
 /// The high half of every cookie of ours.
 pub const MARK: u64 = 0x6f76_6e38_0000_0000;
-/// The bits of a cookie that say whose flow it is.
+/// The bits of a cookie that identify the flow's owner.
 pub const MASK: u64 = 0xffff_ffff_0000_0000;
 
 /// The cookie of the flows of a rule.

@@ -14,10 +14,10 @@ use super::{DaemonArgs, DaemonError, Fork, Startup, fork_with_pipe, leave_termin
 /// Two starts are never closer than this.
 const PAUSE: Duration = Duration::from_secs(10);
 
-/// The exit code by which a daemon asks to be started again.
+/// The exit code with which a daemon requests a restart.
 const RESTART_CODE: i32 = 5;
 
-/// Forks the daemon and stays behind as its monitor. Returns in the daemon, with the pipe on which it says that it
+/// Forks the daemon and stays behind as its monitor. Returns in the daemon, with the pipe on which it reports that it
 /// is ready; the monitor ends with the daemon.
 ///
 /// `caller` is the pipe to the process that waits for the first start.
@@ -109,7 +109,7 @@ fn should_restart(status: &WaitStatus) -> bool {
     }
 }
 
-/// A child's end as a sentence, in the words of OVS (`process_status_msg`).
+/// A child's end as a sentence, as OVS writes it (`process_status_msg`).
 fn describe(status: &WaitStatus) -> String {
     match status {
         WaitStatus::Exited(_, code) => format!("exit status {code}"),

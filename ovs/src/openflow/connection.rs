@@ -208,7 +208,7 @@ impl Connection {
         Ok(ports)
     }
 
-    /// Returns when the switch has done all that was asked before.
+    /// Returns when the switch has carried out all earlier requests.
     pub async fn barrier(&self) -> Result<(), Error> {
         let mut request = self.request(1)?;
         let mut out = self.transport.buffer();
@@ -286,7 +286,7 @@ impl Changes {
     }
 }
 
-/// A whole message that answers something we asked.
+/// A whole message that answers a request.
 struct Answer(Bytes);
 
 impl Answer {

@@ -9,7 +9,7 @@ use super::wire::stats::Dumped;
 /// Which flows are ours.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Ours {
-    /// The cookies we mark our flows with.
+    /// The cookies that mark our flows.
     pub cookies: Cookies,
     /// Cookies among those that mark learned flows: never compared, never deleted.
     pub learned: Vec<u64>,
@@ -30,7 +30,7 @@ pub struct Plan {
     pub surplus: usize,
     /// Flows that are as wanted.
     pub same: usize,
-    /// Flows with our mark that this crate has no words for: some other program's imitation, or a later version's.
+    /// Flows with our mark that this crate cannot express: another program's imitation, or a later version's.
     /// They cannot be named one by one; only [`FlowMod::DeleteAll`] reaches them.
     pub unreadable: usize,
 }

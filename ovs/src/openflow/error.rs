@@ -43,7 +43,7 @@ pub enum Error {
     /// A flow cannot be encoded in OpenFlow; nothing was sent.
     #[error("flow {index} cannot be sent: {source}: {flow}")]
     Unencodable {
-        /// Its place in what was asked.
+        /// Its place in the request.
         index: usize,
         /// The flow as text.
         flow: String,
@@ -55,7 +55,7 @@ pub enum Error {
     Refused {
         /// Which, in order.
         refused: Vec<Refusal>,
-        /// How many changes were asked for.
+        /// How many changes were requested.
         of: usize,
     },
     /// The switch refused some of the flow changes and committed the others. Only a switch that refuses what it accepted
@@ -64,13 +64,13 @@ pub enum Error {
     PartlyCommitted {
         /// Which were refused, in order.
         refused: Vec<Refusal>,
-        /// How many changes were asked for.
+        /// How many changes were requested.
         of: usize,
     },
     /// The switch refused a request.
     #[error("the switch refused {what}: {error}")]
     Switch {
-        /// What was asked.
+        /// The request.
         what: &'static str,
         /// Its answer.
         error: SwitchError,
@@ -78,7 +78,7 @@ pub enum Error {
     /// The switch's reply is malformed.
     #[error("cannot read the switch's answer to {what}: {source}")]
     Answer {
-        /// What was asked.
+        /// The request.
         what: &'static str,
         /// What is wrong with it.
         source: Malformed,
@@ -88,7 +88,7 @@ pub enum Error {
 /// One refused flow change.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Refusal {
-    /// Its place in what was asked.
+    /// Its place in the request.
     pub index: usize,
     /// The change as text.
     pub what: String,

@@ -1,5 +1,5 @@
-//! The one thing that OpenFlow 1.4 cannot say: that a port is left out of floods (`ovs-ofctl mod-port BRIDGE PORT
-//! no-flood`). OpenFlow 1.0 can, so this speaks just enough of it, on a connection of its own.
+//! The one setting that OpenFlow 1.4 lacks: a port is left out of floods (`ovs-ofctl mod-port BRIDGE PORT
+//! no-flood`). OpenFlow 1.0 has it; this uses just enough of that, on a connection of its own.
 //!
 //! The switch forgets the setting when it restarts.
 

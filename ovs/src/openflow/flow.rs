@@ -1,4 +1,4 @@
-//! A flow as a value: what a switch is asked to hold, and what it says it holds.
+//! A flow as a value: what a switch should hold, and what it reports.
 //!
 //! A flow's identity is (table, priority, canonical match) ([`FlowKey`]); its value is cookie, actions and
 //! timeouts ([`FlowValue`]). What a bridge dumps back compares equal to what was sent.
@@ -182,7 +182,7 @@ impl Hash for Match {
     }
 }
 
-/// One `ct()` action. The zone is always ours to say; NAT is deliberately not expressible.
+/// One `ct()` action. The zone is always given; NAT is deliberately not expressible.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Ct {
     /// Conntrack zone.

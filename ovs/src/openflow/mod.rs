@@ -1,4 +1,4 @@
-//! OpenFlow 1.4 as Open vSwitch speaks it, on a held connection.
+//! OpenFlow 1.4 with Open vSwitch's extensions, on a held connection.
 //!
 //! Does: represents flows as values ([`flow`]), as text (their `Display` is the syntax of ovs-ofctl(8)) and as messages
 //! ([`wire`]); changes a bridge all at once or not at all ([`Connection::bundle`]); reads back what it holds

@@ -26,7 +26,7 @@
 //!   transaction does no harm.
 //! - A connection that ended between two requests is made again before the next one.
 //!
-//! It never waits beyond a deadline, keeps no copy of the database, and speaks no TLS: it is meant for the switch of its
+//! It never waits beyond a deadline, keeps no copy of the database, and has no TLS: it is meant for the switch of its
 //! own node.
 
 use std::collections::BTreeMap;
@@ -107,7 +107,7 @@ impl Client {
         message::transact_results(&self.database, operations.len(), reply.text())
     }
 
-    /// Reads columns of all rows of a table; `_uuid` is among them when it is asked for.
+    /// Reads columns of all rows of a table; `_uuid` is among them when it is named.
     pub fn select(
         &mut self,
         table: &str,

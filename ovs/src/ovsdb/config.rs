@@ -17,7 +17,7 @@ pub struct Config {
     pub tls: Option<TlsFiles>,
     /// Of a cluster, use the leader only: writes are some ten times faster there.
     pub leader_only: bool,
-    /// Silence after which the server is probed, and after which again it is given up; `None` never.
+    /// Silence after which the server is probed, and after which again it is disconnected; `None` never.
     pub probe_interval: Option<Duration>,
     /// How long to wait between rounds of attempts.
     pub backoff: Backoff,

@@ -17,7 +17,7 @@ use super::tls;
 
 /// How long a server may take to accept a connection.
 const CONNECT_LIMIT: Duration = Duration::from_secs(10);
-/// Messages of our own that may wait; a server that asks for more without reading is given up.
+/// Messages of our own that may wait; a server that needs more without reading them is disconnected.
 const OWN_QUEUE: usize = 1024;
 /// Transactions handed to the writer and not yet written.
 const REQUEST_QUEUE: usize = 64;
@@ -38,7 +38,7 @@ pub(super) struct Connection {
     next_id: u64,
     probe_interval: Option<Duration>,
     last_received: Instant,
-    /// When an answer was asked for, if nothing came since.
+    /// When a probe was sent, if nothing came since.
     probed: Option<Instant>,
 }
 
@@ -113,7 +113,7 @@ impl Connection {
     async fn fill(&mut self) -> Result<(), Error> {
         let buffer = self.incoming.buffer();
         buffer.reserve(READ_SIZE);
-        // The server has the whole interval after the probe, also if we ourselves were stopped for longer.
+        // The server has the whole interval after the probe, even if this process was stopped for longer.
         let deadline =
             self.probe_interval.map(|interval| self.probed.unwrap_or(self.last_received) + interval);
         let read = self.reader.read_buf(buffer);

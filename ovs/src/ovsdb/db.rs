@@ -49,7 +49,7 @@ impl Db {
     /// Waits until the cache follows the server and gives its content. Without end if it never does: put your
     /// own time limit around it, and read [`status`](Self::status) when it is over.
     pub async fn wait_synced(&self) -> Arc<Snapshot> {
-        // An error says that the sender is gone, and it lives in `self.shared`.
+        // The sender lives in `self.shared`: this does not fail.
         let _ = self.subscribe().wait_for(Status::is_synced).await;
         self.snapshot()
     }
@@ -67,8 +67,8 @@ impl Db {
         answer.await.unwrap_or_else(|_| Err(self.shared.outcome_unknown()))
     }
 
-    /// Asks for a lock of the server (RFC 7047, section 4.1.8), again after each reconnection, until the
-    /// value given back is dropped. Of several clients that ask one holds it.
+    /// Requests a lock of the server (RFC 7047, section 4.1.8), again after each reconnection, until the
+    /// value given back is dropped. Of several clients, one holds it.
     pub fn lock(&self, name: &str) -> Lock {
         Locks::register(&self.shared.locks, name, &self.commands)
     }

@@ -1,4 +1,4 @@
-//! What can go wrong between us and a database, and what a person can do about it.
+//! Errors of the OVSDB clients, and what a person can do about them.
 
 use std::path::PathBuf;
 
@@ -77,7 +77,7 @@ pub enum Error {
         remote: Remote,
         /// The request.
         method: &'static str,
-        /// The server's words.
+        /// The server's error.
         reason: String,
     },
     /// The peer closed the connection.
@@ -128,7 +128,7 @@ pub enum Error {
         /// The server's explanation.
         details: String,
     },
-    /// A transaction's reply is not what was asked for.
+    /// A transaction's reply does not fit its operations.
     #[error("database {database} answered a transaction with {reason}")]
     BadReply {
         /// Which database.

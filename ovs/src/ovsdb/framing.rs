@@ -1,4 +1,4 @@
-//! Un-delimited JSON over a byte stream, as OVSDB and unixctl speak it.
+//! Un-delimited JSON over a byte stream, as OVSDB and unixctl use it.
 //!
 //! JSON-RPC in the OVS family has no length prefix and no separator: a message ends where its outermost
 //! bracket closes (RFC 7047, section 4; `lib/jsonrpc.c`). [`JsonFramer`] finds that place in bytes that come

@@ -7,7 +7,7 @@ use tokio::sync::{Notify, mpsc, watch};
 
 use super::command::Command;
 
-/// A lock asked for. Given back when this is dropped.
+/// A requested lock. Released when this is dropped.
 #[derive(Debug)]
 pub struct Lock {
     name: String,
@@ -23,7 +23,7 @@ impl Lock {
         &self.name
     }
 
-    /// Whether the server said that this connection holds the lock. A guard in each transaction
+    /// Whether this connection holds the lock, as the server last reported. A guard in each transaction
     /// ([`Operation::assert_lock`](super::Operation::assert_lock)) is the only proof.
     pub fn is_held(&self) -> bool {
         *self.held.borrow()
@@ -51,7 +51,7 @@ impl Drop for Lock {
     }
 }
 
-/// What the session is to ask of the server.
+/// What the session has to request from the server.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Request {
     Lock(String),
@@ -59,7 +59,7 @@ pub(super) enum Request {
     Unlock(String),
 }
 
-/// The locks asked for, shared by handles and session.
+/// The requested locks, shared by handles and session.
 #[derive(Debug, Default)]
 pub(super) struct Locks {
     inner: Mutex<Inner>,
@@ -110,14 +110,14 @@ impl Locks {
         }
     }
 
-    /// A new connection: everything must be asked for, and what was asked before is void.
+    /// A new connection: every lock must be requested, and earlier requests are void.
     pub(super) fn restart(&self) -> Vec<Request> {
         let mut inner = self.inner();
         inner.requests.clear();
         inner.entries.keys().cloned().map(Request::Lock).collect()
     }
 
-    /// The server says who holds a lock.
+    /// The server reports whether this connection holds a lock.
     pub(super) fn set_held(&self, name: &str, held: bool) {
         if let Some(entry) = self.inner().entries.get(name) {
             entry.held.send_if_modified(|before| std::mem::replace(before, held) != held);

@@ -1,4 +1,4 @@
-//! Whether a server is one to use: what it says of itself in table `Database` of `_Server` (ovsdb-server(5)).
+//! Whether a server can be used, by its state in table `Database` of `_Server` (ovsdb-server(5)).
 
 use super::config::MonitorTable;
 use super::snapshot::{Row, Snapshot};
@@ -24,14 +24,14 @@ impl Members {
         [MonitorTable::new("Database", &["name", "model", "connected", "leader", "cid", "index"])]
     }
 
-    /// Another server, and all it says of itself; the error says why it cannot be used.
+    /// Another server and its whole state; the error says why it cannot be used.
     pub(super) fn replace(&mut self, layout: &Layout, content: TableUpdates<'_>) -> Result<(), &'static str> {
         self.current =
             updates::replace(&Snapshot::default(), layout, content).ok().flatten().unwrap_or_default();
         self.check()
     }
 
-    /// The same server says something new of itself.
+    /// A change of the server's state.
     pub(super) fn update(&mut self, changes: TableUpdates<'_>) -> Result<(), &'static str> {
         if let Ok(Some(next)) = updates::apply(&self.current, changes) {
             self.current = next;
@@ -43,16 +43,16 @@ impl Members {
         let Some(table) = self.current.table("Database") else { return Ok(()) };
         let name = Datum::from(self.database.as_str());
         let row = table.find("name", &name).ok_or("it does not have this database")?;
-        let says = |column| row.get(column).and_then(Datum::as_bool) == Some(true);
+        let is = |column| row.get(column).and_then(Datum::as_bool) == Some(true);
         match row.optional_string("model") {
             Some("clustered") => {}
-            Some("relay") if !says("connected") => return Err("it is a relay without a source"),
+            Some("relay") if !is("connected") => return Err("it is a relay without a source"),
             _ => return Ok(()),
         }
-        if !says("connected") {
+        if !is("connected") {
             return Err("it is not connected to its cluster");
         }
-        if self.leader_only && !says("leader") {
+        if self.leader_only && !is("leader") {
             return Err("it is not the leader of its cluster");
         }
         self.newest = Some(newer(row, self.newest)?);
@@ -60,7 +60,7 @@ impl Members {
     }
 }
 
-/// Refuses a member that lags behind what another showed us: the cache must not go back in time.
+/// Refuses a member whose data is older than another's: the cache must not go back in time.
 fn newer(row: &Row, newest: Option<(Uuid, i64)>) -> Result<(Uuid, i64), &'static str> {
     let cluster = row.get("cid").and_then(Datum::as_uuid).unwrap_or_default();
     let index = row.get("index").and_then(Datum::as_integer).unwrap_or_default();

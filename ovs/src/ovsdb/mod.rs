@@ -8,7 +8,7 @@
 //! server <- writer task <- session <- Db::transact, Db::lock
 //! ```
 //!
-//! - The cache is an immutable [`Snapshot`] of the tables and columns asked for, replaced as a whole. A
+//! - The cache is an immutable [`Snapshot`] of the monitored tables and columns, replaced as a whole. A
 //!   subscriber learns only that something changed; changes coalesce.
 //! - A lost connection leaves the last snapshot. The full content read after a reconnection is compared with
 //!   it row by row: nothing is seen to vanish and come back.
@@ -41,7 +41,7 @@
 //!
 //! [`blocking::Client`] does the same without a runtime, one request at a time, for programs that do not follow.
 //!
-//! It never writes on its own, keeps only columns that were asked for, and trusts no TLS server whose
+//! It never writes on its own, keeps only monitored columns, and trusts no TLS server whose
 //! certificate does not come from the CA given. The *name* in that certificate is not checked: certificates
 //! made by ovs-pki(8) do not carry it, and OVS itself does not compare it.
 

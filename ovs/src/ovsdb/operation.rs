@@ -295,7 +295,7 @@ impl OpResult {
     }
 }
 
-/// Why a transaction failed: in which slot, and the server's words.
+/// Why a transaction failed: in which slot, and the server's error.
 #[derive(Debug, PartialEq)]
 pub(super) enum ReplyError {
     /// An error in a slot; `None` is the slot after the last operation, or an operation that aborted.

@@ -1,6 +1,6 @@
 //! Keeps one database followed, whatever happens to its servers.
 //!
-//! One task per [`Db`](super::Db). It tries the remotes in turn, checks that the member is a good one, reads
+//! One task per [`Db`](super::Db). It tries the remotes in turn, checks that the member can be used, reads
 //! the schema, monitors, and then does what comes: updates, transactions, locks. Each failure ends in the same
 //! place: the status says so, callers get an error, the next remote is tried. The cache stays.
 
@@ -269,7 +269,7 @@ impl Session {
 
     /// Checks whether this server can be used, and monitors that.
     async fn check_member(&mut self, connection: &mut Connection) -> Result<(), End> {
-        // Servers before OVS 2.9 have no such database; what cannot be asked is not a reason to refuse.
+        // Servers before OVS 2.9 have no such database; then nothing is checked.
         let Ok(schema) = self.call(connection, "get_schema", &json!(["_Server"]).to_string()).await? else {
             return Ok(());
         };
@@ -326,7 +326,7 @@ impl Session {
             Request::Lock(name) => ("lock", name),
             Request::Unlock(name) => ("unlock", name),
             Request::Steal(name) => {
-                // A connection that has asked for a lock must give it back before it may steal it.
+                // A connection that has requested a lock must release it before it may steal it.
                 let id = connection.request("unlock", &json!([name]).to_string())?;
                 self.pending.insert(id, Pending::Unlock);
                 ("steal", name)

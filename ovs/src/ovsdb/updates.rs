@@ -18,12 +18,12 @@ use super::value::{Datum, Uuid};
 #[cfg(test)]
 mod tests;
 
-/// The tables and columns to hold: what was asked for and the server's schema knows.
+/// The tables and columns to hold: what is monitored and in the server's schema.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Layout(BTreeMap<Arc<str>, Arc<Columns>>);
 
 impl Layout {
-    /// Also gives what was asked for and is not known, as `Table` or `Table.column`.
+    /// Also gives what is not in the schema, as `Table` or `Table.column`.
     pub(super) fn new(monitors: &[MonitorTable], schema: &Schema) -> (Self, BTreeSet<String>) {
         let mut unknown = BTreeSet::new();
         let mut wanted: BTreeMap<&str, BTreeMap<&str, _>> = BTreeMap::new();
@@ -58,10 +58,10 @@ impl Layout {
         let request = |columns: &Columns| {
             let names: Vec<&String> = columns.columns.iter().map(|(name, _)| name).collect();
             let mut request = json!({ "columns": names });
-            let asked: Vec<&MonitorTable> =
+            let wanted: Vec<&MonitorTable> =
                 monitors.iter().filter(|monitor| *monitor.table == *columns.table).collect();
-            if asked.iter().all(|monitor| !monitor.conditions.is_empty()) {
-                let conditions: Vec<_> = asked.iter().flat_map(|monitor| &monitor.conditions).collect();
+            if wanted.iter().all(|monitor| !monitor.conditions.is_empty()) {
+                let conditions: Vec<_> = wanted.iter().flat_map(|monitor| &monitor.conditions).collect();
                 request["where"] = json!(conditions);
             }
             json!([request])
@@ -70,7 +70,7 @@ impl Layout {
     }
 }
 
-/// What the server says has changed: `<table-updates2>`.
+/// Changes as the server sends them: `<table-updates2>`.
 #[derive(Debug, Default, Deserialize)]
 #[serde(transparent)]
 pub(super) struct TableUpdates<'a>(#[serde(borrow)] BTreeMap<Cow<'a, str>, RowUpdates<'a>>);
@@ -93,7 +93,7 @@ enum RowUpdate<'a> {
 #[derive(Debug)]
 struct RawRow<'a>(Vec<(Cow<'a, str>, Datum)>);
 
-/// The next snapshot; `None` if nothing that we hold has changed.
+/// The next snapshot; `None` if no monitored content has changed.
 pub(super) fn apply(before: &Snapshot, updates: TableUpdates<'_>) -> Result<Option<Snapshot>, String> {
     let mut after = before.clone();
     after.generation += 1;

@@ -74,7 +74,7 @@ row! {
         ofport: Option<OfPort> = ofport("ofport"),
         /// Six octets, as vswitchd writes them with colons.
         mac_in_use: Option<[u8; 6]> = optional_mac("mac_in_use"),
-        /// What vswitchd says is wrong with it.
+        /// The error that vswitchd reports.
         error: Option<String> = optional("error"),
         /// Unset while it does not exist.
         admin_up: Option<bool> = up("admin_state"),

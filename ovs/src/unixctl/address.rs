@@ -16,7 +16,7 @@ pub(super) struct Address {
 }
 
 impl Address {
-    /// Goes by a descriptor of the directory when `path` is too long, as `lib/socket-util-unix.c` does.
+    /// Uses a descriptor of the directory when `path` is too long, as `lib/socket-util-unix.c` does.
     pub(super) fn of(path: &Path) -> io::Result<Self> {
         if path.as_os_str().len() <= LONGEST {
             return Ok(Self { name: path.to_owned(), _dir: None });

@@ -32,7 +32,7 @@ pub enum UnixctlError {
     /// No daemon answers to this name.
     #[error("{target} is not running here: {error} (OVS_RUNDIR names another directory to look in)")]
     NotRunning {
-        /// The program or socket that was asked for.
+        /// The program or socket.
         target: String,
         /// What came back.
         error: std::io::Error,

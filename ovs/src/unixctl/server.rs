@@ -33,7 +33,7 @@ const CONNECTIONS: usize = 64;
 /// How long a begun request may take to arrive, and an answer to be taken.
 const STALL: Duration = Duration::from_secs(10);
 
-/// How long a connection may be open with nothing asked.
+/// How long a connection may be open without a request.
 const IDLE: Duration = Duration::from_secs(300);
 
 type Answer = Pin<Box<dyn Future<Output = Result<String, String>> + Send>>;
@@ -46,7 +46,7 @@ struct Command {
     handler: Handler,
 }
 
-/// The commands of a daemon and the socket they are asked on.
+/// The commands of a daemon and its control socket.
 ///
 /// Built in are `exit`, `list-commands`, `help`, `version`, and `vlog/set`, `vlog/list`, `vlog/list-pattern`, `vlog/reopen`,
 /// `vlog/close`. Dropping the server, or the future of [`Server::run`], removes the socket.
@@ -63,7 +63,7 @@ pub struct ExitRequest(watch::Receiver<bool>);
 impl ExitRequest {
     /// Waits for the command `exit`; never returns when no server can receive it any more.
     pub async fn requested(&mut self) {
-        if self.0.wait_for(|asked| *asked).await.is_err() {
+        if self.0.wait_for(|exit| *exit).await.is_err() {
             std::future::pending::<()>().await;
         }
     }
@@ -222,7 +222,7 @@ impl Drop for Open {
     }
 }
 
-/// A request as it comes. The types of `params` are checked by us, so that the answer can say what is wrong.
+/// A request as it comes. The types of `params` are checked later, so that the answer can name the error.
 #[derive(Deserialize)]
 struct Request {
     id: serde_json::Value,
@@ -283,7 +283,7 @@ async fn answer(commands: &BTreeMap<String, Command>, request: Request) -> (Stri
     }
 }
 
-/// The command asked for and its arguments, or why they do not do. The words are those of `lib/unixctl.c`.
+/// The requested command and its arguments, or the error with the text of `lib/unixctl.c`.
 fn check<'a>(
     commands: &'a BTreeMap<String, Command>,
     request: &Request,

@@ -6,7 +6,7 @@ use std::sync::{PoisonError, RwLock};
 
 use super::Module;
 
-/// How bad it is, in the words of vlog. The order is that of severity: what is at or above a table's entry is logged.
+/// Severity, with vlog's names. The order is that of severity: what is at or above a table's entry is logged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Level {
     /// As an event: never. As an entry of the table: log nothing.

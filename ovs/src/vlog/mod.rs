@@ -81,7 +81,7 @@ pub enum VlogError {
 #[derive(Clone, Debug)]
 pub struct Vlog {
     shared: Arc<Shared>,
-    /// Events may come: callsites remember whether they are wanted, and have to be asked to look again.
+    /// Callsites cache whether they are enabled: the cache has to be rebuilt.
     live: bool,
 }
 
@@ -110,7 +110,7 @@ impl Vlog {
         Ok(vlog)
     }
 
-    /// A panic is the last thing a detached daemon says: let it be in the log, not only on a closed terminal.
+    /// The panic of a detached daemon goes to the log, not only to a closed terminal.
     fn log_panics(&self) {
         let vlog = self.clone();
         let before = std::panic::take_hook();
@@ -195,7 +195,7 @@ impl Vlog {
         self.shared.sinks.close_file();
     }
 
-    /// The log file, when one was asked for; it stays named while it is closed.
+    /// The log file, if there is one; it keeps its name while it is closed.
     pub fn file_path(&self) -> Option<PathBuf> {
         self.shared.sinks.file_path()
     }

@@ -26,7 +26,7 @@ const CONSOLE_LINE: usize = 4096;
 /// Longer messages are cut: one line must not fill a disk or a datagram.
 const MAX_LINE: usize = 32 << 10;
 
-/// Who syslog believes to speak (RFC 5424, table 1).
+/// The facility of syslog messages (RFC 5424, table 1).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Facility(u8);
 

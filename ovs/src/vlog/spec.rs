@@ -23,7 +23,7 @@ pub enum Spec {
         /// The layout.
         pattern: Pattern,
     },
-    /// Who syslog believes to speak.
+    /// The facility of syslog messages.
     Facility(Facility),
 }
 

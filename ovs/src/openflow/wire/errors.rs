@@ -1,4 +1,4 @@
-//! The switch's error messages, in words.
+//! The switch's error messages, with names and meanings.
 
 use std::fmt;
 
@@ -19,7 +19,7 @@ pub struct SwitchError {
 
 const EXPERIMENTER: u16 = 0xffff;
 
-/// What Open vSwitch sends in answer to what we send. The names are those its own tools print.
+/// The errors that Open vSwitch can send. The names are those its own tools print.
 const NAMES: &[(u16, u16, &str, &str)] = &[
     (0, 0, "OFPHFC_INCOMPATIBLE", "no common protocol version"),
     (0, 1, "OFPHFC_EPERM", "not permitted"),
@@ -41,7 +41,7 @@ const NAMES: &[(u16, u16, &str, &str)] = &[
     (2, 5, "OFPBAC_BAD_ARGUMENT", "bad argument of an action"),
     (2, 6, "OFPBAC_EPERM", "action not permitted"),
     (2, 7, "OFPBAC_TOO_MANY", "too many actions"),
-    (2, 10, "OFPBAC_MATCH_INCONSISTENT", "the action needs something that the match does not say"),
+    (2, 10, "OFPBAC_MATCH_INCONSISTENT", "the action needs something that is not in the match"),
     (2, 11, "OFPBAC_UNSUPPORTED_ORDER", "actions in an order that is not supported"),
     (2, 13, "OFPBAC_BAD_SET_TYPE", "an unknown field is set"),
     (2, 14, "OFPBAC_BAD_SET_LEN", "a field is set with a wrong length"),
@@ -113,10 +113,10 @@ const NICIRA_NAMES: &[(u16, &str, &str)] = &[
 impl SwitchError {
     /// Its name as Open vSwitch's tools print it, if known here.
     pub fn name(self) -> Option<&'static str> {
-        self.words().map(|(name, _)| name)
+        self.meaning().map(|(name, _)| name)
     }
 
-    fn words(self) -> Option<(&'static str, &'static str)> {
+    fn meaning(self) -> Option<(&'static str, &'static str)> {
         if self.vendor == NICIRA {
             return NICIRA_NAMES.iter().find(|entry| entry.0 == self.code).map(|entry| (entry.1, entry.2));
         }
@@ -129,7 +129,7 @@ impl SwitchError {
 
 impl fmt::Display for SwitchError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match (self.words(), self.vendor) {
+        match (self.meaning(), self.vendor) {
             (Some((name, meaning)), _) => write!(f, "{name} ({meaning})"),
             (None, 0) => write!(f, "OpenFlow error type {} code {}", self.kind, self.code),
             (None, vendor) => write!(f, "error {} of experimenter {vendor:#x}", self.code),

@@ -7,11 +7,11 @@ use super::{Malformed, VERSION};
 
 const VERSION_BITMAP: u16 = 1;
 
-/// Whether a first message allows OpenFlow 1.4; if not, what it offers instead, in words.
+/// Whether a first message allows OpenFlow 1.4; if not, what it offers instead, as text.
 pub(crate) fn check(message: &[u8]) -> Result<(), String> {
     match offer(message) {
         Err(malformed) => Err(format!("its hello is malformed: {malformed}")),
-        Ok(Offer::Error(words)) => Err(words),
+        Ok(Offer::Error(text)) => Err(text),
         Ok(Offer::Versions(bitmap)) if bitmap & 1 << VERSION != 0 => Ok(()),
         Ok(Offer::Versions(bitmap)) => {
             let versions: Vec<_> = (0..32).filter(|bit| bitmap & 1 << bit != 0).map(name).collect();

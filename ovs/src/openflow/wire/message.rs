@@ -1,4 +1,4 @@
-//! Whole messages: framing, and everything we send.
+//! Whole messages: framing, and every request.
 
 use bytes::{Bytes, BytesMut};
 

@@ -23,7 +23,7 @@ pub const VERSION: u8 = 5;
 /// The experimenter number of Nicira, under which Open vSwitch keeps its extensions.
 const NICIRA: u32 = 0x0000_2320;
 
-/// Bytes that are not what OpenFlow says they should be.
+/// Bytes that are not valid OpenFlow.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{what} (byte {at})")]
 pub struct Malformed {

@@ -17,7 +17,7 @@ const NXM_IN_PORT: u8 = 0;
 const VLAN_VID_BITS: u128 = 0x1fff;
 const VLAN_PCP_BITS: u128 = 0xe000;
 
-/// Class, number and bytes of a field, as we send it. OXM where OpenFlow 1.4 has it, NXM where only Open vSwitch does.
+/// Class, number and bytes of a field, as it is sent. OXM where OpenFlow 1.4 has it, NXM where only Open vSwitch does.
 fn code(field: Field) -> (u16, u8, usize) {
     match field {
         Field::InPort => (OPENFLOW_BASIC, 0, 4),
@@ -126,7 +126,7 @@ pub(crate) fn put_exact(out: &mut Vec<u8>, field: Field, value: u128) {
     put_number(out, value, code(field).2);
 }
 
-/// Appends an `ofp_match`, padded. [`Field`]'s order puts every prerequisite before what needs it, as the switch asks.
+/// Appends an `ofp_match`, padded. [`Field`]'s order puts every prerequisite before what needs it, as the switch requires.
 pub(crate) fn put_match(out: &mut Vec<u8>, matches: &Match) -> Result<(), Unencodable> {
     let start = out.len();
     out.extend_from_slice(&[0, 1, 0, 0]);
@@ -231,8 +231,8 @@ fn read_raw_header(reader: &mut Reader<'_>) -> Result<(u16, u8, bool, usize), No
     Ok((class, number >> 1, number & 1 == 1, length))
 }
 
-/// Whether a match of tags comes back from the switch as it was sent. A dump says it in two fields, of which the one
-/// for the priority has no mask, and is left out where no tag is asked for.
+/// Whether a match of tags comes back from the switch as it was sent. A dump has it in two fields, of which the one
+/// for the priority has no mask, and is left out where no tag is matched.
 fn can_be_reported(tag: Masked) -> bool {
     match tag.mask & VLAN_PCP_BITS {
         0 => true,

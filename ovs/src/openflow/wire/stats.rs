@@ -11,7 +11,7 @@ use crate::openflow::flow::{Flow, FlowKey, FlowValue, OfPort};
 /// One flow as a switch reports it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Dumped {
-    /// The flow, or what is known of one that this crate has no words for.
+    /// The flow, or what is known of one that this crate cannot express.
     pub flow: Result<Flow, Opaque>,
     /// Cookie, the mark of the flow's owner.
     pub cookie: u64,

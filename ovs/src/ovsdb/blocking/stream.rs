@@ -91,7 +91,7 @@ impl Stream {
         Ok(())
     }
 
-    /// After an attempt that had to wait: waits; after another fault: says which.
+    /// Waits after an attempt that would block; any other error is returned.
     fn wait_after(&self, error: io::Error, wanted: PollFlags, deadline: Instant) -> Result<(), Cut> {
         match error.kind() {
             io::ErrorKind::WouldBlock => match poll_until(self.descriptor(), wanted, deadline) {

@@ -234,7 +234,7 @@ fn an_answer_cut_short_leaves_the_outcome_unknown() {
         });
         let error = ask(&fake, later()).unwrap_err();
         assert!(matches!(error, Error::OutcomeUnknown { .. }), "{portion}: {error}");
-        assert!(error.to_string().contains("look again"), "{error}");
+        assert!(error.to_string().contains("read the rows again"), "{error}");
     }
 }
 
