@@ -2,7 +2,8 @@
 
 use bytes::BytesMut;
 
-use crate::openflow::wire::{errors, hello, message, monitor, stats};
+use crate::openflow::wire::{decode, errors, hello, message, monitor, stats};
+use crate::ovsdb;
 use crate::ovsdb::framing::JsonFramer;
 use crate::ovsdb::fuzz::Reader;
 
@@ -11,6 +12,7 @@ pub fn openflow(input: &[u8]) {
     if let Some(header) = input.first_chunk() {
         let _ = message::Header::read(header);
     }
+    let _ = decode::stream(input);
     let _ = hello::check(input);
     let _ = errors::read_error(input);
     let _ = monitor::read_updates(input, |_| {});
@@ -25,6 +27,7 @@ pub fn openflow(input: &[u8]) {
 
 /// A stream of JSON messages: framed in one portion and in two, with one result; then read as what a server may send.
 pub fn ovsdb(input: &[u8]) {
+    let _ = ovsdb::decode::messages(input, 1 << 20);
     let whole = messages(&[input]);
     let (first, second) = input.split_at(input.len() / 2);
     assert_eq!(whole, messages(&[first, second]), "the portions make a difference");

@@ -3,7 +3,7 @@
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::db::MonitorTable;
+use super::config::MonitorTable;
 use super::operation::parse_reply;
 use super::schema::Schema;
 use super::snapshot::Snapshot;
