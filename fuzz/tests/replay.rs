@@ -3,6 +3,8 @@
 //! `FUZZ_SECONDS` is the time for mutations of all targets together (60), `FUZZ_SEED` another sequence of them. An input
 //! that makes a target panic is saved in `target/tmp/fuzz-crashes`; it belongs into `fuzz/corpus/TARGET` with the repair.
 
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test reports by a panic")]
+
 use std::fmt::Write as _;
 use std::path::Path;
 use std::time::Duration;

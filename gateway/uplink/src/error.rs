@@ -24,7 +24,7 @@ pub enum Error {
         /// What was attempted, with its object.
         attempted: String,
         /// The database's error.
-        source: ovs::ovsdb::Error,
+        source: Box<ovs::ovsdb::Error>,
     },
     /// A step that failed.
     #[error("cannot {attempted}: {what} ({remedy})")]
@@ -104,7 +104,7 @@ impl Error {
 
     /// The database did not do it.
     pub fn database(attempted: impl Into<String>) -> impl FnOnce(ovs::ovsdb::Error) -> Self {
-        move |source| Error::Database { attempted: attempted.into(), source }
+        move |source| Error::Database { attempted: attempted.into(), source: Box::new(source) }
     }
 
     /// The system did not do it.

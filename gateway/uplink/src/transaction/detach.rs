@@ -35,7 +35,7 @@ pub fn bridge_to_nics(planned: &Plan, options: &Options) -> Result<TakeoverRepor
             DetachStep::Verify => {
                 let outcome = verified(&run, &answering).and_then(|()| run.done(step.name()));
                 if let Err(error) = outcome.and_then(|()| run.confirmed()) {
-                    troubles.iter().for_each(|trouble| cli::note(trouble));
+                    troubles.iter().for_each(cli::note);
                     return Err(undone(run, error));
                 }
             }
