@@ -52,7 +52,7 @@ pub struct LabOptions {
     /// Whether the lab makes the patch pair between breth0 and br-int; the helper makes it when the lab does not.
     pub patch_pair: bool,
     /// Nodes start with their address on the NIC itself, as they come from the installer: no breth0, no patch pair. For
-    /// tests that put the NIC on a bridge themselves and then call [`Node::join_overlay`].
+    /// tests that put the NIC on a bridge themselves and then call `Node::join_overlay`.
     pub bare_uplinks: bool,
     /// What the switches forward with; by default what the environment says.
     pub datapath: Datapath,

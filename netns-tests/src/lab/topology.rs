@@ -5,11 +5,11 @@
 //!
 //! | row | here |
 //! |---|---|
-//! | N1 host-network endpoints by management address | [`Topology::services`] |
+//! | N1 host-network endpoints by management address | `Topology::services` |
 //! | N2 every gateway's load balancers on every node switch | base |
 //! | N3 pods reach node addresses by the management port (policy 1004) | base |
 //! | N4 a port range for SNAT | base, when [`LabOptions::snat_ports`] is given |
-//! | N5 a load balancer without SNAT for policy Local | [`Topology::services`] |
+//! | N5 a load balancer without SNAT for policy Local | `Topology::services` |
 //! | N6 answers of N5 leave by their own gateway (policy 1003, or routes by source) | both |
 //! | N7 routers do not learn from every ARP request | base |
 //! | N8 conntrack of removed endpoints is flushed | base |
