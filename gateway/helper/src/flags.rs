@@ -76,10 +76,10 @@ pub(crate) struct HelperArgs {
     /// Settings file (default: /etc/openvswitch/ovn_k8s.conf, if it is there)
     #[arg(long, value_name = "FILE")]
     pub(crate) config: Option<PathBuf>,
-    /// Folder for what outlives the process [default: /var/lib/ovn-k8s]
+    /// Folder for state that outlives the process [default: /var/lib/ovn-k8s]
     #[arg(long, value_name = "DIR")]
     pub(crate) state_dir: Option<PathBuf>,
-    /// Remove the flows that an older helper left (they have no cookie)
+    /// Remove the flows that a gateway helper of 2016 to 2018 left (they have no cookie)
     #[arg(long)]
     pub(crate) adopt: bool,
     /// Do not set flow-restore-wait on the kernel datapath (then a restart of ovs-vswitchd loses packets)
@@ -142,7 +142,7 @@ pub(crate) struct PolicyArgs {
     #[arg(long, value_name = "CIDR", value_delimiter = ',', value_parser = network)]
     pub(crate) join_subnet: Vec<IpNet>,
 
-    /// How replies to pods' connections are told from the host's [default: auto]
+    /// How replies to pods' connections are distinguished from the host's [default: auto]
     #[arg(long, value_name = "RULE")]
     pub(crate) reply_rule: Option<ReplyRuleFlag>,
     /// Source ports of OVN's SNAT, which the host does not use (default: external_port_range of the router's NAT rows)

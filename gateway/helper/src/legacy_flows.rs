@@ -69,7 +69,7 @@ pub fn is_bridge_default(flow: &Flow) -> bool {
         && flow.value.actions == [Action::Output(OfPort::NORMAL)]
 }
 
-/// Whether the first gateway helper made it, in either of its versions (`docs/architecture.md`, "older flows").
+/// Whether the first gateway helper made it, in either of its versions.
 pub fn is_legacy(flow: &Flow, zone: u16) -> bool {
     let matches: Vec<_> = flow.key.matches.iter().collect();
     let exact = |field: Field| flow.key.matches.get(field).map(|masked| masked.value);

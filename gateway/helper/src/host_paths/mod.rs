@@ -1,4 +1,4 @@
-//! The host's part of the paths: routes, one nft table, sysctls (`docs/architecture.md`, "host paths").
+//! The host's part of the paths: routes, one nft table, sysctls.
 //!
 //! What starts on the node and ends on a service goes over the management port, never over the bridge. So the node
 //! translates its own accesses to the cluster address and sends them there; it translates what the flows leave to it

@@ -41,7 +41,7 @@ Examples:
   ovn-k8s-util bridge-to-nics --dry-run breth0
   ovn-k8s-util bridge-to-nics breth0 breth1";
 
-/// Moves the node's management from a NIC onto an OVS bridge and back, without a packet lost.
+/// Moves the node's management from a NIC onto an OVS bridge and back, while its connections go on.
 #[derive(Clone, Debug, Parser)]
 #[command(name = PROGRAM, bin_name = PROGRAM, version, after_help = EXAMPLES, subcommand_required = true, arg_required_else_help = false)]
 pub struct UtilArgs {
@@ -53,13 +53,13 @@ pub struct UtilArgs {
 /// What to do.
 #[derive(Clone, Debug, Subcommand)]
 pub enum Command {
-    /// Make a bridge br<IFACE> of each NIC, with the NIC as its port, and move addresses and routes onto it
+    /// Make a bridge for each NIC (eth0: breth0) with the NIC as its port, and move addresses and routes onto it
     #[command(after_help = THERE)]
     NicsToBridge(AttachArgs),
     /// Move addresses and routes from each bridge back to its NIC, and remove the bridge
     #[command(after_help = BACK)]
     BridgeToNics(DetachArgs),
-    /// Recover from a run that did not end, and restore bridge and ingress filter after a reboot
+    /// Recover from a run that was interrupted, and restore bridge and ingress filter after a reboot
     Recover(RecoverArgs),
     /// Confirm a takeover that was started with --confirm
     Confirm(LocationArgs),
