@@ -25,6 +25,7 @@ const STATE_OF_GROUP: [u16; 3] = [14, 15, 17];
 /// Likewise of a resilient group: padding, and the time it has been unbalanced.
 const STATE_OF_RES_GROUP: [u16; 2] = [0, 4];
 const SCOPE: usize = 1;
+const PROTOCOL: usize = 2;
 const FLAGS: usize = 4;
 const RTNH_F_ONLINK: u32 = 4;
 
@@ -33,6 +34,12 @@ impl Nexthop {
     #[must_use]
     pub fn id(&self) -> u32 {
         self.row.number(NHA_ID).unwrap_or_default()
+    }
+
+    /// The program that made it (`RTPROT_*` of linux/rtnetlink.h), as of a route.
+    #[must_use]
+    pub fn protocol(&self) -> u8 {
+        self.row.byte(PROTOCOL)
     }
 
     /// Index of the device; none for groups and blackholes.

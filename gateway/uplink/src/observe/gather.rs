@@ -35,6 +35,8 @@ pub fn observe_with(names: &[String], switch: SwitchSnapshot, root: &Path) -> Re
         asked.extend([nic, bridge].into_iter().filter(|name| !names.contains(name)).cloned());
     }
     asked.dedup();
+    // First what starts programs: the rows that an undo puts back are to be as new as can be.
+    let (firewall, firewall_unknown) = firewall::observe(root);
     let mut observed = Observed { switch, boot_id: host::boot::id()?, ..kernel::observe(&asked, root)? };
     for nic in &mut observed.nics {
         observed.unknown.extend(sockets::observe(nic));
@@ -47,9 +49,8 @@ pub fn observe_with(names: &[String], switch: SwitchSnapshot, root: &Path) -> Re
     let devices: Vec<_> =
         devices.filter_map(|name| Some((name.clone(), observed.link(name)?.index))).collect();
     observed.managers = managers::detect(root, &devices);
-    let (rules, unknown) = firewall::observe(root);
-    observed.firewall = rules;
-    observed.unknown.extend(unknown);
+    observed.firewall = firewall;
+    observed.unknown.extend(firewall_unknown);
     Ok(observed)
 }
 

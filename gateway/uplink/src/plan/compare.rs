@@ -2,25 +2,35 @@
 
 use std::collections::BTreeSet;
 
-use host::rtnl::Row;
 use host::rtnl::address::Address;
 use host::rtnl::nexthop::Nexthop;
 use host::rtnl::route::Route;
 use host::rtnl::rule::Rule;
+use host::rtnl::{Family, Row};
 
-use super::{Plan, UplinkPlan};
+use super::{Plan, Refusal, UplinkPlan};
 use crate::device_config::DeviceRows;
 use crate::journal::Uplink;
+use crate::options::Direction;
 
-/// Protocols of routes that an administrator or a DHCP client makes (linux/rtnetlink.h: boot, static, dhcp). What routers
-/// announce and routing daemons write changes at any time; the run carries it over as it is at the switchover.
+/// Protocols of routes and nexthop objects that an administrator or a DHCP client makes (linux/rtnetlink.h: boot, static,
+/// dhcp). What routers announce and routing daemons write changes at any time; the run carries it over as it is at the
+/// switchover.
 const CONFIGURED: [u8; 3] = [3, 4, 16];
 
 impl Plan {
-    /// What `now` does not do as this plan says; `None` when it does the same in all that matters: devices, addresses,
-    /// configured routes, policy rules, nexthop objects, root qdisc, the switch's rows, network managers.
+    /// What `now` does not do as this plan says; `None` when it does the same in all that matters: refusals that `--force`
+    /// overrules, devices, configured addresses and routes, policy rules, nexthop objects, root qdisc, the switch's rows,
+    /// network managers. On the way back only the NIC itself matters: it is also the way out while daemons of the switch
+    /// come and go, so the rest is taken as it is under the lock.
     #[must_use]
     pub fn difference(&self, now: &Self) -> Option<String> {
+        let known = |refusal: &&Refusal| {
+            self.refusals.iter().any(|one| (one.name, &one.about) == (refusal.name, &refusal.about))
+        };
+        if let Some(refusal) = now.refusals.iter().find(|refusal| !known(refusal)) {
+            return Some(format!("{}: {} [{}]", refusal.about, refusal.what, refusal.name));
+        }
         for uplink in &self.uplinks {
             let other =
                 now.uplinks.iter().find(|other| other.nic == uplink.nic && other.bridge == uplink.bridge);
@@ -28,6 +38,9 @@ impl Plan {
             if let Some(what) = of_uplink(uplink, other) {
                 return Some(what);
             }
+        }
+        if self.uplinks.iter().all(|uplink| uplink.direction == Direction::Detach) {
+            return None;
         }
         if self.steps != now.steps {
             return Some("the datapath's steps are others".to_owned());
@@ -43,6 +56,10 @@ impl Plan {
 
 fn of_uplink(planned: &UplinkPlan, now: &UplinkPlan) -> Option<String> {
     let (nic, bridge) = (&planned.nic, &planned.bridge);
+    if planned.direction == Direction::Detach {
+        let (planned, now) = (planned.config.as_ref()?, now.config.as_ref()?);
+        return of_nic(planned, now);
+    }
     if planned.datapath != now.datapath {
         return Some(format!("{bridge} has datapath {} now, not {}", now.datapath, planned.datapath));
     }
@@ -60,9 +77,14 @@ fn of_uplink(planned: &UplinkPlan, now: &UplinkPlan) -> Option<String> {
     }
 }
 
+fn of_nic(planned: &Uplink, now: &Uplink) -> Option<String> {
+    let is_same = (planned.nic.index, &planned.nic.mac) == (now.nic.index, &now.nic.mac);
+    (!is_same).then(|| format!("{} is another device, or has another MAC address", planned.nic.name))
+}
+
 fn of_config(planned: &Uplink, now: &Uplink) -> Option<String> {
-    if (planned.nic.index, &planned.nic.mac) != (now.nic.index, &now.nic.mac) {
-        return Some(format!("{} is another device, or has another MAC address", planned.nic.name));
+    if let Some(what) = of_nic(planned, now) {
+        return Some(what);
     }
     if planned.held != now.held {
         return Some(format!("the rows of {} in the switch's database changed", planned.bridge));
@@ -78,7 +100,11 @@ fn of_config(planned: &Uplink, now: &Uplink) -> Option<String> {
 fn of_rows(planned: &DeviceRows, now: &DeviceRows) -> Option<String> {
     let device = &planned.device.name;
     let addresses = |rows: &DeviceRows| {
-        let kept = |one: &Address| (!one.is_temporary()).then(|| one.identity());
+        // The kernel makes IPv6 addresses by itself when a link comes up or a router announces a prefix.
+        let automatic = |one: &Address| {
+            one.family() == Family::V6 && (one.is_temporary() || one.is_link_local() || one.valid().is_some())
+        };
+        let kept = |one: &Address| (!automatic(one)).then(|| one.identity());
         changes(&rows.addresses, |row| Address::of(row).and_then(|one| kept(&one)))
     };
     let routes = |rows: &DeviceRows| {
@@ -86,8 +112,10 @@ fn of_rows(planned: &DeviceRows, now: &DeviceRows) -> Option<String> {
         changes(&rows.routes, |row| Route::of(row).and_then(|one| kept(&one)))
     };
     let rules = |rows: &DeviceRows| changes(&rows.rules, |row| Rule::of(row).map(|one| one.identity()));
-    let objects =
-        |rows: &DeviceRows| changes(&rows.nexthops, |row| Nexthop::of(row).map(|one| one.identity()));
+    let objects = |rows: &DeviceRows| {
+        let kept = |one: &Nexthop| CONFIGURED.contains(&one.protocol()).then(|| one.identity());
+        changes(&rows.nexthops, |row| Nexthop::of(row).and_then(|one| kept(&one)))
+    };
     for of in [&addresses as &dyn Fn(&DeviceRows) -> BTreeSet<Row>, &routes, &rules, &objects] {
         let (before, after) = (of(planned), of(now));
         if let Some(row) = after.difference(&before).next() {

@@ -85,7 +85,13 @@ fn config(
 ) -> Uplink {
     let (nic, bridge) = (&uplink.nic, &uplink.bridge);
     let device = Device { index: link.index, name: nic.clone() };
-    let mut rows = observed.devices.get(nic).cloned().unwrap_or_else(|| DeviceRows::none(&device));
+    // Settings that cannot be read are no reason to lose addresses and routes.
+    let rows_of = |link: &LinkSnapshot| {
+        let device = Device { index: link.index, name: link.name.clone() };
+        observed.devices.get(&link.name).cloned().unwrap_or_else(|| observed.network.of(&device))
+    };
+    let mut rows = rows_of(link);
+    let bridge_rows = observed.link(bridge).map(rows_of);
     let mut held = PriorOvsConfig::default();
     if let Some(record) = record {
         // A bridge with our mark was not there before, whatever a takeover that was done again found of it.
@@ -97,8 +103,7 @@ fn config(
             rows.sysctls.clone_from(&was.sysctls);
             rows.qdisc.clone_from(&was.qdisc);
             // The bridge's device was removed with all it carried: what the NIC had before is the best there is.
-            let is_bare = |name: &str| !observed.devices.get(name).is_some_and(DeviceRows::has_address);
-            if is_bare(nic) && is_bare(bridge) {
+            if !rows.has_address() && !bridge_rows.as_ref().is_some_and(DeviceRows::has_address) {
                 let was = migration::moved(was, &DeviceMapping { from: was.device.clone(), to: device });
                 rows = migration::union(&rows, &was);
             }
@@ -110,7 +115,7 @@ fn config(
         bridge: bridge.clone(),
         datapath: uplink.datapath,
         rows,
-        bridge_rows: observed.devices.get(bridge).cloned(),
+        bridge_rows,
         held,
         guard: IngressFilter::table(bridge),
         managers: record.map(|record| record.uplink.managers.clone()).unwrap_or_default(),

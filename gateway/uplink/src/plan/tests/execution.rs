@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::journal::TakeoverRecord;
+use crate::observe::SwitchSnapshot;
 
 #[test]
 fn the_datapath_is_the_bridges_own_then_the_asked_one_then_ovns() {
@@ -137,6 +138,39 @@ fn what_changed_between_plan_and_lock_is_named() {
     let mut observed = with_rows(lease);
     observed.devices.get_mut("eth0").unwrap().routes.push(learned);
     assert_eq!(planned.difference(&plan_attach(&observed)), None);
+    // The kernel makes a link-local address of its own when a link comes up.
+    let automatic = with(&|it| it.nics[0].addresses.push(address("fe80::77/64")));
+    assert_eq!(automatic, "");
+}
+
+#[test]
+fn a_refusal_that_is_new_under_the_lock_is_not_forced() {
+    let planned = plan_attach(&node());
+    let mut now = plan_attach(&node());
+    now.refusals.push(Refusal {
+        name: "socket-bound",
+        about: "eth0".to_owned(),
+        what: "sshd is bound to it".to_owned(),
+        remedy: String::new(),
+        forceable: true,
+    });
+    assert_eq!(planned.difference(&now).as_deref(), Some("eth0: sshd is bound to it [socket-bound]"));
+    assert_eq!(now.difference(&now.clone()), None);
+}
+
+#[test]
+fn the_way_back_goes_on_when_the_switch_comes_and_goes() {
+    let planned = plan_detach(&taken());
+    let mut without_database = taken();
+    without_database.switch =
+        SwitchSnapshot { said: Some("no answer".to_owned()), ..SwitchSnapshot::default() };
+    assert_eq!(planned.difference(&plan_detach(&without_database)), None);
+    let mut another = taken();
+    another.nics.iter_mut().find(|nic| nic.link.name == "eth0").unwrap().link.mac =
+        "02:00:00:00:00:99".to_owned();
+    another.links.iter_mut().find(|link| link.name == "eth0").unwrap().mac = "02:00:00:00:00:99".to_owned();
+    let said = planned.difference(&plan_detach(&another)).unwrap_or_default();
+    assert!(said.contains("eth0 is another device"), "{said}");
 }
 
 #[test]
