@@ -10,7 +10,7 @@ use helper::PROGRAM;
 
 /// Which helper to ask, and for how long.
 #[derive(Clone, Debug, Args)]
-pub struct HelperArgs {
+pub(crate) struct HelperArgs {
     /// Helper to ask: a program name (found by its pidfile in OVS_RUNDIR) or a control socket
     #[arg(long, short, value_name = "TARGET", default_value = PROGRAM)]
     pub target: String,
@@ -21,13 +21,18 @@ pub struct HelperArgs {
 
 impl HelperArgs {
     /// Timeout of each request.
-    pub fn timeout(&self) -> Duration {
+    pub(crate) fn timeout(&self) -> Duration {
         Duration::from_secs(self.timeout)
     }
 
     /// Runs one command of the helper and returns what it prints. Fails when no helper runs, or when it does not answer
     /// within the timeout.
-    pub async fn call(&self, paths: &Paths, command: &str, words: &[&str]) -> Result<String, UnixctlError> {
+    pub(crate) async fn call(
+        &self,
+        paths: &Paths,
+        command: &str,
+        words: &[&str],
+    ) -> Result<String, UnixctlError> {
         let socket = Client::find(&self.target, paths)?;
         Client::connect(&socket).await?.with_timeout(self.timeout()).call(command, words).await
     }

@@ -54,6 +54,25 @@ pub struct Options {
     pub db: Remote,
 }
 
+impl Options {
+    /// The options of a command line without flags, with this state folder and database.
+    #[must_use]
+    pub fn new(state_dir: PathBuf, db: Remote) -> Self {
+        Self {
+            dry_run: false,
+            form: OutputFormat::Table,
+            force: false,
+            datapath: None,
+            probe: true,
+            verify_timeout: Duration::from_secs(15),
+            verify_cmd: None,
+            confirm: None,
+            state_dir,
+            db,
+        }
+    }
+}
+
 impl Datapath {
     /// As column `datapath_type` has it.
     pub fn name(self) -> &'static str {

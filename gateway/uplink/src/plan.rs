@@ -70,6 +70,9 @@ pub struct UplinkPlan {
     /// The bridge exists already, and was made by a takeover.
     #[serde(skip)]
     pub ours: bool,
+    /// The next hops are probed (attach): `--no-probe` is absent.
+    #[serde(skip)]
+    pub probe: bool,
     /// The MTU of the NIC, and of the bridge from now on.
     pub mtu: u32,
     /// What the devices carry and the database holds before the run, as the journal keeps it; `None` when there is nothing
@@ -235,6 +238,7 @@ fn attach_one(plan: &mut Plan, observed: &Observed, found: &NicSnapshot, options
         half_way,
         complete: half_way && !carries(found) && observed.nic(&bridge).is_some_and(carries),
         ours: observed.switch.bridge(&bridge).is_some_and(|found| found.ours),
+        probe: options.probe,
         mtu: found.link.mtu,
         config: None,
         requests: Vec::new(),
@@ -320,6 +324,7 @@ pub fn left_behind(observed: &Observed, nic: &str) -> Plan {
         half_way: true,
         complete: true,
         ours: true,
+        probe: false,
         mtu: found.link.mtu,
         config: None,
         requests: Vec::new(),

@@ -12,7 +12,7 @@
 use std::time::{Duration, Instant};
 
 use ovs::ovsdb::blocking::Client;
-use ovs::ovsdb::{Atom, Condition, Datum, OpResult, Operation, Remote, Uuid};
+use ovs::ovsdb::{Atom, Condition, Datum, Operation, Remote, Uuid};
 use serde::{Deserialize, Serialize};
 
 use super::error::{Error, Result};
@@ -65,8 +65,6 @@ pub struct BridgeSpec {
 pub struct PendingChange {
     /// The interfaces' rows: each with the name it has to come up under.
     interfaces: Vec<(String, Uuid)>,
-    /// `next_cfg` after this transaction.
-    number: i64,
 }
 
 /// What became of one bridge in [`OvsDb::remove`].
@@ -112,8 +110,8 @@ impl OvsDb {
                 None => operations.extend(make(index, wanted)),
             }
         }
-        let results = self.write(operations, &attempted, deadline)?;
-        self.written(&results, names.iter().map(|name| (*name).to_owned()).collect(), &attempted, deadline)
+        self.write(operations, &attempted, deadline)?;
+        self.written(names.iter().map(|name| (*name).to_owned()).collect(), &attempted, deadline)
     }
 
     /// Makes each NIC a port of its bridge (step `port-tx`); one transaction. A port that is there is kept.
@@ -138,8 +136,8 @@ impl OvsDb {
                 }
             }
         }
-        let results = self.write(operations, &attempted, deadline)?;
-        self.written(&results, names.iter().map(|name| (*name).to_owned()).collect(), &attempted, deadline)
+        self.write(operations, &attempted, deadline)?;
+        self.written(names.iter().map(|name| (*name).to_owned()).collect(), &attempted, deadline)
     }
 
     /// Waits until each bridge's device is there with the wanted address: before that, what is configured on it is lost.
@@ -160,15 +158,6 @@ impl OvsDb {
         self.wait(written, deadline, |_, interface| interface.ofport.is_some_and(|port| port > 0))
     }
 
-    /// Waits until ovs-vswitchd has carried out what was written; `false` when it has not by the deadline.
-    pub fn wait_carried_out(&mut self, written: &PendingChange, deadline: Instant) -> Result<bool> {
-        let found = self.client.wait("Open_vSwitch", &["cur_cfg"], deadline, |rows| {
-            let done = rows.first()?.get("cur_cfg")?.as_integer()? >= written.number;
-            done.then_some(())
-        });
-        Ok(found.map_err(Error::database("wait for ovs-vswitchd"))?.is_some())
-    }
-
     /// Takes away what is ours of each bridge and NIC, and puts back what was set on a bridge that was there before. One
     /// transaction; what is gone already is as good.
     ///
@@ -179,7 +168,7 @@ impl OvsDb {
         uplinks: &[(&str, &str, &PriorOvsConfig)],
         original: bool,
         deadline: Instant,
-    ) -> Result<(Vec<Removal>, PendingChange)> {
+    ) -> Result<Vec<Removal>> {
         let names: Vec<&str> = uplinks.iter().map(|(bridge, ..)| *bridge).collect();
         let attempted = format!("remove {} from the switch's database", names.join(", "));
         loop {
@@ -193,41 +182,27 @@ impl OvsDb {
                 operations.extend(more);
             }
             if operations.len() == 1 {
-                return Ok((removed, PendingChange { interfaces: Vec::new(), number: seen.cur_cfg }));
+                return Ok(removed);
             }
             match self.write(operations, &attempted, deadline) {
                 // Somebody changed a bridge's ports between our looking and our writing.
                 Err(Error::Database { source, .. })
                     if source.is_wait_failed() && Instant::now() < deadline => {}
                 Err(error) => return Err(error),
-                Ok(results) => {
-                    let number = number(&results).unwrap_or_default();
-                    return Ok((removed, PendingChange { interfaces: Vec::new(), number }));
-                }
+                Ok(()) => return Ok(removed),
             }
         }
     }
 
     /// Sends operations, and with them that the configuration has changed (`next_cfg`), as ovs-vsctl does.
-    fn write(
-        &mut self,
-        mut operations: Vec<Operation>,
-        attempted: &str,
-        deadline: Instant,
-    ) -> Result<Vec<OpResult>> {
+    fn write(&mut self, mut operations: Vec<Operation>, attempted: &str, deadline: Instant) -> Result<()> {
         operations.push(Operation::mutate("Open_vSwitch").add("next_cfg", 1));
-        operations.push(Operation::select("Open_vSwitch").columns(&["next_cfg"]));
-        self.client.transact(&operations, deadline).map_err(Error::database(attempted))
+        self.client.transact(&operations, deadline).map_err(Error::database(attempted))?;
+        Ok(())
     }
 
     /// The rows that now stand for these names.
-    fn written(
-        &mut self,
-        results: &[OpResult],
-        names: Vec<String>,
-        attempted: &str,
-        deadline: Instant,
-    ) -> Result<PendingChange> {
+    fn written(&mut self, names: Vec<String>, attempted: &str, deadline: Instant) -> Result<PendingChange> {
         let seen = self.observe(deadline)?;
         let row = |name: String| match seen.interface(&name) {
             Some(uuid) => Ok((name, uuid)),
@@ -237,8 +212,7 @@ impl OvsDb {
                 "find out which program changes the switch's database; then run it again",
             )),
         };
-        let interfaces = names.into_iter().map(row).collect::<Result<_>>()?;
-        Ok(PendingChange { interfaces, number: number(results).unwrap_or_default() })
+        Ok(PendingChange { interfaces: names.into_iter().map(row).collect::<Result<_>>()? })
     }
 
     /// Waits until all rows are as they should be, or one has an error.
@@ -430,9 +404,4 @@ fn put_back(bridge: &BridgeSnapshot, held: &PriorOvsConfig) -> Vec<Operation> {
         operations.push(set_mtu(device.interface, held.mtu_request));
     }
     operations
-}
-
-/// `next_cfg` as the last operation read it.
-fn number(results: &[OpResult]) -> Option<i64> {
-    results.last()?.rows().first()?.get("next_cfg")?.as_integer()
 }

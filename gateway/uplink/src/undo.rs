@@ -228,7 +228,7 @@ impl<'a> Rollback<'a> {
             .map(|uplink| (uplink.bridge.as_str(), uplink.nic.name.as_str(), &uplink.held))
             .collect();
         let by_name = self.journal.direction == Direction::Detach;
-        let (removed, _) = switch.remove(&uplinks, by_name, deadline)?;
+        let removed = switch.remove(&uplinks, by_name, deadline)?;
         for (uplink, _) in
             self.journal.uplinks.iter().zip(removed).filter(|(_, what)| *what == Removal::Bridge)
         {

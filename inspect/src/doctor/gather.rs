@@ -4,7 +4,6 @@ use std::collections::BTreeSet;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use cli::OutputFormat;
 use ovs::ovsdb::Remote;
 use ovs::paths::Paths;
 use uplink::error::{Error, Result};
@@ -99,7 +98,7 @@ pub(super) fn gather(devices: &[String], state_dir: &Path, db: &Remote) -> Resul
         helper: live.helper,
         ovn,
         kube_proxy,
-        takeover_options: Some(takeover_options(state_dir, db)),
+        takeover_options: Some(Options { dry_run: true, ..Options::new(state_dir.to_owned(), db.clone()) }),
         unprivileged,
         observed,
     })
@@ -127,22 +126,6 @@ fn observe_switch(db: &Remote) -> SwitchSnapshot {
             ..SwitchSnapshot::default()
         }
     })
-}
-
-/// The options of `nics-to-bridge` without any flag.
-fn takeover_options(state_dir: &Path, db: &Remote) -> Options {
-    Options {
-        dry_run: true,
-        form: OutputFormat::Table,
-        force: false,
-        datapath: None,
-        probe: true,
-        verify_timeout: Duration::from_secs(15),
-        verify_cmd: None,
-        confirm: None,
-        state_dir: state_dir.to_owned(),
-        db: db.clone(),
-    }
 }
 
 fn journal(folder: &Folder) -> JournalSnapshot {

@@ -1,5 +1,4 @@
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use host::ingress_filter::{Accepting, Chain, FilterState};
 
@@ -8,7 +7,6 @@ use super::snapshot::{
     JournalSnapshot, LeftoversSnapshot,
 };
 use super::*;
-use cli::OutputFormat;
 use helper::restore_wait;
 use helper::status::{SourceStatus, Status};
 use ovs::ovsdb::Remote;
@@ -28,18 +26,8 @@ mod switch;
 mod uplinks;
 
 fn options() -> Options {
-    Options {
-        dry_run: true,
-        form: OutputFormat::Table,
-        force: false,
-        datapath: None,
-        probe: true,
-        verify_timeout: Duration::from_secs(15),
-        verify_cmd: None,
-        confirm: None,
-        state_dir: PathBuf::from("/nowhere"),
-        db: Remote::unix("/nowhere/db.sock"),
-    }
+    let (folder, database) = (PathBuf::from("/nowhere"), Remote::unix("/nowhere/db.sock"));
+    Options { dry_run: true, ..Options::new(folder, database) }
 }
 
 fn device(index: u32, name: &str, addresses: &[&str]) -> NicSnapshot {

@@ -13,7 +13,7 @@ use super::live::ConnectionOwner;
 
 /// The answer for all frames.
 #[derive(Debug, Serialize)]
-pub struct Answer {
+pub(super) struct Answer {
     /// Origin of the policy.
     pub policy: String,
     /// The bridge that was traced, with `--live`.
@@ -28,7 +28,7 @@ pub struct Answer {
 
 /// The answer for one frame.
 #[derive(Debug, Serialize)]
-pub struct FrameAnswer {
+pub(super) struct FrameAnswer {
     /// Its headers.
     pub frame: String,
     /// Where it enters.
@@ -43,7 +43,7 @@ pub struct FrameAnswer {
 
 /// Who owns a connection.
 #[derive(Debug, Serialize)]
-pub struct OwnerAnswer {
+pub(super) struct OwnerAnswer {
     /// The owner: pods, host or nobody.
     pub owner: &'static str,
     /// How it is known.
@@ -52,7 +52,7 @@ pub struct OwnerAnswer {
 
 /// What happens to a frame.
 #[derive(Debug, Serialize)]
-pub struct BranchAnswer {
+pub(super) struct BranchAnswer {
     /// The owner that this branch assumes, where the owner is not known.
     pub owner: Option<&'static str>,
     /// The verdict.
@@ -71,7 +71,7 @@ pub struct BranchAnswer {
 
 /// What the bridge does with a frame.
 #[derive(Debug, Serialize)]
-pub struct LiveAnswer {
+pub(super) struct LiveAnswer {
     /// Where it sends the frame, as a verdict.
     pub verdict: String,
     /// The rule whose flow decided; `None` for a flow that is not the helper's.
@@ -86,7 +86,7 @@ pub struct LiveAnswer {
 
 /// A flow of the bridge.
 #[derive(Debug, Serialize)]
-pub struct FlowAnswer {
+pub(super) struct FlowAnswer {
     /// Its table.
     pub table: u8,
     /// Its priority.
@@ -99,7 +99,7 @@ pub struct FlowAnswer {
 
 impl Answer {
     /// Puts the answers of all frames together.
-    pub fn of(policy: String, bridge: Option<String>, frames: Vec<FrameAnswer>) -> Answer {
+    pub(super) fn of(policy: String, bridge: Option<String>, frames: Vec<FrameAnswer>) -> Answer {
         let mut summary = BTreeMap::new();
         for frame in &frames {
             *summary.entry(frame.rules()).or_default() += 1;
@@ -111,7 +111,7 @@ impl Answer {
 
 impl FrameAnswer {
     /// The policy's answer for a frame; the caller adds what the bridge does to its branches.
-    pub fn of(
+    pub(super) fn of(
         split: &Split,
         ingress: Ingress,
         frame: &Frame,
@@ -129,12 +129,12 @@ impl FrameAnswer {
     }
 
     /// The rules of all branches, joined.
-    pub fn rules(&self) -> String {
+    pub(super) fn rules(&self) -> String {
         self.branches.iter().map(|branch| branch.rule).collect::<Vec<_>>().join(" | ")
     }
 
     /// Whether the bridge disagrees with the policy.
-    pub fn differs(&self) -> bool {
+    pub(super) fn differs(&self) -> bool {
         self.branches.iter().filter_map(|branch| branch.live.as_ref()).any(|live| !live.agrees)
     }
 }

@@ -41,7 +41,7 @@ zone once, which takes ovs-vswitchd a moment when the zone has very many connect
 /// neither --owner nor --live tells, every branch is shown.
 #[derive(Debug, Parser)]
 #[command(name = super::NAME, bin_name = super::NAME, version, after_help = EXAMPLES)]
-pub struct ExplainArgs {
+pub(super) struct ExplainArgs {
     /// The packet: protocol (tcp, udp, sctp, icmp, icmp6, arp or a number), source, destination
     #[arg(value_name = "PACKET", num_args = 0..)]
     pub packet: Vec<String>,
@@ -76,7 +76,7 @@ pub struct ExplainArgs {
 
 /// The frames to explain.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Input {
+pub(super) enum Input {
     /// A described packet.
     Packet(Packet),
     /// Hexadecimal digits, or `-`.
@@ -87,7 +87,7 @@ pub enum Input {
 
 impl ExplainArgs {
     /// The frames to explain: exactly one kind of input.
-    pub fn input(&self) -> Result<Input, ExplainError> {
+    pub(super) fn input(&self) -> Result<Input, ExplainError> {
         const REMEDY: &str =
             "give one packet like tcp 203.0.113.10:40000 172.18.0.11:30080, or --hex, or --pcap";
         match (self.packet.as_slice(), &self.hex, &self.pcap) {
@@ -108,12 +108,12 @@ impl ExplainArgs {
     }
 
     /// Where the frames enter the bridge.
-    pub fn ingress(&self) -> Result<Ingress, ExplainError> {
+    pub(super) fn ingress(&self) -> Result<Ingress, ExplainError> {
         Ok(self.from.parse()?)
     }
 
     /// The owner given by `--owner`: `None` without the flag, `Some(None)` for `nobody`.
-    pub fn owner(&self) -> Result<Option<Option<Owner>>, ExplainError> {
+    pub(super) fn owner(&self) -> Result<Option<Option<Owner>>, ExplainError> {
         match self.owner.as_deref() {
             None => Ok(None),
             Some("nobody") => Ok(Some(None)),

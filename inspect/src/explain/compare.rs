@@ -27,7 +27,12 @@ enum Destination {
 struct Destinations(BTreeSet<Destination>);
 
 /// Translates the trace into a verdict, and compares it with the policy's decision.
-pub fn compare(split: &Split, decision: &Decision<'_>, trace: &Trace, bridge: &BridgeInfo) -> LiveAnswer {
+pub(super) fn compare(
+    split: &Split,
+    decision: &Decision<'_>,
+    trace: &Trace,
+    bridge: &BridgeInfo,
+) -> LiveAnswer {
     let (wanted, found) = (wanted(split, decision), found(trace, bridge));
     let rule = rule(trace);
     let agrees = wanted.0 == found.0 && rule.is_some_and(|rule| same(rule, decision.rule));

@@ -10,11 +10,11 @@ use flows::{MARK_HOST, MARK_PODS};
 
 /// The owners of a zone's connections, by the tuple of either direction.
 #[derive(Debug, Default)]
-pub struct ConntrackZone(HashMap<Tuple, Option<Owner>>);
+pub(super) struct ConntrackZone(HashMap<Tuple, Option<Owner>>);
 
 impl ConntrackZone {
     /// Parses a dump. Entries that do not parse are left out.
-    pub fn read(dump: &str) -> ConntrackZone {
+    pub(super) fn read(dump: &str) -> ConntrackZone {
         let mut zone = ConntrackZone::default();
         for line in dump.lines() {
             let owner = owner_of(line);
@@ -26,12 +26,12 @@ impl ConntrackZone {
     }
 
     /// The owner of a tuple's connection; `None` when there is no connection, or it has no owner mark.
-    pub fn owner(&self, tuple: &Tuple) -> Option<Owner> {
+    pub(super) fn owner(&self, tuple: &Tuple) -> Option<Owner> {
         self.0.get(tuple).copied().flatten()
     }
 
     /// Whether a connection has this tuple.
-    pub fn knows(&self, tuple: &Tuple) -> bool {
+    pub(super) fn knows(&self, tuple: &Tuple) -> bool {
         self.0.contains_key(tuple)
     }
 }

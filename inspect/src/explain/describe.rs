@@ -8,7 +8,7 @@ use demux::frame::{Fragment, Frame, Ip, Network, TransportHeader, protocol};
 use super::packet::TCP_FLAGS;
 
 /// Prints the headers that the policy matches on.
-pub struct Description<'a>(pub &'a Frame);
+pub(super) struct Description<'a>(pub &'a Frame);
 
 impl fmt::Display for Description<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

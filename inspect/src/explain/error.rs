@@ -6,7 +6,7 @@ use ovs::unixctl::UnixctlError;
 
 /// Why there is no answer.
 #[derive(Debug, thiserror::Error)]
-pub enum ExplainError {
+pub(super) enum ExplainError {
     /// The arguments are wrong, or the answer cannot be written.
     #[error(transparent)]
     Refused(#[from] cli::Refusal),
@@ -98,7 +98,7 @@ pub enum ExplainError {
 
 impl ExplainError {
     /// The arguments are wrong: what is wrong with them, and what to write instead.
-    pub fn refused(what: impl Into<String>, remedy: &'static str) -> Self {
+    pub(super) fn refused(what: impl Into<String>, remedy: &'static str) -> Self {
         cli::Refusal::new(what, remedy).into()
     }
 }

@@ -15,7 +15,7 @@ use flows::{MARK_HOST, MARK_PODS};
 const TAG_PRESENT: u16 = 0x1000;
 
 /// The flow of a frame that enters through `in_port`, on a connection of `owner`.
-pub fn flow_of(frame: &Frame, in_port: &str, owner: Option<Owner>) -> String {
+pub(super) fn flow_of(frame: &Frame, in_port: &str, owner: Option<Owner>) -> String {
     let mut flow = format!("in_port={in_port},dl_src={},dl_dst={}", frame.source, frame.destination);
     if let Some(tci) = frame.vlan {
         put(&mut flow, "vlan_tci", format_args!("{:#06x}", tci | TAG_PRESENT));
@@ -40,7 +40,7 @@ pub fn flow_of(frame: &Frame, in_port: &str, owner: Option<Owner>) -> String {
 }
 
 /// The connection state after conntrack, for `--ct-next`.
-pub fn state_of(owner: Option<Owner>) -> &'static str {
+pub(super) fn state_of(owner: Option<Owner>) -> &'static str {
     if owner.is_some() { "trk,est" } else { "trk,new" }
 }
 

@@ -12,7 +12,7 @@ use super::args::Input;
 use super::error::ExplainError;
 
 /// Reads the frames. A described packet gets its MACs from its ingress and the shared MAC, unless they are given.
-pub fn frames(input: &Input, ingress: Ingress, shared: Mac) -> Result<Vec<Frame>, ExplainError> {
+pub(super) fn frames(input: &Input, ingress: Ingress, shared: Mac) -> Result<Vec<Frame>, ExplainError> {
     match input {
         Input::Packet(packet) => Ok(vec![packet.frame(ingress, shared)]),
         Input::Hex(digits) if digits == "-" => {
@@ -28,7 +28,7 @@ pub fn frames(input: &Input, ingress: Ingress, shared: Mac) -> Result<Vec<Frame>
 }
 
 /// The whole of a file; `-` is standard input.
-pub fn read(path: &Path, remedy: &'static str) -> Result<Vec<u8>, ExplainError> {
+pub(super) fn read(path: &Path, remedy: &'static str) -> Result<Vec<u8>, ExplainError> {
     let mut bytes = Vec::new();
     let outcome = if path == Path::new("-") {
         std::io::stdin().lock().read_to_end(&mut bytes).map(drop)

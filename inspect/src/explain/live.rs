@@ -17,7 +17,7 @@ use flows::cookie;
 
 /// A bridge that can trace frames.
 #[derive(Debug)]
-pub struct LiveBridge {
+pub(super) struct LiveBridge {
     /// Its ports and zone.
     pub bridge: BridgeInfo,
     vswitchd: Client,
@@ -28,7 +28,7 @@ pub struct LiveBridge {
 
 /// Who opened a connection, and how that is known.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ConnectionOwner {
+pub(super) struct ConnectionOwner {
     /// The owner; `None` when no owner is recorded.
     pub owner: Option<Owner>,
     /// How it is known.
@@ -37,7 +37,7 @@ pub struct ConnectionOwner {
 
 impl LiveBridge {
     /// Connects to the ovs-vswitchd of this machine, or of `OVS_RUNDIR`.
-    pub async fn open(
+    pub(super) async fn open(
         args: &ExplainArgs,
         paths: &Paths,
         bridge: BridgeInfo,
@@ -49,7 +49,7 @@ impl LiveBridge {
     }
 
     /// The owner of a frame's connection; `None` when the frame names no connection, as later fragments do.
-    pub async fn owner(&mut self, frame: &Frame) -> Result<Option<ConnectionOwner>, ExplainError> {
+    pub(super) async fn owner(&mut self, frame: &Frame) -> Result<Option<ConnectionOwner>, ExplainError> {
         let Some(tuple) = frame.tuple() else { return Ok(None) };
         let number = self.bridge.zone;
         let zone = self.zone().await?;
@@ -65,7 +65,7 @@ impl LiveBridge {
     }
 
     /// The frame's path through the bridge, provided that `owner` opened its connection.
-    pub async fn trace(
+    pub(super) async fn trace(
         &mut self,
         ingress: Ingress,
         frame: &Frame,

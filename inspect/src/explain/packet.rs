@@ -12,7 +12,7 @@ use super::error::ExplainError;
 
 /// Details of a described packet.
 #[derive(Clone, Debug, Default, Args)]
-pub struct PacketOptions {
+pub(super) struct PacketOptions {
     /// TCP flags like syn,ack
     #[arg(long, value_name = "FLAGS")]
     pub flags: Option<String>,
@@ -44,7 +44,7 @@ pub struct PacketOptions {
 
 /// A described packet.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Packet {
+pub(super) struct Packet {
     network: Network,
     vlan: Option<u16>,
     destination: Option<Mac>,
@@ -59,7 +59,7 @@ const TAG_PRESENT: u16 = 0x1000;
 
 impl PacketOptions {
     /// Whether no detail is given.
-    pub fn is_empty(&self) -> bool {
+    pub(super) fn is_empty(&self) -> bool {
         let text = [&self.flags, &self.kind, &self.fragment, &self.mac, &self.source_mac];
         text.iter().all(|text| text.is_none())
             && self.code.is_none()
@@ -71,7 +71,7 @@ impl PacketOptions {
 
 impl Packet {
     /// Reads protocol, source and destination, and applies the details.
-    pub fn read(words: &[String], options: &PacketOptions) -> Result<Packet, ExplainError> {
+    pub(super) fn read(words: &[String], options: &PacketOptions) -> Result<Packet, ExplainError> {
         let [name, source, destination] = words else {
             return Err(ExplainError::refused(
                 format!("a packet has three words, not {}", words.len()),
@@ -93,7 +93,7 @@ impl Packet {
     }
 
     /// The frame, on a bridge whose host and gateway router share this MAC.
-    pub fn frame(&self, ingress: Ingress, shared: Mac) -> Frame {
+    pub(super) fn frame(&self, ingress: Ingress, shared: Mac) -> Frame {
         let asks_all = matches!(self.network, Network::Arp(Arp { operation: 1, .. }));
         let (destination, source) = match ingress {
             _ if asks_all && matches!(ingress, Ingress::Uplink | Ingress::Other) => (BROADCAST, NEIGHBOUR),
@@ -279,7 +279,7 @@ fn neighbour(destination: &Endpoint, options: &PacketOptions) -> Result<Ipv6Addr
 }
 
 /// TCP flags by bit (RFC 9293, 3.1), lowest first.
-pub const TCP_FLAGS: [&str; 9] = ["fin", "syn", "rst", "psh", "ack", "urg", "ece", "cwr", "ns"];
+pub(super) const TCP_FLAGS: [&str; 9] = ["fin", "syn", "rst", "psh", "ack", "urg", "ece", "cwr", "ns"];
 
 fn tcp_flags(text: &str) -> Result<u16, ExplainError> {
     let bad = || {

@@ -5,7 +5,7 @@ use std::fmt::{self, Write as _};
 use super::answer::{Answer, BranchAnswer, FrameAnswer, LiveAnswer};
 
 /// Prints an answer for people. A capture has one row for each frame, and a summary.
-pub struct Table<'a> {
+pub(super) struct Table<'a> {
     /// The answer.
     pub answer: &'a Answer,
     /// The frames are those of a capture.

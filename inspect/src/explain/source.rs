@@ -14,7 +14,7 @@ use helper::status::Status;
 
 /// The bridge with its ports and conntrack zone, as the helper reports them.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct BridgeInfo {
+pub(super) struct BridgeInfo {
     /// The bridge's name.
     pub name: String,
     /// The uplink's port number.
@@ -28,7 +28,7 @@ pub struct BridgeInfo {
 }
 
 /// The policy and its origin.
-pub async fn policy(args: &ExplainArgs, paths: &Paths) -> Result<(Policy, String), ExplainError> {
+pub(super) async fn policy(args: &ExplainArgs, paths: &Paths) -> Result<(Policy, String), ExplainError> {
     let (text, origin) = match &args.policy {
         Some(file) => {
             let bytes = input::read(file, "leave out --policy to use that of the running helper")?;
@@ -49,7 +49,7 @@ pub async fn policy(args: &ExplainArgs, paths: &Paths) -> Result<(Policy, String
 }
 
 /// The bridge that the running helper programs.
-pub async fn bridge(args: &ExplainArgs, paths: &Paths) -> Result<BridgeInfo, ExplainError> {
+pub(super) async fn bridge(args: &ExplainArgs, paths: &Paths) -> Result<BridgeInfo, ExplainError> {
     let remedy = "--live needs it to know the bridge: `systemctl start ovn-k8s-gateway-helper`, name another with --target, or leave out --live";
     let text = args.helper.call(paths, "status", &["json"]).await;
     let text = text.map_err(|error| ExplainError::Helper { what: "status", error, remedy })?;
@@ -66,7 +66,7 @@ pub async fn bridge(args: &ExplainArgs, paths: &Paths) -> Result<BridgeInfo, Exp
 
 impl BridgeInfo {
     /// The port through which frames of an ingress enter, as `ofproto/trace` reads it.
-    pub fn in_port(&self, ingress: Ingress) -> Result<String, ExplainError> {
+    pub(super) fn in_port(&self, ingress: Ingress) -> Result<String, ExplainError> {
         let missing = |what| ExplainError::NoPort { bridge: self.name.clone(), what };
         match ingress {
             Ingress::Host => Ok("LOCAL".to_owned()),

@@ -7,7 +7,7 @@ use ovs::openflow::flow::OfPort;
 
 /// The path of a frame through the first bridge.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Trace {
+pub(super) struct Trace {
     /// Its table lookups, in order.
     pub lookups: Vec<Lookup>,
     /// Its outputs, in order.
@@ -16,7 +16,7 @@ pub struct Trace {
 
 /// A table and the flow that the frame matched in it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Lookup {
+pub(super) struct Lookup {
     /// The table.
     pub table: u8,
     /// The flow; `None` where no flow matched.
@@ -25,7 +25,7 @@ pub struct Lookup {
 
 /// A flow as the trace names it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct MatchedFlow {
+pub(super) struct MatchedFlow {
     /// What it matches, as the trace prints it.
     pub matches: String,
     /// Its priority.
@@ -36,7 +36,7 @@ pub struct MatchedFlow {
 
 /// An output action.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Output {
+pub(super) enum Output {
     /// Out of a port.
     Port(OfPort),
     /// Another action, as the trace prints it.
@@ -45,7 +45,7 @@ pub enum Output {
 
 impl Trace {
     /// Parses a trace; `None` if it is not one.
-    pub fn read(text: &str) -> Option<Trace> {
+    pub(super) fn read(text: &str) -> Option<Trace> {
         let mut trace = Trace::default();
         let mut recirculations = Vec::new();
         for (number, section) in sections(text).into_iter().enumerate() {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::state_machine::FailoverState;
+use super::state_machine::{FailoverState, TICK};
 
 /// Between two passes while management is on the bridge.
 const ON_BRIDGE: Duration = Duration::from_millis(50);
@@ -12,8 +12,6 @@ const LONG_ON_NIC: Duration = Duration::from_millis(100);
 const LONG: Duration = Duration::from_secs(30);
 /// While the path through the bridge is proven again.
 const PROVING: Duration = Duration::from_millis(10);
-/// While vswitchd may be ending; the finest time that the schedule knows.
-pub(super) const TICK: Duration = Duration::from_millis(1);
 /// While the failover is inactive, with a bridge and without one.
 const IDLE: Duration = Duration::from_millis(500);
 const NO_BRIDGE: Duration = Duration::from_secs(5);

@@ -16,8 +16,9 @@ use std::time::Duration;
 use super::action::{Probes, Reason, Switchover};
 use super::observation::{AddressLocation, Observation, SwitchProcess};
 use super::path_health::PathHealth;
-use super::schedule::TICK;
 
+/// Pause between two passes while vswitchd may be ending: the shortest of all.
+pub(super) const TICK: Duration = Duration::from_millis(1);
 /// A switchover that did not happen is asked for again after this.
 const RETRY: Duration = Duration::from_millis(250);
 /// How long flows are waited for once the path is proven: the rest of the helper may hang.

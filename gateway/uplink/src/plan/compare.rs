@@ -8,6 +8,7 @@ use host::rtnl::route::Route;
 use host::rtnl::rule::Rule;
 use host::rtnl::{Family, Row};
 
+use super::print::with_device_names;
 use super::{Plan, Refusal, UplinkPlan};
 use crate::device_config::DeviceRows;
 use crate::journal::Uplink;
@@ -89,6 +90,10 @@ fn of_config(planned: &Uplink, now: &Uplink) -> Option<String> {
     if planned.held != now.held {
         return Some(format!("the rows of {} in the switch's database changed", planned.bridge));
     }
+    let bridge = planned.bridge_rows.as_ref().map(|rows| (rows.device.index, planned.bridge.as_str()));
+    let devices: Vec<_> =
+        [(planned.nic.index, planned.nic.name.as_str())].into_iter().chain(bridge).collect();
+    let of_rows = |planned, now| of_rows(planned, now, &devices);
     of_rows(&planned.rows, &now.rows).or_else(|| match (&planned.bridge_rows, &now.bridge_rows) {
         (Some(planned), Some(now)) => of_rows(planned, now),
         (None, None) => None,
@@ -97,7 +102,7 @@ fn of_config(planned: &Uplink, now: &Uplink) -> Option<String> {
     })
 }
 
-fn of_rows(planned: &DeviceRows, now: &DeviceRows) -> Option<String> {
+fn of_rows(planned: &DeviceRows, now: &DeviceRows, devices: &[(u32, &str)]) -> Option<String> {
     let device = &planned.device.name;
     let addresses = |rows: &DeviceRows| {
         // The kernel makes IPv6 addresses by itself when a link comes up or a router announces a prefix.
@@ -119,10 +124,10 @@ fn of_rows(planned: &DeviceRows, now: &DeviceRows) -> Option<String> {
     for of in [&addresses as &dyn Fn(&DeviceRows) -> BTreeSet<Row>, &routes, &rules, &objects] {
         let (before, after) = (of(planned), of(now));
         if let Some(row) = after.difference(&before).next() {
-            return Some(format!("{device} got {}", text(row)));
+            return Some(format!("{device} got {}", text(row, devices)));
         }
         if let Some(row) = before.difference(&after).next() {
-            return Some(format!("{device} lost {}", text(row)));
+            return Some(format!("{device} lost {}", text(row, devices)));
         }
     }
     (planned.qdisc.is_some() != now.qdisc.is_some()).then(|| format!("{device} has another root qdisc"))
@@ -132,7 +137,7 @@ fn changes(rows: &[Row], identity: impl Fn(&Row) -> Option<Row>) -> BTreeSet<Row
     rows.iter().filter_map(identity).collect()
 }
 
-/// A row without the device that its identity leaves out.
-fn text(row: &Row) -> String {
-    row.to_string().replace(" dev 0", "")
+/// A row with its devices by name, without the one that its identity leaves out.
+fn text(row: &Row, devices: &[(u32, &str)]) -> String {
+    with_device_names(&row.to_string().replace(" dev 0", ""), devices)
 }

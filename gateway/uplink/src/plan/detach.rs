@@ -28,6 +28,7 @@ pub fn detach(observed: &Observed, bridges: &[String], records: &[TakeoverRecord
             datapath: datapath(observed, bridge, record),
             complete: false,
             ours: observed.switch.bridge(bridge).is_some_and(|found| found.ours),
+            probe: false,
             mtu: link.map(|link| link.mtu).unwrap_or_default(),
             config: None,
             requests: Vec::new(),

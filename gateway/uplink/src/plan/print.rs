@@ -96,6 +96,7 @@ fn attached(step: Step, uplink: &UplinkPlan) -> Vec<String> {
             lines
         }
         Step::Ofport => line(format!("{nic}: wait until ovs-vswitchd has given the port a number")),
+        Step::Proven if !uplink.probe => line(format!("{bridge}: next hops are not probed (--no-probe)")),
         Step::Proven => {
             let hops: Vec<_> = config.rows.routers().iter().take(SHOWN).map(ToString::to_string).collect();
             let effect = match datapath {
@@ -111,9 +112,12 @@ fn attached(step: Step, uplink: &UplinkPlan) -> Vec<String> {
             })
         }
         Step::IngressFilter => line(format!("{bridge}: ingress filter: accept frames from {bridge} only")),
-        Step::Verify => line(format!(
-            "{bridge}: check addresses, routes, next hops and TCP connections; undo everything on a failure"
-        )),
+        Step::Verify => {
+            let next_hops = if uplink.probe { ", next hops" } else { "" };
+            line(format!(
+                "{bridge}: check addresses, routes{next_hops} and TCP connections; undo everything on a failure"
+            ))
+        }
         Step::Commit => line(format!("{bridge}: keep the record of the takeover, close the journal")),
         Step::Addresses | Step::Neighbours | Step::Routes | Step::OldOff => Vec::new(),
     }
@@ -151,22 +155,21 @@ fn shown<'a>(requests: impl Iterator<Item = &'a Request>, uplink: &UplinkPlan) -
 /// A request with the two devices by name.
 fn text(request: &Request, uplink: &UplinkPlan) -> String {
     let config = uplink.config.as_ref();
-    let nic = config.map(|config| config.nic.index);
     let bridge = config.and_then(|config| config.bridge_rows.as_ref()).map_or(0, |rows| rows.device.index);
-    let mut text = String::new();
-    let mut number = false;
-    for word in request.to_string().split(' ') {
-        let device = number.then(|| word.parse::<u32>().ok()).flatten();
-        let word = match device {
-            Some(index) if Some(index) == nic => &uplink.nic,
-            Some(index) if index == bridge => &uplink.bridge,
-            _ => word,
-        };
-        text += if text.is_empty() { "" } else { " " };
-        text += word;
-        number = word == "dev";
+    let nic = config.map(|config| (config.nic.index, uplink.nic.as_str()));
+    let devices: Vec<_> = nic.into_iter().chain([(bridge, uplink.bridge.as_str())]).collect();
+    with_device_names(&request.to_string(), &devices)
+}
+
+/// A text of ip(8) with these devices by name instead of by index.
+pub(super) fn with_device_names(text: &str, devices: &[(u32, &str)]) -> String {
+    let mut words: Vec<&str> = Vec::new();
+    for word in text.split(' ') {
+        let index = word.parse::<u32>().ok().filter(|_| words.last() == Some(&"dev"));
+        let name = index.and_then(|index| devices.iter().find(|(of, _)| *of == index));
+        words.push(name.map_or(word, |(_, name)| name));
     }
-    text
+    words.join(" ")
 }
 
 impl fmt::Display for Plan {

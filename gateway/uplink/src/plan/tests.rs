@@ -1,7 +1,8 @@
+mod carried;
+mod detach;
 mod execution;
-
-use std::path::PathBuf;
-use std::time::Duration;
+mod nic;
+mod switch;
 
 use ovs::ovsdb::Remote;
 use proptest::prelude::*;
@@ -18,18 +19,8 @@ use crate::observe::{
 };
 
 fn options() -> Options {
-    Options {
-        dry_run: true,
-        form: cli::OutputFormat::Table,
-        force: false,
-        datapath: None,
-        probe: true,
-        verify_timeout: Duration::from_secs(15),
-        verify_cmd: None,
-        confirm: None,
-        state_dir: PathBuf::from("/var/lib/ovn-k8s"),
-        db: Remote::unix("/run/openvswitch/db.sock"),
-    }
+    let options = Options::new("/var/lib/ovn-k8s".into(), Remote::unix("/run/openvswitch/db.sock"));
+    Options { dry_run: true, ..options }
 }
 
 fn link(index: u32, name: &str, kind: &str) -> LinkSnapshot {
@@ -69,7 +60,7 @@ fn route(to: &str, via: &[&str]) -> RouteSnapshot {
     }
 }
 
-/// An unremarkable node: eth0 with an address of each family and a default route.
+/// An ordinary node: eth0 with an address of each family and a default route.
 fn node() -> Observed {
     let eth0 = NicSnapshot {
         link: link(2, "eth0", ""),
@@ -92,7 +83,7 @@ fn node() -> Observed {
     with_rows(observed)
 }
 
-/// The kernel's tables as the NICs of the observation have them, in rows.
+/// Adds the kernel's rows that match the snapshots of the NICs.
 fn with_rows(mut observed: Observed) -> Observed {
     let mut network = crate::device_config::Network::default();
     for nic in &observed.nics {
@@ -174,7 +165,7 @@ fn plan_detach(observed: &Observed) -> Plan {
     detach(observed, &["breth0".to_owned()], &[])
 }
 
-/// One refusal of this name, that `--force` overrules or not; its remedy is said.
+/// The plan has one refusal, with this name and a remedy; `--force` overrules it or not.
 fn refused(plan: &Plan, name: &str, forceable: bool) {
     let found: Vec<_> = plan.refusals.iter().filter(|refusal| refusal.name == name).collect();
     assert_eq!(found.len(), 1, "{name}: {plan}");
@@ -194,7 +185,7 @@ fn warned(plan: &Plan, name: &str) {
 }
 
 #[test]
-fn an_unremarkable_nic_is_taken() {
+fn an_ordinary_nic_is_attached_without_warnings() {
     let plan = plan_attach(&node());
     assert_eq!((plan.refusals.as_slice(), plan.warnings.as_slice()), (&[][..], &[][..]));
     plan.verdict(false).unwrap();
@@ -218,304 +209,25 @@ fn an_unremarkable_nic_is_taken() {
 }
 
 #[test]
-fn what_is_no_nic() {
-    let of = |nic: &str, observed: &Observed| attach(observed, &[nic.to_owned()], &options());
-    refused(&of("eth9", &node()), "not-found", false);
-    refused(&of("lo", &node()), "loopback", false);
-    let mut observed = node();
-    observed.nics[0].link.ethernet = false;
-    refused(&plan_attach(&observed), "not-ethernet", false);
-    let mut observed = node();
-    observed.nics[0].link.name = "averylongname0".to_owned();
-    refused(&of("averylongname0", &observed), "name-too-long", false);
-    assert_eq!(attach(&node(), &["eth0".to_owned(), "eth0".to_owned()], &options()).uplinks.len(), 1);
-}
-
-#[test]
-fn a_nic_that_carries_nothing() {
-    let mut observed = node();
-    observed.nics[0].link.up = false;
-    refused(&plan_attach(&observed), "down", true);
-    let mut observed = node();
-    observed.nics[0].link.carrier = false;
-    refused(&plan_attach(&observed), "down", true);
-    let mut observed = node();
-    observed.nics[0].routes.retain(|route| route.via.is_empty());
-    refused(&plan_attach(&observed), "no-next-hop", true);
-    let plan = attach(&observed, &["eth0".to_owned()], &Options { probe: false, ..options() });
-    warned(&plan, "no-next-hop");
-    observed.nics[0].addresses.clear();
-    warned(&plan_attach(&observed), "no-address");
-}
-
-#[test]
-fn what_it_is_a_part_of() {
-    for (kind, name) in [
-        ("bond", "bond-slave"),
-        ("team", "bond-slave"),
-        ("bridge", "nic-has-master"),
-        ("vrf", "nic-has-master"),
-    ] {
-        let mut observed = node();
-        observed.links.push(link(5, "upper0", kind));
-        observed.nics[0].link.master = Some(5);
-        refused(&plan_attach(&observed), name, false);
-    }
-    let mut observed = node();
-    observed.nics[0].link.master = Some(77);
-    refused(&plan_attach(&observed), "nic-has-master", false);
-    observed.links.push(link(77, "ovs-system", "openvswitch"));
-    assert_eq!(plan_attach(&observed).refusals, []);
-}
-
-#[test]
-fn what_stands_on_it() {
-    let above = |kind: &str| {
-        let mut observed = node();
-        observed.links.push(LinkSnapshot { lower: Some(2), ..link(5, "eth0.100", kind) });
-        observed
-    };
-    refused(&plan_attach(&above("vlan")), "vlan-child", true);
-    for kind in ["macvlan", "ipvlan", "vxlan", ""] {
-        refused(&plan_attach(&above(kind)), "nic-is-lower-device", true);
-    }
-    assert_eq!(plan_attach(&above("veth")).refusals, []);
-    let mut kernel = above("vlan");
-    kernel.switch.datapath_type = "system".to_owned();
-    warned(&plan_attach(&kernel), "vlan-child");
-}
-
-#[test]
-fn a_bond_and_a_tagged_uplink_are_fine() {
-    let mut observed = node();
-    observed.nics[0].link.kind = "bond".to_owned();
-    observed.links.push(LinkSnapshot { master: Some(2), ..link(6, "ens1", "") });
-    warned(&plan_attach(&observed), "bond");
-    let mut observed = node();
-    observed.nics[0].link = LinkSnapshot { lower: Some(3), ..link(2, "eth0.100", "vlan") };
-    observed.links.push(link(3, "eth0", ""));
-    let plan = attach(&observed, &["eth0.100".to_owned()], &options());
-    warned(&plan, "tagged-uplink");
-    assert!(plan.warnings[0].what.contains("VLAN of eth0"));
-}
-
-#[test]
-fn who_takes_frames_before_the_switch() {
-    let with = |mode: &str| {
-        let mut observed = node();
-        observed.nics[0].link.xdp = Some(mode.to_owned());
-        plan_attach(&observed)
-    };
-    refused(&with("native"), "xdp-attached", true);
-    refused(&with("offloaded"), "xdp-attached", true);
-    warned(&with("generic"), "xdp-attached");
-    let mut observed = node();
-    observed.nics[0].bound = vec![bound(Binding::Xdp, "suricata")];
-    refused(&plan_attach(&observed), "afxdp-socket", true);
-    for what in ["xfrm", "macsec"] {
-        let mut observed = node();
-        observed.nics[0].device_offloads = vec![what.to_owned()];
-        refused(&plan_attach(&observed), "device-offload", true);
-    }
-    let mut observed = node();
-    observed.nics[0].link.wireless = true;
-    refused(&plan_attach(&observed), "wireless", true);
-    let mut observed = node();
-    observed.nics[0].clsact = true;
-    warned(&plan_attach(&observed), "clsact-filters");
-}
-
-#[test]
-fn sockets_on_the_device() {
-    let with = |how, program: &str| {
-        let mut observed = node();
-        observed.nics[0].bound = vec![bound(how, program)];
-        plan_attach(&observed)
-    };
-    refused(&with(Binding::Device, "sshd"), "bound-socket", true);
-    refused(&with(Binding::Device, "kubelet"), "bound-socket", true);
-    let plan = with(Binding::Device, "ntpd");
-    warned(&plan, "bound-socket");
-    assert!(plan.warnings[0].what.contains("of ntpd (pid 700)"), "{plan}");
-    refused(&with(Binding::LinkLocal, "sshd"), "link-local-connection", true);
-    warned(&with(Binding::LinkLocal, "curl"), "link-local-connection");
-    warned(&with(Binding::Packet, "lldpd"), "packet-socket");
-    assert_eq!(with(Binding::Packet, "dhclient").warnings, []);
-    let mut observed = node();
-    observed.nics[0].memberships = vec!["239.1.2.3".parse().unwrap()];
-    warned(&plan_attach(&observed), "multicast-membership");
-}
-
-#[test]
-fn routes_that_cannot_be_made_again_as_they_are() {
-    let with = |route: RouteSnapshot| {
-        let mut observed = node();
-        observed.nics[0].routes.push(route);
-        plan_attach(&observed)
-    };
-    warned(&with(route("192.168.0.0/16", &["172.16.0.1"])), "route-not-remakeable");
-    assert_eq!(with(RouteSnapshot { onlink: true, ..route("192.168.0.0/16", &["172.16.0.1"]) }).warnings, []);
-    assert_eq!(
-        with(RouteSnapshot { by_nexthop: true, ..route("192.168.0.0/16", &["172.16.0.1"]) }).warnings,
-        []
-    );
-    assert_eq!(with(route("fd01::/64", &["fe80::77"])).warnings, []);
-    // A route to the next hop itself is enough, whoever made it.
-    let mut observed = node();
-    observed.nics[0].routes.push(RouteSnapshot { by_kernel: false, ..route("172.16.0.1/32", &[]) });
-    observed.nics[0].routes.push(route("192.168.0.0/16", &["172.16.0.1"]));
-    assert_eq!(plan_attach(&observed).warnings, []);
-}
-
-#[test]
-fn addresses_that_end() {
-    let with = |address: AddressSnapshot| {
-        let mut observed = node();
-        observed.nics[0].addresses.push(address);
-        observed
-    };
-    let leased = AddressSnapshot { left: Some(3000), ..address("10.0.0.9/24") };
-    refused(&plan_attach(&with(leased.clone())), "dhcp-not-handed-over", true);
-    let routed = AddressSnapshot { left: Some(3000), by_router: true, ..address("fd00::9/64") };
-    assert_eq!(plan_attach(&with(routed.clone())).refusals, []);
-    refused(
-        &plan_attach(&with(AddressSnapshot { left: Some(59), ..routed.clone() })),
-        "lifetime-too-short",
-        true,
-    );
-    warned(
-        &plan_attach(&with(AddressSnapshot { left: Some(5), temporary: true, ..routed })),
-        "temporary-addresses",
-    );
-    // A client that cannot be handed over is named, once.
-    let mut observed = with(leased);
-    observed.managers = vec![DetectedManager {
-        manager: Manager::OtherClient,
-        nic: "eth0".to_owned(),
-        evidence: "dhcpcd eth0 (pid 8)".to_owned(),
-        details: Details::Opaque { why: "not known".to_owned() },
-    }];
-    refused(&plan_attach(&observed), "dhcp-not-handed-over", true);
-}
-
-#[test]
-fn rules_of_the_firewall() {
-    let rule = |text: &str, device: &str, lets_in| FirewallRule {
-        source: "nft".to_owned(),
-        place: "inet filter input".to_owned(),
-        text: text.to_owned(),
-        devices: vec![device.to_owned()],
-        lets_in,
-    };
-    let with = |rules: Vec<FirewallRule>| plan_attach(&Observed { firewall: rules, ..node() });
-    let ssh = rule("iifname eth0 tcp dport 22 accept", "eth0", true);
-    let plan = with(vec![ssh.clone()]);
-    refused(&plan, "firewall-names-nic", true);
-    assert!(plan.refusals[0].what.contains("new ones (SSH) would not come in"), "{plan}");
-    warned(&with(vec![rule("oifname eth0 masquerade", "eth0", false)]), "firewall-names-nic");
-    assert_eq!(with(vec![rule("iifname eth1 accept", "eth1", true)]).refusals, []);
-    // Both names, a pattern for both, or the same rule beside it.
-    for both in ["*", "+"] {
-        assert_eq!(with(vec![rule("accept", both, true)]).refusals, []);
-    }
-    refused(&with(vec![rule("iifname eth* accept", "eth*", true)]), "firewall-names-nic", true);
-    let twin = rule("iifname breth0 tcp dport 22 accept", "breth0", true);
-    assert_eq!(with(vec![ssh, twin]).refusals, []);
-}
-
-#[test]
-fn names_that_are_taken() {
-    let mut observed = node();
-    observed.switch.bridges =
-        vec![Bridge { name: "br-ex".to_owned(), ports: vec![port("eth0", "", false)], ..Bridge::default() }];
-    refused(&plan_attach(&observed), "port-of-other-bridge", false);
-    let mut observed = node();
-    observed.links.push(link(7, "breth0", "bridge"));
-    refused(&plan_attach(&observed), "bridge-name-taken", false);
-    let mut observed = node();
-    observed.foreign_guards = vec!["ovn_k8s_breth0".to_owned()];
-    refused(&plan_attach(&observed), "guard-name-taken", false);
-    let mut observed = node();
-    observed.switch.bridges =
-        vec![Bridge { name: "breth0".to_owned(), datapath_type: String::new(), ..Bridge::default() }];
-    let netdev = Options { datapath: Some(Datapath::Netdev), ..options() };
-    refused(&attach(&observed, &["eth0".to_owned()], &netdev), "datapath-differs", false);
-    // Not asked for by flag, the bridge that is there decides.
-    assert_eq!(plan_attach(&observed).uplinks[0].datapath, Datapath::System);
-    let mut observed = node();
-    observed.switch.uninitialised = true;
-    refused(&plan_attach(&observed), "switch-not-initialised", false);
-    assert!(plan_attach(&observed).to_string().contains("ovs-vsctl init"));
-    for mut observed in [node(), node()] {
-        observed.switch.vswitchd = Some(false);
-        refused(&plan_attach(&observed), "switch-away", false);
-        observed.switch.answers = false;
-        refused(&plan_attach(&observed), "switch-away", false);
-    }
-}
-
-#[test]
-fn run_again_it_finds_itself_half_way() {
-    let plan = plan_attach(&taken());
-    assert!(plan.uplinks[0].half_way);
-    assert_eq!(plan.refusals, []);
-    let mut foreign = taken();
-    foreign.switch.bridges[0].ours = false;
-    assert_eq!(plan_attach(&foreign).refusals, []);
-    // Without the NIC it is somebody's bridge, and bridge-to-nics would leave it alone.
-    foreign.switch.bridges[0].ports.clear();
-    refused(&plan_attach(&foreign), "bridge-of-others", true);
-}
-
-#[test]
-fn the_way_back() {
-    let plan = plan_detach(&taken());
-    assert_eq!((plan.refusals.as_slice(), plan.warnings.as_slice()), (&[][..], &[][..]));
-    assert_eq!((plan.uplinks[0].nic.as_str(), plan.uplinks[0].half_way), ("eth0", false));
-    assert!(plan.to_string().contains("address 10.0.0.5/24 scope global dev eth0"), "{plan}");
-
-    refused(&detach(&node(), &["breth0".to_owned()], &[]), "not-found", false);
-    let mut observed = taken();
-    observed.switch.bridges[0].ours = false;
-    refused(&plan_detach(&observed), "not-ours", false);
-    observed.switch.bridges[0].original = true;
-    warned(&plan_detach(&observed), "original-bridge");
-    let mut observed = taken();
-    observed.switch.bridges[0]
-        .ports
-        .push(Port { of: Some("physnet".to_owned()), ..port("patch-1", "patch", false) });
-    refused(&plan_detach(&observed), "gateway-router", true);
-    let mut observed = taken();
-    observed.switch.bridges[0].ports.push(port("tap0", "", false));
-    refused(&plan_detach(&observed), "other-ports", true);
-    let mut observed = taken();
-    observed.links.retain(|link| link.name != "eth0");
-    refused(&plan_detach(&observed), "not-found", false);
-    let mut observed = taken();
-    observed.switch.bridges.clear();
-    refused(&plan_detach(&observed), "not-ours", false);
-    // The network's part needs no switch.
-    observed.switch.answers = false;
-    warned(&plan_detach(&observed), "switch-away");
-}
-
-#[test]
-fn what_binds_to_the_bridge_is_only_said_on_the_way_back() {
-    let mut observed = taken();
-    let breth0 = observed.nics.iter_mut().find(|nic| nic.link.name == "breth0").unwrap();
-    breth0.bound = vec![bound(Binding::Device, "sshd")];
-    warned(&plan_detach(&observed), "bound-socket");
-}
-
-#[test]
-fn what_is_not_known_is_said() {
+fn a_source_that_did_not_answer_gives_a_warning() {
     let observed = Observed { unknown: vec!["the rules of nft: it is not installed".to_owned()], ..node() };
     warned(&plan_attach(&observed), "not-known");
 }
 
+#[test]
+fn without_a_probe_the_plan_says_so() {
+    let lines =
+        |probe| attach(&node(), &["eth0".to_owned()], &Options { probe, ..options() }).lines().join("\n");
+    let (with, without) = (lines(true), lines(false));
+    assert!(with.contains("breth0: probe 10.0.0.1, fe80::1 through it"), "{with}");
+    assert!(with.contains("routes, next hops and TCP"), "{with}");
+    assert!(without.contains("breth0: next hops are not probed (--no-probe)"), "{without}");
+    assert!(!without.contains("breth0: probe") && without.contains("routes and TCP"), "{without}");
+}
+
 proptest! {
     #[test]
-    fn no_unremarkable_nic_is_refused(
+    fn an_ordinary_nic_is_never_refused(
         hosts in proptest::collection::btree_set(2_u8..250, 1..5),
         routes in 0_u8..40,
         mtu in 1280_u32..9001,
@@ -539,7 +251,7 @@ proptest! {
     }
 
     #[test]
-    fn only_force_overrules_and_only_what_is_dangerous(dangerous in 0_usize..4, impossible in 0_usize..3) {
+    fn force_overrules_only_forceable_refusals(dangerous in 0_usize..4, impossible in 0_usize..3) {
         let mut plan = Plan::default();
         for n in 0..dangerous {
             plan.refuse_unless_forced("down", &format!("eth{n}"), "is down", "up");

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use ovs::ovsdb::{Datum, Operation, Uuid};
 
-use super::{OvsDb, OvsSnapshot, PendingChange, number};
+use super::{OvsDb, OvsSnapshot, PendingChange};
 use crate::error::Result;
 
 /// The highest number that may be asked for (`OFPP_MAX` - 1).
@@ -58,11 +58,8 @@ impl OvsDb {
             Operation::comment(&format!("ovn-k8s: {nic} was made anew")),
             Operation::update("Interface").row(interface).set("ofport_request", value),
         ];
-        let results = self.write(operations, &attempted, deadline)?;
-        Ok(PendingChange {
-            interfaces: vec![(nic.to_owned(), interface)],
-            number: number(&results).unwrap_or_default(),
-        })
+        self.write(operations, &attempted, deadline)?;
+        Ok(PendingChange { interfaces: vec![(nic.to_owned(), interface)] })
     }
 }
 

@@ -166,18 +166,8 @@ fn whole(socket: &Socket) -> Journal {
 }
 
 fn options(state_dir: &std::path::Path) -> Options {
-    Options {
-        dry_run: false,
-        form: cli::OutputFormat::Table,
-        force: true,
-        datapath: None,
-        probe: false,
-        verify_timeout: Duration::from_secs(1),
-        verify_cmd: None,
-        confirm: None,
-        state_dir: state_dir.to_owned(),
-        db: Remote::unix("/nonexistent/db.sock"),
-    }
+    let options = Options::new(state_dir.to_owned(), Remote::unix("/nonexistent/db.sock"));
+    Options { force: true, probe: false, verify_timeout: Duration::from_secs(1), ..options }
 }
 
 /// The devices, and a journal of them as a takeover leaves it that died before its commit.

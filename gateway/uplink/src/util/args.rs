@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use cli::{DatabaseArgs, OutputArgs, OutputFormat, StateDirArgs};
+use cli::{DatabaseArgs, OutputArgs, StateDirArgs};
 use ovs::ovsdb::Remote;
 
 use crate::error::{Error, Result};
@@ -188,19 +188,8 @@ impl RunArgs {
 impl RecoverArgs {
     /// As a value: a repeated takeover has no options of its own.
     pub fn options(&self) -> Result<Options> {
-        Ok(Options {
-            dry_run: false,
-            form: OutputFormat::Table,
-            // The refusals were overruled, or absent, at the first takeover.
-            force: true,
-            datapath: None,
-            probe: true,
-            verify_timeout: Duration::from_secs(15),
-            verify_cmd: None,
-            confirm: None,
-            state_dir: self.place.folder()?,
-            db: self.place.remote()?,
-        })
+        // The refusals were overruled, or absent, at the first takeover.
+        Ok(Options { force: true, ..Options::new(self.place.folder()?, self.place.remote()?) })
     }
 }
 
@@ -267,7 +256,7 @@ mod tests {
             assert_eq!(there.interfaces, ["eth0", "eth1"], "{line}");
             let options = there.options().unwrap();
             assert_eq!(options.verify_timeout, Duration::from_secs(3));
-            assert_eq!((options.datapath, options.form), (Some(Datapath::Netdev), OutputFormat::Json));
+            assert_eq!((options.datapath, options.form), (Some(Datapath::Netdev), cli::OutputFormat::Json));
             assert_eq!((options.state_dir, options.db), ("/x".into(), Remote::unix("/y")));
         }
     }

@@ -5,7 +5,7 @@ use crate::journal::TakeoverRecord;
 use crate::observe::SwitchSnapshot;
 
 #[test]
-fn the_datapath_is_the_bridges_own_then_the_asked_one_then_ovns() {
+fn the_datapath_comes_from_the_bridge_then_the_flag_then_ovn() {
     let of = |default: &str, own: Option<&str>, asked: Option<Datapath>| {
         let mut observed = node();
         observed.switch.datapath_type = default.to_owned();
@@ -94,7 +94,7 @@ fn whole() -> Observed {
 }
 
 #[test]
-fn what_changed_between_plan_and_lock_is_named() {
+fn a_change_between_plan_and_lock_is_named() {
     let planned = plan_attach(&node());
     assert_eq!(planned.difference(&plan_attach(&node())), None);
     let with = |change: &dyn Fn(&mut Observed)| {
@@ -107,7 +107,7 @@ fn what_changed_between_plan_and_lock_is_named() {
         (with(&|it| drop(it.nics[0].addresses.remove(1))), "eth0 lost address fd00::5/64"),
         (
             with(&|it| it.nics[0].routes.push(route("192.168.7.0/24", &["10.0.0.1"]))),
-            "eth0 got route 192.168.7.0/24",
+            "eth0 got route 192.168.7.0/24 via 10.0.0.1 dev eth0",
         ),
         (with(&|it| it.nics[0].link.mac = "02:00:00:00:00:99".to_owned()), "eth0 is another device"),
         (with(&|it| it.nics[0].link.mtu = 9000), "eth0 has MTU 9000 now, not 1500"),
@@ -130,7 +130,7 @@ fn what_changed_between_plan_and_lock_is_named() {
     ] {
         assert!(what.contains(said), "{said}: {what}");
     }
-    // Lifetimes run, and routing daemons and routers write at any time.
+    // What routing daemons and routers change at any time is no difference.
     let mut lease = node();
     lease.nics[0].neighbours = 9;
     let mut learned = route_row(2, &route("192.168.9.0/24", &["10.0.0.1"])).into_row();
@@ -174,7 +174,7 @@ fn the_way_back_goes_on_when_the_switch_comes_and_goes() {
 }
 
 #[test]
-fn the_way_back_gives_the_nic_what_it_had() {
+fn detach_restores_the_recorded_sysctls_of_this_boot_and_the_offloads() {
     let mut observed = taken();
     observed.boot_id = "this".to_owned();
     let mut uplink = plan_attach(&node()).uplinks[0].config.clone().unwrap();
