@@ -1,8 +1,8 @@
-//! What one device carries, as the kernel's own rows: the value that is kept in the journal, moved and compared.
+//! Addresses, routes, rules and settings of one device, as the kernel's rows: kept in the journal, moved and compared.
 //!
-//! [`Network`] is one look at the whole network; [`DeviceRows`] is the part of it that names one device. A route that
-//! has legs on several devices belongs to each of them. The kernel's local table is left out: it follows the addresses.
-//! What can't be read in a row (a journal may have been edited) is left out as well.
+//! [`Network`] is a snapshot of all tables; [`DeviceRows`] is the part of it that names one device. A route with next hops
+//! on several devices belongs to each of them. The local table is left out: the kernel derives it from the addresses.
+//! Rows that cannot be parsed (a journal may have been edited) are left out, too.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -17,16 +17,16 @@ use serde::{Deserialize, Serialize};
 
 use super::error::Result;
 
-/// One look at everything a takeover may have to carry.
+/// A snapshot of everything that a takeover may have to move.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Network {
     /// Links.
     pub links: Vec<Link>,
     /// Addresses.
     pub addresses: Vec<Address>,
-    /// Routes of all tables but the local one.
+    /// Routes of all tables except the local one.
     pub routes: Vec<Route>,
-    /// Neighbour entries worth keeping, and those that answer for others.
+    /// Neighbour entries worth keeping, and proxy entries.
     pub neighbours: Vec<Neighbour>,
     /// Policy rules.
     pub rules: Vec<Rule>,
@@ -34,49 +34,49 @@ pub struct Network {
     pub nexthops: Vec<Nexthop>,
 }
 
-/// What names one device.
+/// The rows that name one device, and its settings.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DeviceRows {
     /// The device.
     pub device: Device,
     /// The link itself.
     pub link: Option<Row>,
-    /// Addresses, in the kernel's order: a primary stands before its secondaries.
+    /// Addresses, in the kernel's order: a primary comes before its secondaries.
     pub addresses: Vec<Row>,
-    /// Routes of all tables but the local one, the kernel's own connected ones too.
+    /// Routes of all tables except the local one, connected routes included.
     pub routes: Vec<Row>,
-    /// Neighbour entries worth keeping, and those that answer for others.
+    /// Neighbour entries worth keeping, and proxy entries.
     pub neighbours: Vec<Row>,
     /// Policy rules that name the device.
     pub rules: Vec<Row>,
     /// Nexthop objects.
     pub nexthops: Vec<Row>,
-    /// Its root qdisc, where somebody put one there.
+    /// Its root qdisc, if it is not the default.
     #[serde(default)]
     pub qdisc: Option<Row>,
     /// Sysctls below `net/{ipv4,ipv6}/{conf,neigh}/DEVICE/`.
     #[serde(default)]
     pub sysctls: BTreeMap<String, String>,
-    /// The offloads that put received frames together, which a userspace port cannot do with, as far as they are on.
+    /// Its active offloads that merge received frames (GRO, LRO): a userspace port does not work with them.
     #[serde(default)]
     pub merging: Vec<String>,
 }
 
 impl Network {
-    /// Looks.
+    /// Reads all tables.
     pub fn observe(socket: &Socket) -> Result<Self> {
         let mut network = Self::moving(socket)?;
         network.links = socket.dump(Kind::Link, Family::V4)?.iter().filter_map(Link::of).collect();
         Ok(network)
     }
 
-    /// Looks at what moves, not at the links.
+    /// Reads everything except the links.
     pub fn moving(socket: &Socket) -> Result<Self> {
         let (routing, local) = (Self::routing(socket)?, Self::local(socket)?);
         Ok(Self { neighbours: local.neighbours, rules: local.rules, ..routing })
     }
 
-    /// Looks at addresses, routes and nexthop objects alone: there is no time to lose in the turn.
+    /// Reads addresses, routes and nexthop objects only: the fewest dumps, for the switchover.
     pub fn routing(socket: &Socket) -> Result<Self> {
         let routes = socket.dump_all(Kind::Route)?;
         Ok(Self {
@@ -87,7 +87,7 @@ impl Network {
         })
     }
 
-    /// Looks at neighbours and rules alone.
+    /// Reads neighbours and rules only.
     pub fn local(socket: &Socket) -> Result<Self> {
         let mut neighbours = socket.dump_all(Kind::Neighbour)?;
         for family in Family::ALL {
@@ -116,7 +116,7 @@ impl Network {
         }
     }
 
-    /// How many routes of all devices hold each place in a table: one that is alone there can be replaced.
+    /// How many routes of all devices have each key: a route with a key of its own can be replaced.
     #[must_use]
     pub fn places(&self) -> HashMap<Key, usize> {
         let mut places = HashMap::with_capacity(self.routes.len());
@@ -134,7 +134,7 @@ impl Network {
 }
 
 impl DeviceRows {
-    /// Of a device that carries nothing.
+    /// A device without rows.
     #[must_use]
     pub fn none(device: &Device) -> Self {
         Self {
@@ -151,7 +151,7 @@ impl DeviceRows {
         }
     }
 
-    /// Without the rows that do not name the device: in a journal there may be others, if somebody edited it.
+    /// Only the rows that name the device: an edited journal may have others.
     #[must_use]
     pub fn own(&self) -> Self {
         let Device { index, name } = &self.device;
@@ -180,7 +180,7 @@ impl DeviceRows {
         self.addresses.iter().filter_map(Address::of).collect()
     }
 
-    /// Whether it has an address of more than the link.
+    /// Whether it has an address that is not link-local.
     #[must_use]
     pub fn has_address(&self) -> bool {
         self.addresses().iter().any(|address| !address.is_link_local())
@@ -192,7 +192,7 @@ impl DeviceRows {
         self.routes.iter().filter_map(Route::of).collect()
     }
 
-    /// The routers that its routes lead over, each once.
+    /// The routers of its routes, each once.
     #[must_use]
     pub fn routers(&self) -> Vec<std::net::IpAddr> {
         let hops = self.routes().into_iter().flat_map(|route| route.hops());

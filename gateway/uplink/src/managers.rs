@@ -1,16 +1,15 @@
-//! The host's network managers and DHCP clients: who looks after a NIC, and how it is handed over to the bridge.
+//! The host's network managers and DHCP clients: which of them configure a NIC, and how they are handed over to the bridge.
 //!
-//! A manager that is not told puts the NIC's addresses back on it, or lets a lease end. [`detect`] finds them by files and
-//! processes, [`handovers`] works out what to write, stop and start, and a [`HandoverExecutor`] does it in three moments: *prepare*
-//! before anything is built (nobody may configure the new bridge), *complete* when the way is verified, *take back* when
-//! it is undone or the bridge goes. A [`Handover`] is a plain value, so that it can be printed, kept in the journal, and taken back by a
-//! process that knows nothing else.
+//! Without a handover a manager puts the addresses back on the NIC, or lets a lease expire. [`detect`] finds managers by
+//! their files and processes, [`handovers`] computes what to write, stop and start, and a [`HandoverExecutor`] executes it
+//! in three phases: *prepare* before the bridge is made (no manager may configure it), *complete* when the switchover is
+//! verified, *take back* on undo or when the bridge is removed. A [`Handover`] is a plain value: it is printed, kept in
+//! the journal, and taken back by a process that has nothing but the journal.
 //!
-//! Files that configure a manager are below /run: a node that starts anew finds its addresses on the NIC, whether the
-//! switch comes up or not, and the takeover is done again from there. Every file written begins with [`MARK`], and only
-//! such files are removed. No lease is released. Nothing here is
-//! needed for the node to be reachable: it comes after the network's own part, is bounded in time, and a failure is said
-//! and does not undo the rest.
+//! Files that configure a manager are below /run: after a reboot the addresses are on the NIC, whether the switch starts
+//! or not, and the takeover is repeated from there. Every file written begins with [`MARK`], and only such files are
+//! removed. No lease is released. The node is reachable without any of this: it comes after the network's own part, has a
+//! timeout, and a failure is reported and undoes nothing else.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -32,10 +31,10 @@ mod udhcpc;
 pub use apply::{HandoverExecutor, from_journal};
 pub use find::detect;
 
-/// What every file of ours begins with, behind the comment sign.
+/// What every file that a takeover writes begins with, after the comment sign.
 pub const MARK: &str = "Written by ovn-k8s-util (uplink takeover); removed by: ovn-k8s-util bridge-to-nics";
 
-/// Who looks after a NIC.
+/// A program that configures a NIC.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Manager {
@@ -45,7 +44,7 @@ pub enum Manager {
     NetworkManager,
     /// ifupdown (`/etc/network/interfaces`).
     Ifupdown,
-    /// netplan: writes the configuration of one of the two first.
+    /// netplan: writes the configuration of systemd-networkd or NetworkManager.
     Netplan,
     /// ISC's DHCP client.
     Dhclient,
@@ -62,13 +61,13 @@ pub struct DetectedManager {
     pub manager: Manager,
     /// The NIC.
     pub nic: String,
-    /// How it is known, in words (`/etc/systemd/network/20-wired.network`).
+    /// The file or process that shows it (`/etc/systemd/network/20-wired.network`).
     pub evidence: String,
-    /// What the handover needs to know.
+    /// What the handover depends on.
     pub details: Details,
 }
 
-/// What a handover needs to know.
+/// What a handover depends on.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "kebab-case")]
 pub enum Details {
@@ -76,7 +75,7 @@ pub enum Details {
     Configuration {
         /// What it holds.
         content: String,
-        /// The identifier its DHCP client goes by, in hexadecimal, where that is known.
+        /// The client identifier of its DHCP client, in hexadecimal, where that is known.
         client_id: Option<String>,
     },
     /// A process.
@@ -93,22 +92,23 @@ pub enum Details {
 pub struct Client {
     /// Process id.
     pub pid: u32,
-    /// Its start, in clock ticks since boot: with the id it names one process for ever.
+    /// Its start, in clock ticks since boot: with the process id it is unique.
     pub started: u64,
     /// Its program file.
     pub program: PathBuf,
     /// Its command line.
     pub arguments: Vec<String>,
-    /// Who starts it again when it ends.
+    /// What restarts it when it ends.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub supervisor: Option<Supervisor>,
 }
 
-/// Who starts a DHCP client again when it ends.
+/// What restarts a DHCP client when it ends.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Supervisor {
-    /// In words.
-    pub who: String,
+    /// Name, with unit or process id.
+    #[serde(rename = "who")]
+    pub name: String,
     /// What to do about it.
     pub remedy: String,
 }
@@ -122,103 +122,104 @@ pub struct Handover {
     pub nic: String,
     /// The bridge.
     pub bridge: String,
-    /// It looks after IPv6 alone.
+    /// It configures IPv6 only.
     pub for_ipv6: bool,
-    /// Before anything is built.
+    /// Before the bridge is made.
     pub prepare: Vec<Act>,
-    /// When the way by the bridge is verified.
+    /// When the switchover is verified.
     pub complete: Vec<Act>,
-    /// When it is undone, or the bridge has gone. May be done after any part of the others.
+    /// On undo, or when the bridge is removed; also after a part of the others.
     pub take_back: Vec<Act>,
 }
 
-/// One thing done for a handover.
+/// One action of a handover.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "act", rename_all = "kebab-case")]
 pub enum Act {
-    /// Write a file of ours. A file without our mark is not overwritten.
+    /// Write a file. An existing file without [`MARK`] is not overwritten.
     Write {
         /// Where.
         path: PathBuf,
-        /// What, our mark in its first lines.
+        /// Content, with [`MARK`] in its first two lines.
         content: String,
-        /// It is a program.
+        /// It gets mode 0755.
         executable: bool,
     },
-    /// Remove a file of ours, if it is there and has our mark.
+    /// Remove a file, if it exists and has [`MARK`].
     Remove {
         /// Where.
         path: PathBuf,
     },
-    /// Have a manager read its files again, if one of ours has changed before this.
+    /// Have a manager read its files again, if an action before this changed one.
     Reload {
         /// Program and arguments.
         command: Vec<String>,
     },
-    /// Let an address stay for ever as far as the kernel goes: from here on a DHCP client ends it.
+    /// Give an address an unlimited lifetime in the kernel: from here on the DHCP client removes it when the lease ends.
     Keep {
         /// The address with its prefix.
         address: IpNet,
         /// The device.
         device: String,
     },
-    /// Have the kernel go by routers' announcements on a device, forwarding or not.
-    HearRouters {
+    /// Have the kernel accept router advertisements on a device, also while it forwards.
+    #[serde(rename = "hear-routers")]
+    AcceptRouterAdvertisements {
         /// The device.
         device: String,
     },
-    /// End a process at once, so that it has no time to release a lease.
+    /// Kill a process (SIGKILL), so that it releases no lease.
     Kill {
         /// Which.
         client: Client,
     },
-    /// The same with the process that a file names, when that is this program.
+    /// Kill the process of a pidfile, if it runs this program.
     KillByPidFile {
         /// The file.
         path: PathBuf,
         /// The program's name.
         program: String,
     },
-    /// Copy a lease file, naming another device in it.
+    /// Copy a lease file and replace the device in it.
     CopyLeases {
         /// From.
         from: PathBuf,
         /// To.
         to: PathBuf,
-        /// The device named there.
+        /// The device in the original.
         old: String,
-        /// The device to name.
+        /// The device in the copy.
         new: String,
     },
-    /// Start a client, which goes into the background by itself.
+    /// Start a client, which daemonizes.
     Start {
         /// Program and arguments.
         command: Vec<String>,
-        /// Not when this one still lives.
+        /// Only if this process has ended.
         unless: Option<Client>,
     },
-    /// Run a program that may be run again.
+    /// Run a program; it is idempotent.
     Run {
         /// Program and arguments.
         command: Vec<String>,
     },
 }
 
-/// Why a manager is not handed over, or not for good.
+/// Why a manager is not handed over, or why the handover does not last.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NotHandedOver {
     /// The refusal's name.
     pub name: &'static str,
-    /// What is so, and why it matters.
+    /// The problem, and why it matters.
     pub what: String,
     /// What to do.
     pub remedy: String,
 }
 
-/// What files of ours have to say: how to call us.
+/// How hooks and scripts call this program.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Invocation {
-    /// Our own program file.
+    /// This program's file.
     pub program: PathBuf,
     /// `--state-dir`.
     pub state_dir: PathBuf,
@@ -227,7 +228,7 @@ pub struct Invocation {
 }
 
 impl Invocation {
-    /// As this run was called.
+    /// With the options of this run.
     #[must_use]
     pub fn of(options: &Options) -> Self {
         Self {
@@ -243,9 +244,9 @@ impl Invocation {
 pub struct ExpiringAddresses {
     /// IPv4.
     pub v4: Vec<IpNet>,
-    /// IPv6, without those that routers announced.
+    /// IPv6, without those from router advertisements.
     pub v6: Vec<IpNet>,
-    /// There is one of IPv6, announced ones included.
+    /// There is one of IPv6, those from router advertisements included.
     pub announced: bool,
 }
 
@@ -259,21 +260,21 @@ pub fn handovers(
     invocation: &Invocation,
 ) -> (Vec<Handover>, Vec<NotHandedOver>) {
     let ExpiringAddresses { v4, v6, announced } = expiring.clone();
-    let asked = Asked { nic, bridge, leased: v4, leased6: v6, announced, invocation };
+    let request = HandoverRequest { nic, bridge, leased: v4, leased6: v6, announced, invocation };
     let (mut handovers, mut not) = (Vec::new(), Vec::new());
     for found in found.iter().filter(|found| found.nic == nic) {
-        match asked.handover(found) {
+        match request.handover(found) {
             Ok(handover) => {
-                not.extend(asked.supervised(found));
+                not.extend(request.supervised(found));
                 handovers.push(handover);
             }
             Err((why, remedy)) => {
                 let is_client =
-                    found.manager.is_client() || (why.contains("lease") && !asked.leased.is_empty());
+                    found.manager.is_client() || (why.contains("lease") && !request.leased.is_empty());
                 not.push(NotHandedOver {
                     name: if is_client { "dhcp-not-handed-over" } else { "manager-not-handed-over" },
                     what: format!(
-                        "{} ({}) looks after it and cannot be handed over: {why}",
+                        "{} ({}) configures it and cannot be handed over: {why}",
                         found.manager, found.evidence
                     ),
                     remedy,
@@ -284,33 +285,33 @@ pub fn handovers(
     (handovers, not)
 }
 
-/// What a handover is worked out from.
-struct Asked<'a> {
+/// What a handover is computed from.
+struct HandoverRequest<'a> {
     nic: &'a str,
     bridge: &'a str,
-    /// IPv4 addresses that end by themselves.
+    /// IPv4 addresses with a lifetime.
     leased: Vec<IpNet>,
-    /// The same of IPv6, without what routers announced.
+    /// IPv6 addresses with a lifetime, without those from router advertisements.
     leased6: Vec<IpNet>,
-    /// It has an IPv6 address that ends by itself.
+    /// There is an IPv6 address with a lifetime.
     announced: bool,
     invocation: &'a Invocation,
 }
 
-/// Why not, and what to do.
-type Not = (String, String);
+/// Why a handover is impossible, and what to do.
+type Impossible = (String, String);
 
-impl Asked<'_> {
-    fn handover(&self, found: &DetectedManager) -> Result<Handover, Not> {
+impl HandoverRequest<'_> {
+    fn handover(&self, found: &DetectedManager) -> Result<Handover, Impossible> {
         match (&found.details, found.manager) {
             (Details::Opaque { why }, Manager::OtherClient) => {
                 let all: Vec<_> = self.leased.iter().chain(&self.leased6).copied().collect();
-                let stay = self.stay(&all);
-                Err((why.clone(), format!("have dhclient or udhcpc look after {}, or {stay}", self.nic)))
+                let remedy = self.make_static(&all);
+                Err((why.clone(), format!("use dhclient or udhcpc for {}, or {remedy}", self.nic)))
             }
             (Details::Opaque { why }, manager) => Err((
                 why.clone(),
-                format!("have {manager} leave {} alone first, its addresses in place", self.nic),
+                format!("make {manager} ignore {} first, without removing its addresses", self.nic),
             )),
             (Details::Configuration { content, client_id }, Manager::Networkd) => {
                 Ok(networkd::handover(self, content, client_id.as_deref()))
@@ -319,12 +320,12 @@ impl Asked<'_> {
             (Details::Configuration { .. }, Manager::Ifupdown) => Ok(ifupdown::handover(self)),
             (Details::Process(client), Manager::Dhclient) => dhclient::handover(self, client),
             (Details::Process(client), Manager::Udhcpc) => udhcpc::handover(self, client),
-            // netplan only writes files for another one, which is found by itself.
+            // netplan only writes files for another manager, which is detected separately.
             _ => Ok(self.with(found.manager)),
         }
     }
 
-    /// A client that is handed over, and comes to life again behind our back.
+    /// A client that is handed over, and that its supervisor starts again on the NIC.
     fn supervised(&self, found: &DetectedManager) -> Option<NotHandedOver> {
         let Details::Process(Client { supervisor: Some(supervisor), .. }) = &found.details else {
             return None;
@@ -332,25 +333,25 @@ impl Asked<'_> {
         Some(NotHandedOver {
             name: "dhcp-supervised",
             what: format!(
-                "{} ({}) is started again by {}: beside the one on {}, another would put the address back on {}",
-                found.manager, found.evidence, supervisor.who, self.bridge, self.nic
+                "{} ({}) is restarted by {}: besides the client on {}, another would put the address back on {}",
+                found.manager, found.evidence, supervisor.name, self.bridge, self.nic
             ),
             remedy: supervisor.remedy.clone(),
         })
     }
 
-    /// How a person makes addresses static that a client holds, without losing them.
-    fn stay(&self, addresses: &[IpNet]) -> String {
+    /// How to make addresses of a DHCP client static without losing them.
+    fn make_static(&self, addresses: &[IpNet]) -> String {
         let nic = self.nic;
-        let mut said = String::from(
-            "make its address static: in the node's configuration for the next boot, and for now end the client with `kill -9` (so that it releases nothing)",
+        let mut text = String::from(
+            "make its address static: in the node's configuration for the next boot, and now end the client with `kill -9` (so that it releases no lease)",
         );
         for address in addresses {
-            said += &format!(
+            text += &format!(
                 " and `ip address change {address} dev {nic} valid_lft forever preferred_lft forever`"
             );
         }
-        said
+        text
     }
 
     /// A handover without anything to do.
@@ -366,7 +367,7 @@ impl Asked<'_> {
         }
     }
 
-    /// A file of ours that outlives a reboot.
+    /// A file in the state folder, which persists over a reboot.
     fn state_file(&self, name: &str) -> PathBuf {
         self.invocation.state_dir.join("uplink").join(name)
     }
@@ -390,7 +391,7 @@ impl Manager {
         matches!(self, Self::Dhclient | Self::Udhcpc | Self::OtherClient)
     }
 
-    /// Its name, as people know it.
+    /// Its name.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -418,14 +419,21 @@ impl fmt::Display for Act {
             Self::Remove { path } => write!(f, "remove {}", path.display()),
             Self::Reload { command } => write!(f, "run {}", command.join(" ")),
             Self::Keep { address, device } => {
-                write!(f, "let {address} stay on {device} until the client ends it")
+                write!(f, "keep {address} on {device} until the client removes it")
             }
-            Self::HearRouters { device } => write!(f, "have the kernel hear routers on {device}"),
+            Self::AcceptRouterAdvertisements { device } => {
+                write!(f, "have the kernel accept router advertisements on {device}")
+            }
             Self::Kill { client } => {
-                write!(f, "end {} (pid {}), keeping its lease", client.program.display(), client.pid)
+                write!(
+                    f,
+                    "kill {} (pid {}), without releasing its lease",
+                    client.program.display(),
+                    client.pid
+                )
             }
             Self::KillByPidFile { path, program } => {
-                write!(f, "end {program} by {}, keeping its lease", path.display())
+                write!(f, "kill {program} of {}, without releasing its lease", path.display())
             }
             Self::CopyLeases { from, to, new, .. } => {
                 write!(f, "copy the leases {} to {} for {new}", from.display(), to.display())

@@ -1,13 +1,12 @@
-//! The switch's part: what its database holds of bridge and NIC, and the transactions that change it.
+//! The switch's database: its rows of bridge and NIC, and the transactions that change them.
 //!
-//! [`OvsDb::observe`] reads everything in one transaction ([`OvsSnapshot`], a value that plans are made from).
-//! [`OvsDb::make_bridges`] and [`OvsDb::add_ports`] are the steps `bridge-tx` and `port-tx`; after each somebody has to
-//! wait, because the reply of a transaction says nothing about ovs-vswitchd: [`OvsDb::wait_for_devices`] and
-//! [`OvsDb::wait_for_ports`] look at the rows these very transactions made, by their UUIDs. [`OvsDb::remove`] takes
-//! away what is ours.
+//! [`OvsDb::observe`] reads everything in one transaction, as an [`OvsSnapshot`]. [`OvsDb::make_bridges`] and
+//! [`OvsDb::add_ports`] are the steps `bridge-tx` and `port-tx`. The reply of a transaction says nothing about
+//! ovs-vswitchd, so [`OvsDb::wait_for_devices`] and [`OvsDb::wait_for_ports`] wait for the rows that these transactions
+//! made, by UUID. [`OvsDb::remove`] removes what a takeover made.
 //!
-//! Rows of ours carry `external_ids:ovn-k8s-owner=uplink`. A bridge that was there before is kept with its ports; what
-//! was set on it is put back from [`PriorOvsConfig`]. Every call has a deadline, because in undo the database may be gone.
+//! Rows of a takeover have `external_ids:ovn-k8s-owner=uplink`. A bridge that existed before is kept with its ports; its
+//! settings are restored from [`PriorOvsConfig`]. Every call has a deadline: in undo the database may be gone.
 
 use std::time::{Duration, Instant};
 
@@ -25,56 +24,56 @@ mod tests;
 
 pub use snapshot::{BridgeSnapshot, OvsSnapshot, Owner, PortSnapshot};
 
-/// Key of `external_ids` on rows of ours, and its value.
+/// Key and value of `external_ids` on rows of a takeover.
 pub const OWNER: (&str, &str) = ("ovn-k8s-owner", "uplink");
-/// Key of `external_ids` of a QoS row of ours that names its NIC: it outlives the NIC's port.
+/// Key of `external_ids` of a takeover's QoS row, with its NIC: the row outlives the NIC's port.
 const NIC: &str = "ovn-k8s-nic";
-/// Key of a bridge's `external_ids` that names the bridge.
+/// Key of a bridge's `external_ids` whose value is the bridge's name.
 pub const BRIDGE_ID: &str = "bridge-id";
 
-/// What the switch's database held before, of one bridge and its NIC.
+/// What the switch's database had of one bridge and its NIC before the takeover.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PriorOvsConfig {
-    /// The bridge was there.
+    /// The bridge existed.
     pub bridge: bool,
     /// The NIC was a port of it.
     pub port: bool,
-    /// `other_config:hwaddr` of a bridge that was there.
+    /// `other_config:hwaddr` of a bridge that existed.
     pub hwaddr: Option<String>,
-    /// `mtu_request` of the device of a bridge that was there.
+    /// `mtu_request` of the device of a bridge that existed.
     pub mtu_request: Option<i64>,
 }
 
-/// A bridge that is wanted, and the NIC that will be its port.
+/// A bridge to make, and the NIC to add as its port.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BridgeSpec {
     /// The bridge.
     pub bridge: String,
     /// The NIC.
     pub nic: String,
-    /// The NIC's address, with colons; the bridge's from now on.
+    /// The NIC's MAC, with colons; the bridge gets it.
     pub mac: String,
     /// The NIC's MTU.
     pub mtu: u32,
-    /// What carries the bridge's frames.
+    /// The bridge's datapath.
     pub datapath: Datapath,
 }
 
-/// What was written, for the one who waits until ovs-vswitchd has carried it out.
+/// What was written and ovs-vswitchd has to carry out.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PendingChange {
-    /// The interfaces' rows: each with the name it has to come up under.
+    /// Names and rows of the interfaces.
     interfaces: Vec<(String, Uuid)>,
 }
 
-/// What became of one bridge in [`OvsDb::remove`].
+/// What [`OvsDb::remove`] did with one bridge.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Removal {
-    /// The bridge is gone, with its ports.
+    /// It removed the bridge with its ports.
     Bridge,
-    /// The bridge was not ours or not empty; the NIC is no port of it any more.
+    /// It removed the NIC's port; the bridge is of another owner, or has other ports.
     Port,
-    /// Nothing there was ours.
+    /// Nothing: no row is a takeover's.
     Nothing,
 }
 
@@ -91,14 +90,14 @@ impl OvsDb {
         Ok(Self { client })
     }
 
-    /// Everything a plan needs, as of one moment.
+    /// Everything that a plan needs, in one transaction.
     pub fn observe(&mut self, deadline: Instant) -> Result<OvsSnapshot> {
-        let results = self.client.transact(&snapshot::questions(), deadline);
+        let results = self.client.transact(&snapshot::queries(), deadline);
         Ok(OvsSnapshot::read(&results.map_err(Error::database("read the switch's database"))?))
     }
 
-    /// Makes the bridges (step `bridge-tx`), each with its own device only; one transaction. A bridge that is there is
-    /// kept, and gets the NIC's address and MTU.
+    /// Makes the bridges (step `bridge-tx`), each with its own device only; one transaction. An existing bridge is kept,
+    /// and gets the NIC's MAC and MTU.
     pub fn make_bridges(&mut self, wanted: &[BridgeSpec], deadline: Instant) -> Result<PendingChange> {
         let names: Vec<&str> = wanted.iter().map(|wanted| wanted.bridge.as_str()).collect();
         let attempted = format!("make {} in the switch's database", names.join(", "));
@@ -114,7 +113,7 @@ impl OvsDb {
         self.written(names.iter().map(|name| (*name).to_owned()).collect(), &attempted, deadline)
     }
 
-    /// Makes each NIC a port of its bridge (step `port-tx`); one transaction. A port that is there is kept.
+    /// Makes each NIC a port of its bridge (step `port-tx`); one transaction. An existing port is kept.
     pub fn add_ports(&mut self, wanted: &[BridgeSpec], deadline: Instant) -> Result<PendingChange> {
         let names: Vec<&str> = wanted.iter().map(|wanted| wanted.nic.as_str()).collect();
         let attempted = format!("add {} to its bridge in the switch's database", names.join(", "));
@@ -127,11 +126,11 @@ impl OvsDb {
                     return Err(Error::failed(
                         &attempted,
                         format!("{} has become a port of {}", wanted.nic, other.name),
-                        "find out who did that; then run it again",
+                        "find the program that did that; then run this again",
                     ));
                 }
                 None => {
-                    operations.extend(free(&seen, &wanted.nic));
+                    operations.extend(remove_qos(&seen, &wanted.nic));
                     operations.extend(add(index, wanted));
                 }
             }
@@ -140,7 +139,7 @@ impl OvsDb {
         self.written(names.iter().map(|name| (*name).to_owned()).collect(), &attempted, deadline)
     }
 
-    /// Waits until each bridge's device is there with the wanted address: before that, what is configured on it is lost.
+    /// Waits until each bridge's device exists with the wanted MAC: what is configured before that is lost.
     pub fn wait_for_devices(
         &mut self,
         wanted: &[BridgeSpec],
@@ -158,11 +157,10 @@ impl OvsDb {
         self.wait(written, deadline, |_, interface| interface.ofport.is_some_and(|port| port > 0))
     }
 
-    /// Takes away what is ours of each bridge and NIC, and puts back what was set on a bridge that was there before. One
-    /// transaction; what is gone already is as good.
+    /// Removes what a takeover made of each bridge and NIC, and restores the settings of a bridge that existed before. One
+    /// transaction; rows that are gone already are no error.
     ///
-    /// `original` also takes a bridge away that carries no mark of ours but the one of the original `nics-to-bridge`: for
-    /// when somebody asks for that by name.
+    /// `original` also removes a bridge with the mark of the original `nics-to-bridge`: for a bridge named by the operator.
     pub fn remove(
         &mut self,
         uplinks: &[(&str, &str, &PriorOvsConfig)],
@@ -177,7 +175,7 @@ impl OvsDb {
                 vec![Operation::comment(&format!("ovn-k8s-util: remove {}", names.join(", ")))];
             let mut removed = Vec::with_capacity(uplinks.len());
             for (bridge, nic, held) in uplinks {
-                let (what, more) = take_away(&seen, bridge, nic, held, original);
+                let (what, more) = removal(&seen, bridge, nic, held, original);
                 removed.push(what);
                 operations.extend(more);
             }
@@ -185,7 +183,7 @@ impl OvsDb {
                 return Ok(removed);
             }
             match self.write(operations, &attempted, deadline) {
-                // Somebody changed a bridge's ports between our looking and our writing.
+                // A bridge's ports changed between the read and the write.
                 Err(Error::Database { source, .. })
                     if source.is_wait_failed() && Instant::now() < deadline => {}
                 Err(error) => return Err(error),
@@ -194,28 +192,28 @@ impl OvsDb {
         }
     }
 
-    /// Sends operations, and with them that the configuration has changed (`next_cfg`), as ovs-vsctl does.
+    /// Sends operations and increments `next_cfg`, as ovs-vsctl does.
     fn write(&mut self, mut operations: Vec<Operation>, attempted: &str, deadline: Instant) -> Result<()> {
         operations.push(Operation::mutate("Open_vSwitch").add("next_cfg", 1));
         self.client.transact(&operations, deadline).map_err(Error::database(attempted))?;
         Ok(())
     }
 
-    /// The rows that now stand for these names.
+    /// The interface rows that have these names now.
     fn written(&mut self, names: Vec<String>, attempted: &str, deadline: Instant) -> Result<PendingChange> {
         let seen = self.observe(deadline)?;
         let row = |name: String| match seen.interface(&name) {
             Some(uuid) => Ok((name, uuid)),
             None => Err(Error::failed(
                 attempted,
-                format!("{name} is gone again right after it was written"),
-                "find out which program changes the switch's database; then run it again",
+                format!("another program removed {name} right after it was written"),
+                "find the program that changes the switch's database; then run this again",
             )),
         };
         Ok(PendingChange { interfaces: names.into_iter().map(row).collect::<Result<_>>()? })
     }
 
-    /// Waits until all rows are as they should be, or one has an error.
+    /// Waits until all interfaces are good, or one is removed or has an error.
     fn wait(
         &mut self,
         written: &PendingChange,
@@ -223,14 +221,14 @@ impl OvsDb {
         is_good: impl Fn(&str, &snapshot::InterfaceSnapshot) -> bool,
     ) -> Result<()> {
         let mut waits_for = String::new();
-        let looked = self.client.wait("Interface", &snapshot::INTERFACE_COLUMNS, deadline, |rows| {
+        let outcome = self.client.wait("Interface", &snapshot::INTERFACE_COLUMNS, deadline, |rows| {
             for (name, uuid) in &written.interfaces {
                 let row = rows.iter().find(|row| row.get("_uuid").and_then(Datum::as_uuid) == Some(*uuid));
                 let Some(interface) = row.map(snapshot::InterfaceSnapshot::read) else {
-                    return Some(Err(format!("somebody removed {name} from the switch's database")));
+                    return Some(Err(format!("another program removed {name} from the switch's database")));
                 };
                 if let Some(error) = interface.error {
-                    return Some(Err(format!("ovs-vswitchd says of {name}: {error}")));
+                    return Some(Err(format!("ovs-vswitchd reports for {name}: {error}")));
                 }
                 if !is_good(name, &interface) {
                     waits_for = format!(
@@ -244,19 +242,19 @@ impl OvsDb {
             Some(Ok(()))
         });
         const ATTEMPTED: &str = "get the devices from ovs-vswitchd";
-        match looked.map_err(Error::database("wait for ovs-vswitchd"))? {
+        match outcome.map_err(Error::database("wait for ovs-vswitchd"))? {
             Some(Ok(())) => Ok(()),
-            Some(Err(what)) => Err(Error::failed(ATTEMPTED, what, "its log says more")),
+            Some(Err(what)) => Err(Error::failed(ATTEMPTED, what, "check its log")),
             None => Err(Error::failed(
                 ATTEMPTED,
                 format!("still waiting for {waits_for}"),
-                "does ovs-vswitchd run, and has it this datapath? its log says so",
+                "does ovs-vswitchd run, and has it this datapath? check its log",
             )),
         }
     }
 }
 
-/// The mark of ours, as a column.
+/// The mark of a takeover, as `external_ids`.
 fn owner() -> Datum {
     Datum::map([OWNER])
 }
@@ -288,7 +286,7 @@ fn make(index: usize, wanted: &BridgeSpec) -> [Operation; 4] {
     ]
 }
 
-/// A bridge that is there: the NIC's address and MTU, and nothing else.
+/// An existing bridge: it gets the NIC's MAC and MTU, nothing else.
 fn adopt(bridge: &BridgeSnapshot, wanted: &BridgeSpec) -> Vec<Operation> {
     let mut operations = Vec::new();
     if bridge.hwaddr.as_deref() != Some(wanted.mac.as_str()) {
@@ -311,8 +309,8 @@ fn set_mtu(interface: Uuid, mtu: Option<i64>) -> Operation {
     Operation::update("Interface").row(interface).set("mtu_request", mtu)
 }
 
-/// A NIC as a port. `linux-noop` in the same transaction: without it ovs-vswitchd takes the NIC's root qdisc away.
-/// `transient`: at the next boot the node comes up as it was before, until `recover` has run.
+/// A NIC as a port. `linux-noop` in the same transaction: without it ovs-vswitchd removes the NIC's root qdisc.
+/// `transient`: the port is gone after a reboot, until `recover` has run.
 fn add(index: usize, wanted: &BridgeSpec) -> [Operation; 4] {
     let [interface, port, qos] = ["interface", "port", "qos"].map(|what| format!("{what}{index}"));
     [
@@ -337,8 +335,8 @@ fn add(index: usize, wanted: &BridgeSpec) -> [Operation; 4] {
     ]
 }
 
-/// What is to be taken away of one bridge, and how.
-fn take_away(
+/// What to remove of one bridge and NIC, and the operations for it.
+fn removal(
     seen: &OvsSnapshot,
     bridge: &str,
     nic: &str,
@@ -346,9 +344,9 @@ fn take_away(
     original: bool,
 ) -> (Removal, Vec<Operation>) {
     let row = seen.bridge(bridge);
-    // Without its QoS row ovs-vswitchd takes the root qdisc of a port that stays.
+    // A port that stays needs its QoS row: without it ovs-vswitchd removes the root qdisc.
     let stays = held.port && row.is_some_and(|row| row.port(nic).is_some());
-    let mut operations = if stays { Vec::new() } else { free(seen, nic) };
+    let mut operations = if stays { Vec::new() } else { remove_qos(seen, nic) };
     let Some(row) = row else { return (Removal::Nothing, operations) };
     let port = row.port(nic);
     let ours = match row.owner {
@@ -356,7 +354,7 @@ fn take_away(
         Owner::Original => original,
         Owner::Other => false,
     };
-    // Nobody's port is lost: the bridge must still have exactly those we looked at.
+    // The bridge must still have exactly the observed ports, so that no other is removed.
     let unchanged = Operation::wait_equal("Bridge")
         .row(row.uuid)
         .set("ports", Datum::set(row.ports.iter().map(|port| port.uuid)));
@@ -366,7 +364,7 @@ fn take_away(
         return (Removal::Bridge, operations);
     }
     if held.bridge {
-        operations.extend(put_back(row, held));
+        operations.extend(restore(row, held));
     }
     match port {
         Some(port) if !held.port && (port.is_ours || (ours && original)) => {
@@ -377,9 +375,9 @@ fn take_away(
     }
 }
 
-/// Takes away a NIC's QoS rows of ours. They are roots of the database, so they stay when their port goes, and they
-/// cannot go while a port names them.
-fn free(seen: &OvsSnapshot, nic: &str) -> Vec<Operation> {
+/// Removes the takeover's QoS rows of a NIC. They are root rows: they stay when the port is removed, and cannot be removed
+/// while a port names them.
+fn remove_qos(seen: &OvsSnapshot, nic: &str) -> Vec<Operation> {
     let ours = seen.our_qos.iter().filter(|(_, of)| of.as_deref() == Some(nic));
     ours.flat_map(|(qos, _)| {
         let users = Operation::mutate("Port").filter(Condition::includes("qos", *qos));
@@ -388,8 +386,8 @@ fn free(seen: &OvsSnapshot, nic: &str) -> Vec<Operation> {
     .collect()
 }
 
-/// A bridge that was there before, as it was.
-fn put_back(bridge: &BridgeSnapshot, held: &PriorOvsConfig) -> Vec<Operation> {
+/// Restores the settings of a bridge that existed before.
+fn restore(bridge: &BridgeSnapshot, held: &PriorOvsConfig) -> Vec<Operation> {
     let mut operations = Vec::new();
     if bridge.hwaddr != held.hwaddr {
         let mutate = Operation::mutate("Bridge").row(bridge.uuid);

@@ -1,17 +1,16 @@
-//! Is it as it was, and does it work? Before anything is turned (the proof), and before anything is committed.
+//! The probe before a switchover, and the checks between switchover and commit.
 //!
-//! | asked | how | when |
+//! | check | how | when |
 //! |---|---|---|
-//! | a next hop answers through the bridge | ARP, ND, by a packet socket that no guard deafens | before the turn, and after it |
-//! | addresses and routes are what the NIC's were | both compared as the kernel has them | after it |
-//! | TCP connections that waited for an answer got on | `TCP_INFO` | after it |
-//! | the routers answer a ping that answered one before | the node's own stack: ears, mouth, neighbours | after it |
-//! | the operator's own command succeeds | `--verify-cmd` | last |
+//! | a next hop replies through the bridge | ARP or ND on a packet socket, before the ingress filter | before and after the switchover |
+//! | the bridge has the NIC's addresses and routes | compared as the kernel has them | after it |
+//! | TCP connections with unacknowledged data progress | `TCP_INFO` | after it |
+//! | routers that replied to a ping still reply | the node's own stack: ingress filter, routes, neighbours | after it |
+//! | the operator's command succeeds | `--verify-cmd` | last |
 //!
-//! A *new connection from outside* cannot be made from here: what the node sends to itself does not pass the wire, and
-//! what is put onto the NIC goes out, not in. The ping's answer takes the same way in (wire, switch, ears, stack); what
-//! it does not take is a firewall that judges new connections by the device they come from, which the plan looks for.
-//! Who wants that tried says so with `--verify-cmd`, which may ask a host outside to connect.
+//! A *new connection from outside* cannot be made on the node: what it sends to itself does not pass the wire. The reply
+//! to a ping comes in on the same path (wire, switch, ingress filter, stack), except for a firewall that filters new
+//! connections by device, which the plan checks. To test such a connection, let `--verify-cmd` have another host connect.
 
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
@@ -34,18 +33,18 @@ mod command;
 
 pub use command::run as run_command;
 
-/// How long a next hop may take to reply through a bridge that is taken to be well.
-const ANSWER: Duration = Duration::from_secs(1);
+/// How long a next hop may take to reply through a bridge before it counts as dead.
+const REPLY: Duration = Duration::from_secs(1);
 /// Between two probes.
-const EVERY: Duration = Duration::from_millis(2);
-/// How long the first reply is waited for; it doubles until one comes.
-const FIRST: Duration = Duration::from_millis(6);
-/// Without a reply for so long, none will come.
+const INTERVAL: Duration = Duration::from_millis(2);
+/// How long to wait for the first reply; doubled until one comes.
+const FIRST_WAIT: Duration = Duration::from_millis(6);
+/// Without a reply for this long, none will come.
 const NO_REPLY: Duration = Duration::from_secs(3);
-/// How long a router may take to answer its ping before the turn, to be expected to answer afterwards.
-const SOON: Duration = Duration::from_millis(10);
-/// How long it may take afterwards.
-const LATER: Duration = Duration::from_secs(1);
+/// A router that replies to a ping this fast before the switchover must reply after it.
+const PING_BEFORE: Duration = Duration::from_millis(10);
+/// How long that reply may take.
+const PING_AFTER: Duration = Duration::from_secs(1);
 
 /// Whether one of the targets replies on a device.
 pub fn any_reply(device: u32, mac: Mac, probes: &[Question], deadline: Instant) -> Result<bool> {
@@ -54,9 +53,9 @@ pub fn any_reply(device: u32, mac: Mac, probes: &[Question], deadline: Instant) 
     }
     let prober = Prober::open(device, mac)?;
     let deadline = deadline.min(Instant::now() + NO_REPLY);
-    let mut patience = FIRST;
+    let mut patience = FIRST_WAIT;
     while Instant::now() < deadline {
-        if !prober.probe_all(probes, EVERY, patience)?.is_empty() {
+        if !prober.probe_all(probes, INTERVAL, patience)?.is_empty() {
             return Ok(true);
         }
         patience *= 2;
@@ -64,28 +63,28 @@ pub fn any_reply(device: u32, mac: Mac, probes: &[Question], deadline: Instant) 
     Ok(false)
 }
 
-/// Whether frames pass the bridge. What cannot be found out counts as alive.
+/// Whether frames pass the bridge. Where that is unknown the bridge counts as alive.
 pub(crate) fn is_alive(network: &Network, uplink: &Uplink) -> Result<bool> {
     let (nic, bridge) = (network.link(&uplink.nic.name), network.link(&uplink.bridge));
     let (Some(nic), Some(bridge)) = (nic, bridge) else { return Ok(true) };
     if !bridge.is_up() || uplink.datapath != Datapath::Netdev {
         return Ok(true);
     }
-    // The tap loses its carrier with the process that holds it.
+    // The tap loses its carrier when its process ends.
     if !bridge.has_carrier() {
         return Ok(false);
     }
     let probes = probe_targets(&network.of(&bridge.device()), ProbePurpose::Proof);
     let replies = |link: &Link| match link.mac() {
-        Some(mac) => any_reply(link.index(), mac, &probes, Instant::now() + ANSWER),
+        Some(mac) => any_reply(link.index(), mac, &probes, Instant::now() + REPLY),
         None => Ok(false),
     };
     // A probe over a NIC with another MAC address would make neighbours send the bridge's traffic there.
-    let one = bridge.mac() == nic.mac();
-    Ok(probes.is_empty() || replies(bridge)? || !one || !replies(nic)?)
+    let is_same_mac = bridge.mac() == nic.mac();
+    Ok(probes.is_empty() || replies(bridge)? || !is_same_mac || !replies(nic)?)
 }
 
-/// A next hop of the NIC answers through the bridge; an error otherwise.
+/// A next hop of the NIC replies through the bridge; an error otherwise.
 pub fn prove(nic: &DeviceRows, bridge: &Device, mac: Mac, deadline: Instant) -> Result<()> {
     let probes = probe_targets(nic, ProbePurpose::Proof);
     if any_reply(bridge.index, mac, &probes, deadline)? {
@@ -94,34 +93,35 @@ pub fn prove(nic: &DeviceRows, bridge: &Device, mac: Mac, deadline: Instant) -> 
     let device = &nic.device.name;
     let probed: Vec<String> = probes.iter().take(4).map(|probe| probe.target.to_string()).collect();
     let what = match probed.len() {
-        0 => format!("{device} has neither a route over a router nor a neighbour to probe"),
-        _ => format!("no reply comes through it ({})", probed.join(", ")),
+        0 => format!("{device} has neither a next hop nor a neighbour to probe"),
+        _ => format!("no probe got one ({})", probed.join(", ")),
     };
     Err(Error::failed(
-        format!("prove the way through {}", bridge.name),
+        format!("get a reply through {}", bridge.name),
         what,
-        "ovs-vswitchd's log may say why; --no-probe goes on without a proof",
+        "check the log of ovs-vswitchd; --no-probe skips the probe",
     ))
 }
 
-/// The routers that reply to a ping now: they have to afterwards.
+/// The routers that reply to a ping now, at most two: they must reply after the switchover.
 pub fn replying_routers(rows: &DeviceRows) -> Vec<IpAddr> {
     let defaults = rows.routes();
     let defaults = defaults.iter().filter(|route| route.is_default());
     let routers: std::collections::BTreeSet<IpAddr> =
         defaults.flat_map(|route| route.hops()).filter_map(|hop| hop.via).collect();
-    let pings = |router: &IpAddr| matches!(ping(*router, rows.device.index, EVERY, SOON), Ok(Some(_)));
+    let pings =
+        |router: &IpAddr| matches!(ping(*router, rows.device.index, INTERVAL, PING_BEFORE), Ok(Some(_)));
     routers.into_iter().take(2).filter(pings).collect()
 }
 
-/// Those routers still reply, over the device that the routes name now.
+/// These routers still reply on `device`; an error otherwise.
 pub fn still_reply(routers: &[IpAddr], device: &Device, deadline: Instant) -> Result<()> {
     for router in routers {
-        let patience = LATER.min(deadline.saturating_duration_since(Instant::now()));
-        if ping(*router, device.index, EVERY, patience)?.is_none() {
+        let patience = PING_AFTER.min(deadline.saturating_duration_since(Instant::now()));
+        if ping(*router, device.index, INTERVAL, patience)?.is_none() {
             return Err(Error::failed(
-                format!("reach {router} by {}", device.name),
-                "it answered before, and does not answer now".to_owned(),
+                format!("ping {router} on {}", device.name),
+                "it replied before the switchover and does not reply now".to_owned(),
                 "is there a firewall or a policy rule that names the other device?",
             ));
         }
@@ -129,74 +129,75 @@ pub fn still_reply(routers: &[IpAddr], device: &Device, deadline: Instant) -> Re
     Ok(())
 }
 
-/// TCP connections over the devices that were turned, as they stood right before.
+/// TCP connections over the devices of a switchover, sampled right before it.
 #[derive(Debug)]
 pub struct Connections<'a> {
     before: Vec<&'a Connection>,
 }
 
 impl<'a> Connections<'a> {
-    /// Those of all that have one of these devices' addresses. One that stood still before already has lost its peer,
-    /// and tells nothing.
+    /// Those of `all` that have an address of these devices, without those that made no progress since `first`: their
+    /// peer may be gone.
     pub fn before<'r>(
         first: &[Connection],
         all: &'a [Connection],
         devices: impl Iterator<Item = &'r DeviceRows>,
     ) -> Result<Self> {
-        let still: Vec<u64> = host::sockets::stalled(first, all).into_iter().map(|one| one.cookie).collect();
+        let stalled: Vec<u64> =
+            host::sockets::stalled(first, all).into_iter().map(|one| one.cookie).collect();
         let addresses: Vec<IpAddr> =
             devices.flat_map(DeviceRows::addresses).filter_map(|address| address.local()).collect();
         let over = |connection: &&Connection| {
             addresses.contains(&connection.socket.local.ip().to_canonical())
-                && !still.contains(&connection.cookie)
+                && !stalled.contains(&connection.cookie)
         };
         Ok(Self { before: all.iter().filter(over).collect() })
     }
 
-    /// At least one of those that waited for an answer has got on. Quiet ones tell nothing; a single one that stands
-    /// still may have lost its peer at any time.
-    pub fn move_on(&self, deadline: Instant) -> Result<()> {
-        let waited: Vec<Connection> = self
+    /// At least one of those with unacknowledged data progresses; an error otherwise. Idle ones prove nothing, and a
+    /// single one that stalls may have lost its peer.
+    pub fn progress(&self, deadline: Instant) -> Result<()> {
+        let busy: Vec<Connection> = self
             .before
             .iter()
             .filter(|one| one.progress.unacknowledged > 0)
             .map(|one| (*one).clone())
             .collect();
-        if waited.is_empty() {
+        if busy.is_empty() {
             return Ok(());
         }
         let deadline = deadline.min(Instant::now() + NO_REPLY);
         loop {
             let now = connections()?;
-            let here = now.iter().filter(|now| waited.iter().any(|one| one.cookie == now.cookie)).count();
-            let stalled = host::sockets::stalled(&waited, &now);
-            if here == 0 || stalled.len() < here {
+            let left = now.iter().filter(|now| busy.iter().any(|one| one.cookie == now.cookie)).count();
+            let stalled = host::sockets::stalled(&busy, &now);
+            if left == 0 || stalled.len() < left {
                 return Ok(());
             }
             if Instant::now() >= deadline {
                 let peers: Vec<String> =
                     stalled.iter().take(3).map(|one| format!("{:?}", one.socket.remote)).collect();
                 return Err(Error::failed(
-                    "keep the TCP connections moving",
-                    format!("all {here} that were busy stand still ({})", peers.join(", ")),
+                    "keep the TCP connections",
+                    format!("all {left} with unacknowledged data stall ({})", peers.join(", ")),
                     "is there a firewall or a policy rule that names the other device?",
                 ));
             }
-            std::thread::sleep(EVERY);
+            std::thread::sleep(INTERVAL);
         }
     }
 }
 
-/// A device carries these addresses and routes.
+/// A device has these addresses and routes; an error otherwise.
 pub fn carries(socket: &Socket, rows: &DeviceRows) -> Result<()> {
-    let lacks = migration::missing(rows, &Network::routing(socket)?);
-    if lacks.is_empty() {
+    let missing = migration::missing(rows, &Network::routing(socket)?);
+    if missing.is_empty() {
         return Ok(());
     }
-    let lacks: Vec<String> = lacks.iter().map(ToString::to_string).collect();
+    let missing: Vec<String> = missing.iter().map(ToString::to_string).collect();
     Err(Error::failed(
-        format!("put everything onto {}", rows.device.name),
-        format!("it lacks what these would make: {}", lacks.join("; ")),
-        "what the kernel does not take has to be taken away first",
+        format!("move addresses and routes to {}", rows.device.name),
+        format!("still missing: {}", missing.join("; ")),
+        "remove or correct them on the source device first",
     ))
 }

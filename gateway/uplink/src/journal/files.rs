@@ -1,4 +1,4 @@
-//! Files that are whole or not there, and stay so when the power goes.
+//! Atomic, durable files: complete or absent, also after a loss of power.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, ErrorKind, Write};
@@ -14,12 +14,12 @@ use serde::{Deserialize, Serialize};
 use super::VERSION;
 use crate::error::{Error, Result};
 
-/// How much longer a journal may get by a change of its state.
+/// How many bytes a change of state may add to a journal.
 const SPARE: usize = 64;
-/// Longer than the journal of any node.
+/// Size limit, larger than the journal of any node.
 const LIMIT: u64 = 256 << 20;
 
-/// Reads a file of ours; `None` when it is not there.
+/// Reads a file; `None` when it does not exist.
 pub(super) fn read<T: DeserializeOwned>(path: &Path) -> Result<Option<T>> {
     let broken = |what: String| Error::JournalBroken { path: path.to_owned(), what };
     let bytes = match regular_file::read(path, LIMIT) {
@@ -31,7 +31,7 @@ pub(super) fn read<T: DeserializeOwned>(path: &Path) -> Result<Option<T>> {
     parse(path, &bytes).map(Some)
 }
 
-/// The value in the bytes of a file of ours.
+/// Parses the bytes of a file, after its version.
 pub(super) fn parse<T: DeserializeOwned>(path: &Path, bytes: &[u8]) -> Result<T> {
     #[derive(Deserialize)]
     struct Head {
@@ -41,7 +41,7 @@ pub(super) fn parse<T: DeserializeOwned>(path: &Path, bytes: &[u8]) -> Result<T>
         let what = if bytes.is_empty() { "it is empty".to_owned() } else { error.to_string() };
         Error::JournalBroken { path: path.to_owned(), what }
     };
-    // The version first: what another one holds elsewhere need not make sense to us.
+    // The version first: the rest of another version need not parse.
     let head: Head = serde_json::from_slice(bytes).map_err(broken)?;
     if head.version != VERSION {
         return Err(Error::JournalVersion { path: path.to_owned(), version: head.version, known: VERSION });
@@ -49,26 +49,26 @@ pub(super) fn parse<T: DeserializeOwned>(path: &Path, bytes: &[u8]) -> Result<T>
     serde_json::from_slice(bytes).map_err(broken)
 }
 
-/// Writes a file of ours, so that a reader finds the old one or the new one, also after a loss of power.
+/// Writes a file atomically: a reader finds the old or the new one, also after a loss of power.
 pub(super) fn write<T: Serialize>(path: &Path, value: &T) -> Result<()> {
     let failed = failed("write", path);
     replace(path, &text(value).map_err(&failed)?).map_err(&failed)
 }
 
-/// The same, and keeps room for writing it once more.
+/// The same, and reserves disk space for writing it once more.
 pub(super) fn write_and_reserve<T: Serialize>(path: &Path, value: &T) -> Result<()> {
     let failed = failed("write", path);
     let text = text(value).map_err(&failed)?;
     replace(path, &text).map_err(&failed)?;
-    let reserved = reserve(&beside(path), text.len() + SPARE).map_err(&failed);
-    // What could not be closed must not begin.
+    let reserved = reserve(&draft(path), text.len() + SPARE).map_err(&failed);
+    // A run whose journal could not be closed must not begin.
     if reserved.is_err() {
         remove(path)?;
     }
     reserved
 }
 
-/// Removes a file of ours; one that is not there is as good.
+/// Removes a file; a missing file is no error.
 pub(super) fn remove(path: &Path) -> Result<()> {
     let removed = match std::fs::remove_file(path) {
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
@@ -77,25 +77,25 @@ pub(super) fn remove(path: &Path) -> Result<()> {
     removed.map_err(failed("remove", path))
 }
 
-/// Removes what is written beside a file before it gets its name.
+/// Removes the draft of a file, and with it the reserved space.
 pub(super) fn release(path: &Path) {
-    // At worst a few pages stay in use until the next run.
-    drop(std::fs::remove_file(beside(path)));
+    // If it stays, the next run uses it.
+    drop(std::fs::remove_file(draft(path)));
 }
 
-/// A fault of the file system, with what a person can do.
+/// An error of the file system, with a remedy.
 pub(super) fn failed(what: &'static str, path: &Path) -> impl Fn(io::Error) -> Error {
     let path = path.to_owned();
     move |source| {
         let remedy = match source.kind() {
             ErrorKind::StorageFull | ErrorKind::QuotaExceeded => {
-                "make room there, or name another folder by --state-dir"
+                "free space there, or name another folder by --state-dir"
             }
             ErrorKind::ReadOnlyFilesystem | ErrorKind::PermissionDenied => {
-                "run as root, and name a folder that can be written by --state-dir"
+                "run as root, and name a writable folder by --state-dir"
             }
-            ErrorKind::InvalidData => "remove what lies there, or name another folder by --state-dir",
-            _ => "--state-dir names the folder; it must be a local one that can be written",
+            ErrorKind::InvalidData => "remove that file, or name another folder by --state-dir",
+            _ => "--state-dir must name a local, writable folder",
         };
         Error::Io { attempted: format!("{what} {}", path.display()), source, remedy }
     }
@@ -108,16 +108,16 @@ fn text<T: Serialize>(value: &T) -> io::Result<Vec<u8>> {
 }
 
 fn replace(path: &Path, text: &[u8]) -> io::Result<()> {
-    let beside = beside(path);
-    // Not truncated before: what was reserved is written over, and needs no new room.
-    let written = open(&beside).and_then(|mut file| {
+    let draft = draft(path);
+    // Not truncated: the write uses the reserved space.
+    let written = open(&draft).and_then(|mut file| {
         file.write_all(text)?;
         file.set_len(text.len().try_into().unwrap_or(u64::MAX))?;
         file.sync_all()
     });
-    let renamed = written.and_then(|()| std::fs::rename(&beside, path));
+    let renamed = written.and_then(|()| std::fs::rename(&draft, path));
     if renamed.is_err() {
-        drop(std::fs::remove_file(&beside));
+        drop(std::fs::remove_file(&draft));
     }
     renamed?;
     sync_folder(path)
@@ -126,7 +126,7 @@ fn replace(path: &Path, text: &[u8]) -> io::Result<()> {
 fn reserve(path: &Path, size: usize) -> io::Result<()> {
     let size = size.try_into().unwrap_or(i64::MAX);
     match fallocate(open(path)?.as_fd(), FallocateFlags::empty(), 0, size) {
-        // A file system that cannot reserve has to do without.
+        // Without support by the file system nothing is reserved.
         Ok(()) | Err(nix::errno::Errno::EOPNOTSUPP | nix::errno::Errno::ENOSYS) => Ok(()),
         Err(errno) => {
             drop(std::fs::remove_file(path));
@@ -135,7 +135,7 @@ fn reserve(path: &Path, size: usize) -> io::Result<()> {
     }
 }
 
-/// Opens what is written before it gets its name. That name is ours: what else lies there is removed.
+/// Opens the draft of a file. Anything else under its name is removed.
 fn open(path: &Path) -> io::Result<File> {
     let open =
         || regular_file::open(OpenOptions::new().write(true).create(true).truncate(false).mode(0o600), path);
@@ -149,19 +149,19 @@ fn open(path: &Path) -> io::Result<File> {
     }
 }
 
-/// The lock's own file, for who takes it.
+/// Opens the lock file.
 pub(super) fn open_lock(path: &Path) -> Result<File> {
     let mut options = OpenOptions::new();
     let options = options.read(true).write(true).create(true).truncate(false).mode(0o600);
     regular_file::open(options, path).map_err(failed("open", path))
 }
 
-/// rename(2) is kept over a loss of power only when the folder is synced, too.
+/// A rename(2) is durable only after the folder is synced.
 fn sync_folder(path: &Path) -> io::Result<()> {
     File::open(path.parent().unwrap_or(Path::new("/")))?.sync_all()
 }
 
-fn beside(path: &Path) -> PathBuf {
+fn draft(path: &Path) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(".new");
     name.into()

@@ -58,10 +58,10 @@ fn files(folder: &Folder) -> Vec<String> {
 }
 
 #[test]
-fn begun_committed_and_kept() {
+fn a_committed_run_leaves_a_record() {
     let (_dir, folder) = folder();
     assert_eq!(folder.journal().unwrap(), None);
-    assert!(folder.all_taken().unwrap().is_empty(), "a folder that is not there holds nothing");
+    assert!(folder.all_taken().unwrap().is_empty(), "a missing folder has no records");
     let lock = folder.lock(PATIENCE).unwrap();
     let mut journal = journal();
     lock.begin(&journal).unwrap();
@@ -79,7 +79,7 @@ fn begun_committed_and_kept() {
 }
 
 #[test]
-fn undone_leaves_nothing_to_keep() {
+fn an_undone_run_leaves_no_record() {
     let (_dir, folder) = folder();
     let lock = folder.lock(PATIENCE).unwrap();
     let mut journal = journal();
@@ -92,7 +92,7 @@ fn undone_leaves_nothing_to_keep() {
 }
 
 #[test]
-fn cut_at_every_length_it_is_broken_and_never_believed() {
+fn a_truncated_journal_is_refused_at_every_length() {
     let (_dir, folder) = folder();
     let lock = folder.lock(PATIENCE).unwrap();
     lock.begin(&journal()).unwrap();
@@ -109,8 +109,8 @@ fn cut_at_every_length_it_is_broken_and_never_believed() {
     let mut zeros = whole.clone();
     zeros[whole.len() / 2..].fill(0);
     fs::write(&path, zeros).unwrap();
-    let said = folder.journal().unwrap_err().to_string();
-    assert!(said.contains("journal.json") && said.contains("ovn-k8s-util recover"), "{said}");
+    let error = folder.journal().unwrap_err().to_string();
+    assert!(error.contains("journal.json") && error.contains("ovn-k8s-util recover"), "{error}");
     // Put aside, a new one can begin.
     assert!(lock.put_aside(&path).unwrap().unwrap().ends_with("journal.json.unreadable"));
     assert_eq!(folder.journal().unwrap(), None);
@@ -118,7 +118,7 @@ fn cut_at_every_length_it_is_broken_and_never_believed() {
 }
 
 #[test]
-fn another_version_is_told_by_its_number() {
+fn a_journal_of_another_version_is_refused_with_its_number() {
     let (_dir, folder) = folder();
     let _lock = folder.lock(PATIENCE).unwrap();
     fs::write(folder.journal_path(), r#"{"version":2,"something":"else"}"#).unwrap();
@@ -128,18 +128,18 @@ fn another_version_is_told_by_its_number() {
 }
 
 #[test]
-fn another_boot_is_seen() {
+fn a_journal_of_another_boot_is_recognised() {
     let journal = Journal { boot_id: "0".to_owned(), ..journal() };
     assert!(!journal.is_of_this_boot().unwrap());
     assert!(!journal.taken().next().unwrap().is_of_this_boot().unwrap());
 }
 
 #[test]
-fn two_at_once_are_refused_with_the_number_of_the_first() {
+fn a_second_run_is_refused_with_the_pid_of_the_first() {
     let (_dir, folder) = folder();
     let first = folder.lock(PATIENCE).unwrap();
-    let said = folder.lock(Duration::from_millis(20)).unwrap_err().to_string();
-    assert!(said.contains(&format!("pid {}", std::process::id())), "{said}");
+    let error = folder.lock(Duration::from_millis(20)).unwrap_err().to_string();
+    assert!(error.contains(&format!("pid {}", std::process::id())), "{error}");
     let waiting = std::thread::spawn({
         let folder = folder.clone();
         move || folder.lock(PATIENCE).map(|lock| lock.is_held())
@@ -149,7 +149,7 @@ fn two_at_once_are_refused_with_the_number_of_the_first() {
 }
 
 #[test]
-fn who_has_to_undo_goes_on_without_the_lock() {
+fn an_undo_continues_without_the_lock() {
     let (_dir, folder) = folder();
     let _stuck = folder.lock(PATIENCE).unwrap();
     let lock = folder.lock_or_go_on(Duration::from_millis(20));
@@ -158,7 +158,7 @@ fn who_has_to_undo_goes_on_without_the_lock() {
 }
 
 #[test]
-fn a_program_that_is_started_does_not_inherit_the_lock() {
+fn a_child_process_does_not_inherit_the_lock() {
     let (_dir, folder) = folder();
     let lock = folder.lock(PATIENCE).unwrap();
     let mut child = Command::new("sleep").arg("600").process_group(0).spawn().unwrap();
@@ -199,13 +199,13 @@ fn large(size: usize) -> Journal {
 }
 
 #[test]
-fn a_full_disk_refuses_at_the_beginning_and_leaves_nothing() {
+fn a_full_disk_refuses_the_run_and_leaves_no_file() {
     on_a_small_disk("64k", |folder| {
         let lock = folder.lock(PATIENCE).unwrap();
         // The second one fits once, and not a second time.
         for size in [100_000, 30_000] {
             let error = lock.begin(&large(size)).unwrap_err();
-            assert!(error.to_string().contains("make room there"), "{error}");
+            assert!(error.to_string().contains("free space there"), "{error}");
             assert_eq!(files(folder), ["lock"], "{size}");
         }
         lock.begin(&large(10_000)).unwrap();
@@ -213,7 +213,7 @@ fn a_full_disk_refuses_at_the_beginning_and_leaves_nothing() {
 }
 
 #[test]
-fn a_disk_that_fills_up_on_the_way_does_not_keep_it_from_being_closed() {
+fn a_journal_can_be_closed_on_a_disk_that_filled_up_during_the_run() {
     on_a_small_disk("256k", |folder| {
         let lock = folder.lock(PATIENCE).unwrap();
         let mut journal = large(20_000);
@@ -221,7 +221,7 @@ fn a_disk_that_fills_up_on_the_way_does_not_keep_it_from_being_closed() {
         fill(folder);
         // To commit needs more than that: it fails, and nothing is half done.
         let error = lock.close(&mut journal, JournalState::Committed).unwrap_err();
-        assert!(error.to_string().contains("make room there"), "{error}");
+        assert!(error.to_string().contains("free space there"), "{error}");
         assert_eq!(journal.state, JournalState::Open);
         assert_eq!(folder.journal().unwrap().unwrap().state, JournalState::Open);
         assert!(folder.taken("breth0").unwrap().is_none());
@@ -232,13 +232,13 @@ fn a_disk_that_fills_up_on_the_way_does_not_keep_it_from_being_closed() {
 }
 
 #[test]
-fn a_folder_that_cannot_be_written_is_refused() {
+fn a_read_only_folder_is_refused() {
     on_a_small_disk("64k", |folder| {
         let read_only = MsFlags::MS_REMOUNT | MsFlags::MS_RDONLY;
         let none = None::<&str>;
         mount(none, folder.path().parent().unwrap(), none, read_only, none).unwrap();
-        let said = folder.lock(PATIENCE).unwrap_err().to_string();
-        assert!(said.contains("--state-dir") && !said.contains('\n'), "{said}");
+        let error = folder.lock(PATIENCE).unwrap_err().to_string();
+        assert!(error.contains("--state-dir") && !error.contains('\n'), "{error}");
         assert_eq!(folder.journal().unwrap(), None);
     });
 }
@@ -246,12 +246,12 @@ fn a_folder_that_cannot_be_written_is_refused() {
 #[test]
 fn a_state_dir_that_is_a_file_is_refused() {
     let file = tempfile::NamedTempFile::new().unwrap();
-    let said = Folder::below(file.path()).lock(PATIENCE).unwrap_err().to_string();
-    assert!(said.contains("--state-dir"), "{said}");
+    let error = Folder::below(file.path()).lock(PATIENCE).unwrap_err().to_string();
+    assert!(error.contains("--state-dir"), "{error}");
 }
 
 #[test]
-fn whatever_lies_in_a_files_place_is_told_and_put_aside() {
+fn anything_but_a_regular_file_is_reported_and_replaced() {
     let (_dir, folder) = folder();
     let lock = folder.lock(PATIENCE).unwrap();
     let taken = folder.path().join("taken-breth0.json");
@@ -265,8 +265,8 @@ fn whatever_lies_in_a_files_place_is_told_and_put_aside() {
     for (what, put) in put {
         put(&folder.journal_path());
         put(&taken);
-        let said = folder.journal().unwrap_err().to_string();
-        assert!(said.contains(what) && said.contains("ovn-k8s-util recover"), "{said}");
+        let error = folder.journal().unwrap_err().to_string();
+        assert!(error.contains(what) && error.contains("ovn-k8s-util recover"), "{error}");
         assert!(folder.taken("breth0").unwrap_err().to_string().contains(what));
         let [one] = &folder.all_taken().unwrap()[..] else { panic!("{what}") };
         assert!(matches!(one, Err(Error::JournalBroken { .. })), "{one:?}");
@@ -281,13 +281,13 @@ fn whatever_lies_in_a_files_place_is_told_and_put_aside() {
 }
 
 #[test]
-fn a_lock_that_is_no_file_is_told() {
+fn a_lock_that_is_no_regular_file_is_refused() {
     let (_dir, folder) = folder();
     fs::create_dir_all(folder.path()).unwrap();
     let path = folder.lock_path();
     mkfifo(&path, Mode::S_IRWXU).unwrap();
-    let said = folder.lock(PATIENCE).unwrap_err().to_string();
-    assert!(said.contains("a fifo") && said.contains("remove what lies there"), "{said}");
+    let error = folder.lock(PATIENCE).unwrap_err().to_string();
+    assert!(error.contains("a fifo") && error.contains("remove that file"), "{error}");
     assert!(!folder.lock_or_go_on(PATIENCE).is_held());
     fs::remove_file(&path).unwrap();
     std::os::unix::fs::symlink("/dev/zero", &path).unwrap();
@@ -295,13 +295,13 @@ fn a_lock_that_is_no_file_is_told() {
 }
 
 #[test]
-fn two_with_two_folders_are_refused_as_well() {
+fn runs_with_different_folders_exclude_each_other() {
     let (_dir, first) = folder();
     let other = tempfile::tempdir().unwrap();
     let second = Folder::below(other.path());
     let held = first.lock(PATIENCE).unwrap();
-    let said = second.lock(Duration::from_millis(20)).unwrap_err().to_string();
-    assert!(said.contains(&format!("pid {}", std::process::id())), "{said}");
+    let error = second.lock(Duration::from_millis(20)).unwrap_err().to_string();
+    assert!(error.contains(&format!("pid {}", std::process::id())), "{error}");
     // Who has to undo goes on; who only may, sees it.
     let without = second.lock_or_go_on(NOW);
     assert!(!without.is_held() && without.is_held_elsewhere());
@@ -315,7 +315,7 @@ fn two_with_two_folders_are_refused_as_well() {
 }
 
 #[test]
-fn names_that_cannot_be_are_never_believed() {
+fn impossible_device_names_are_refused() {
     let (_dir, folder) = folder();
     let lock = folder.lock(PATIENCE).unwrap();
     let begin = |change: &dyn Fn(&mut Journal)| {
@@ -346,7 +346,7 @@ fn names_that_cannot_be_are_never_believed() {
 }
 
 #[test]
-fn what_was_before_the_first_takeover_is_kept_before_the_commit() {
+fn the_record_keeps_the_configuration_before_the_first_takeover() {
     let (_dir, folder) = folder();
     let lock = folder.lock(PATIENCE).unwrap();
     let first = journal().taken().next().unwrap();

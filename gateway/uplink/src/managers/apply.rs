@@ -1,4 +1,4 @@
-//! Executes the acts of a handover, and goes on when one of them fails.
+//! Executes the actions of a handover, and continues when one of them fails.
 
 use std::fs;
 use std::io::{ErrorKind, Write};
@@ -17,14 +17,14 @@ use crate::command::{Runner, System};
 
 /// How long one program may take.
 const PATIENCE: Duration = Duration::from_secs(3);
-/// How long a killed process may take to be gone.
-const DYING: Duration = Duration::from_secs(2);
+/// How long a killed process may take to end.
+const END_OF_PROCESS: Duration = Duration::from_secs(2);
 
-/// Where handovers are done.
+/// Executes handovers on a host.
 pub struct HandoverExecutor<'r> {
     root: PathBuf,
     runner: Box<dyn Runner + 'r>,
-    /// A file of ours has changed since the last reload.
+    /// A file changed since the last reload.
     changed: bool,
 }
 
@@ -34,7 +34,7 @@ impl std::fmt::Debug for HandoverExecutor<'_> {
     }
 }
 
-/// The handovers in a journal. What is of another version is left out: its files are below /run, or marked.
+/// The handovers in a journal. Those of another version are left out: their files are below /run, or have the mark.
 #[must_use]
 pub fn from_journal(values: &[Value]) -> Vec<Handover> {
     values.iter().filter_map(|value| serde_json::from_value(value.clone()).ok()).collect()
@@ -52,32 +52,32 @@ impl<'r> HandoverExecutor<'r> {
         Self { root: root.into(), runner: Box::new(runner), changed: false }
     }
 
-    /// Before anything is built. Gives what did not come out.
+    /// Before the bridge is made. Returns the failures.
     pub fn prepare(&mut self, handovers: &[Handover]) -> Vec<String> {
         self.each(handovers, |handover| &handover.prepare)
     }
 
-    /// When the way by the bridge is verified.
+    /// When the switchover is verified. Returns the failures.
     pub fn complete(&mut self, handovers: &[Handover]) -> Vec<String> {
         self.each(handovers, |handover| &handover.complete)
     }
 
-    /// When it is undone, or the bridge has gone; after any part of the others, and again.
+    /// On undo, or when the bridge is removed; also after a part of the others, and repeatedly. Returns the failures.
     pub fn take_back(&mut self, handovers: &[Handover]) -> Vec<String> {
         self.each(handovers, |handover| &handover.take_back)
     }
 
     fn each(&mut self, handovers: &[Handover], acts: impl Fn(&Handover) -> &Vec<Act>) -> Vec<String> {
-        let mut troubles = Vec::new();
+        let mut failures = Vec::new();
         for handover in handovers {
             self.changed = false;
             for act in acts(handover) {
                 if let Err(why) = self.act(act) {
-                    troubles.push(format!("{}: cannot {act}: {why}", handover.manager));
+                    failures.push(format!("{}: cannot {act}: {why}", handover.manager));
                 }
             }
         }
-        troubles
+        failures
     }
 
     fn act(&mut self, act: &Act) -> Result<(), String> {
@@ -90,15 +90,15 @@ impl<'r> HandoverExecutor<'r> {
             }
             Act::Reload { .. } => Ok(()),
             Act::Keep { address, device } => keep(*address, device),
-            Act::HearRouters { device } => {
+            Act::AcceptRouterAdvertisements { device } => {
                 // 2: also where packets are forwarded (Documentation/networking/ip-sysctl.rst).
-                let heard = host::interface_sysctls::write(device, "ipv6/conf/accept_ra", "2");
-                heard.map_err(|error| error.to_string())
+                let written = host::interface_sysctls::write(device, "ipv6/conf/accept_ra", "2");
+                written.map_err(|error| error.to_string())
             }
             Act::Kill { client } => kill(client.pid, Some(client.started)),
             Act::KillByPidFile { path, program } => self.kill_by_file(path, program),
             Act::CopyLeases { from, to, old, new } => self.copy(from, to, old, new),
-            Act::Start { unless: Some(client), .. } if lives(client) => Ok(()),
+            Act::Start { unless: Some(client), .. } if is_running(client) => Ok(()),
             Act::Start { command, .. } | Act::Run { command } => self.run(command),
         }
     }
@@ -110,21 +110,23 @@ impl<'r> HandoverExecutor<'r> {
     fn write(&mut self, path: &Path, content: &str, executable: bool) -> Result<(), String> {
         let path = self.below(path);
         match regular_file::read_text(&path) {
-            Ok(there) if there == content => return Ok(()),
-            Ok(there) if !is_ours(&there) => return Err("the file exists and is not ours".to_owned()),
-            Err(error) if regular_file::is_invalid(&error) => return Err(said(error)),
+            Ok(existing) if existing == content => return Ok(()),
+            Ok(existing) if !is_ours(&existing) => {
+                return Err("the file exists and was not written by a takeover".to_owned());
+            }
+            Err(error) if regular_file::is_invalid(&error) => return Err(to_text(error)),
             _ => {}
         }
         let folder = path.parent().unwrap_or(Path::new("/"));
-        fs::create_dir_all(folder).map_err(said)?;
-        // Whole or not at all; hidden, so that nobody reads it for a configuration before it has its name.
+        fs::create_dir_all(folder).map_err(to_text)?;
+        // Atomic; the draft is hidden, so that no manager reads it as a configuration.
         let name = path.file_name().unwrap_or_default().to_string_lossy();
         let draft = folder.join(format!(".{name}.ovn-k8s"));
         let drafted = regular_file::open(fs::File::options().write(true).create(true).truncate(true), &draft);
-        drafted.and_then(|mut file| file.write_all(content.as_bytes())).map_err(said)?;
+        drafted.and_then(|mut file| file.write_all(content.as_bytes())).map_err(to_text)?;
         let mode = if executable { 0o755 } else { 0o644 };
-        fs::set_permissions(&draft, fs::Permissions::from_mode(mode)).map_err(said)?;
-        fs::rename(&draft, &path).map_err(said)?;
+        fs::set_permissions(&draft, fs::Permissions::from_mode(mode)).map_err(to_text)?;
+        fs::rename(&draft, &path).map_err(to_text)?;
         self.changed = true;
         Ok(())
     }
@@ -133,10 +135,12 @@ impl<'r> HandoverExecutor<'r> {
         let path = self.below(path);
         match regular_file::read_text(&path) {
             Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
-            Err(error) => Err(said(error)),
-            Ok(there) if !is_ours(&there) => Err("the file exists and is not ours".to_owned()),
+            Err(error) => Err(to_text(error)),
+            Ok(existing) if !is_ours(&existing) => {
+                Err("the file exists and was not written by a takeover".to_owned())
+            }
             Ok(_) => {
-                fs::remove_file(&path).map_err(said)?;
+                fs::remove_file(&path).map_err(to_text)?;
                 self.changed = true;
                 Ok(())
             }
@@ -159,7 +163,7 @@ impl<'r> HandoverExecutor<'r> {
         };
         let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
         let line = String::from_utf8_lossy(&line).into_owned();
-        // The file may be older than the process that has its number now.
+        // The pidfile may be stale, and its pid reused.
         if line.split('\0').take(2).any(|word| word.ends_with(program)) {
             kill(pid, None)?;
         }
@@ -169,14 +173,14 @@ impl<'r> HandoverExecutor<'r> {
 
     fn copy(&self, from: &Path, to: &Path, old: &str, new: &str) -> Result<(), String> {
         let text = match regular_file::read_text(&self.below(from)) {
-            // The client that would have written it never came to run.
+            // The client that would have written it never ran.
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
-            outcome => outcome.map_err(said)?,
+            outcome => outcome.map_err(to_text)?,
         };
         let text = text.replace(&format!("interface \"{old}\""), &format!("interface \"{new}\""));
         let copy =
             regular_file::open(fs::File::options().write(true).create(true).truncate(true), &self.below(to));
-        copy.and_then(|mut file| file.write_all(text.as_bytes())).map_err(said)
+        copy.and_then(|mut file| file.write_all(text.as_bytes())).map_err(to_text)
     }
 }
 
@@ -184,12 +188,12 @@ fn is_ours(content: &str) -> bool {
     content.lines().take(2).any(|line| line.contains(MARK))
 }
 
-fn said(error: std::io::Error) -> String {
+fn to_text(error: std::io::Error) -> String {
     error.to_string()
 }
 
-/// Whether it runs; one that has ended and was not waited for does not.
-fn lives(client: &Client) -> bool {
+/// Whether it runs; a zombie does not.
+fn is_running(client: &Client) -> bool {
     let process = pidfd::PidFd::open(client.pid, Some(client.started));
     process.is_ok_and(|process| !process.has_ended().unwrap_or(true))
 }
@@ -197,26 +201,26 @@ fn lives(client: &Client) -> bool {
 fn kill(pid: u32, started: Option<u64>) -> Result<(), String> {
     let Ok(process) = pidfd::PidFd::open(pid, started) else { return Ok(()) };
     process.kill().map_err(|error| error.to_string())?;
-    match process.wait(Some(Instant::now() + DYING)) {
+    match process.wait(Some(Instant::now() + END_OF_PROCESS)) {
         Ok(true) => Ok(()),
-        Ok(false) => Err(format!("process {pid} does not end")),
+        Ok(false) => Err(format!("process {pid} does not end within {} s", END_OF_PROCESS.as_secs())),
         Err(error) => Err(error.to_string()),
     }
 }
 
 fn keep(address: ipnet::IpNet, device: &str) -> Result<(), String> {
-    let Some(index) = host::devices::index_of(device) else { return Err(format!("{device} is not there")) };
+    let Some(index) = host::devices::index_of(device) else { return Err(format!("{device} does not exist")) };
     let socket = Socket::open().map_err(|error| error.to_string())?;
     let rows = socket.dump_all(Kind::Address).map_err(|error| error.to_string())?;
     let row = rows.iter().filter_map(Address::of).find(|row| {
         row.device() == index && row.local() == Some(address.addr()) && row.prefix() == address.prefix_len()
     });
-    // Gone already: then there is nothing to keep, and the client will say so.
+    // Without the address there is nothing to keep; the client reports that.
     let Some(row) = row else { return Ok(()) };
     if row.valid().is_none() {
         return Ok(());
     }
-    let here = Device { index, name: device.to_owned() };
-    let forever = row.without_lifetime().for_device(&DeviceMapping { from: here.clone(), to: here });
+    let device = Device { index, name: device.to_owned() };
+    let forever = row.without_lifetime().for_device(&DeviceMapping { from: device.clone(), to: device });
     socket.apply(&Request::replace(forever)).map_err(|error| error.to_string())
 }

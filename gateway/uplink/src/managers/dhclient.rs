@@ -1,12 +1,12 @@
-//! ISC's dhclient: ended without release, started again on the bridge with a copy of its leases (dhclient(8)).
+//! ISC's dhclient: killed without release, started on the bridge with a copy of its leases (dhclient(8)).
 //!
-//! It asks for the address it had (INIT-REBOOT, RFC 2131 section 3.2) by the same MAC and identifier. Its script does
-//! not prolong the lifetime of an address that is there already until the first renewal, so the address is given one
-//! without end before; dhclient itself ends it with the lease.
+//! It requests its previous address (INIT-REBOOT, RFC 2131 section 3.2) with the same MAC and client identifier. Before
+//! the first renewal its script does not extend the lifetime of an existing address, so the address gets an unlimited
+//! lifetime first; dhclient itself removes it when the lease ends.
 
 use std::path::PathBuf;
 
-use super::{Act, Asked, Client, Handover, Manager, Not};
+use super::{Act, Client, Handover, HandoverRequest, Impossible, Manager};
 
 /// Flags that are followed by a value.
 const WITH_VALUE: [&str; 14] = [
@@ -26,13 +26,13 @@ const WITH_VALUE: [&str; 14] = [
     "--dad-wait-time",
 ];
 
-/// Flags that say how to start, not what to do.
-const HOW: [&str; 6] = ["-d", "-nw", "-w", "-1", "-n", "-q"];
+/// Flags about how to start.
+const START_FLAGS: [&str; 6] = ["-d", "-nw", "-w", "-1", "-n", "-q"];
 
-/// A command line of dhclient, taken apart.
+/// A parsed command line of dhclient.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(super) struct Line {
-    /// Flags with their values, without those that say how to start, and without lease and pid file.
+pub(super) struct CommandLine {
+    /// Flags with their values, without those about the start, lease file and pidfile.
     flags: Vec<String>,
     leases: Option<PathBuf>,
     pid: Option<PathBuf>,
@@ -40,7 +40,7 @@ pub(super) struct Line {
     pub(super) v6: bool,
 }
 
-impl Line {
+impl CommandLine {
     pub(super) fn read(arguments: &[String]) -> Self {
         let mut line = Self::default();
         let mut words = arguments.iter().skip(1);
@@ -49,7 +49,7 @@ impl Line {
             match (word.as_str(), value) {
                 ("-lf", Some(path)) => line.leases = Some(PathBuf::from(path)),
                 ("-pf", Some(path)) => line.pid = Some(PathBuf::from(path)),
-                (how, None) if HOW.contains(&how) => {}
+                (flag, None) if START_FLAGS.contains(&flag) => {}
                 (flag, value) if flag.starts_with('-') => {
                     line.v6 |= flag == "-6";
                     line.flags.push(flag.to_owned());
@@ -80,8 +80,8 @@ impl Line {
     }
 }
 
-/// Whether a command line is one of dhclient that stays in the foreground.
-pub(super) fn stays(arguments: &[String]) -> bool {
+/// Whether a command line is one of dhclient in the foreground.
+pub(super) fn is_foreground(arguments: &[String]) -> bool {
     let is_dhclient = arguments.first().is_some_and(|name| name.ends_with("dhclient"));
     let mut words = arguments.iter().skip(1);
     while let Some(word) = words.next().filter(|_| is_dhclient) {
@@ -95,24 +95,24 @@ pub(super) fn stays(arguments: &[String]) -> bool {
     false
 }
 
-pub(super) fn handover(asked: &Asked<'_>, client: &Client) -> Result<Handover, Not> {
-    let line = Line::read(&client.arguments);
+pub(super) fn handover(request: &HandoverRequest<'_>, client: &Client) -> Result<Handover, Impossible> {
+    let line = CommandLine::read(&client.arguments);
     if line.devices.len() != 1 {
         return Err((
             "one process holds the leases of several devices".to_owned(),
-            format!("run one dhclient for {} alone", asked.nic),
+            format!("run one dhclient for {} alone", request.nic),
         ));
     }
     if line.v6 {
         return Err((
-            "on its start its script takes all static IPv6 addresses off the device".to_owned(),
-            asked.stay(&asked.leased6),
+            "its script removes all static IPv6 addresses from the device at the start".to_owned(),
+            request.make_static(&request.leased6),
         ));
     }
     let (leases, pid) = (line.leases(), line.pid());
     let (new_leases, new_pid) = (
-        leases.with_file_name(format!("dhclient.{}.leases", asked.bridge)),
-        pid.with_file_name(format!("dhclient.{}.pid", asked.bridge)),
+        leases.with_file_name(format!("dhclient.{}.leases", request.bridge)),
+        pid.with_file_name(format!("dhclient.{}.pid", request.bridge)),
     );
     let copy = |from: &PathBuf, to: &PathBuf, old: &str, new: &str| Act::CopyLeases {
         from: from.clone(),
@@ -120,23 +120,23 @@ pub(super) fn handover(asked: &Asked<'_>, client: &Client) -> Result<Handover, N
         old: old.to_owned(),
         new: new.to_owned(),
     };
-    let mut complete = asked.keep(asked.bridge);
+    let mut complete = request.keep(request.bridge);
     complete.extend([
         Act::Kill { client: client.clone() },
-        copy(&leases, &new_leases, asked.nic, asked.bridge),
-        Act::Start { command: line.command(client, &new_leases, &new_pid, asked.bridge), unless: None },
+        copy(&leases, &new_leases, request.nic, request.bridge),
+        Act::Start { command: line.command(client, &new_leases, &new_pid, request.bridge), unless: None },
     ]);
     let mut take_back = vec![
         Act::KillByPidFile { path: new_pid, program: "dhclient".to_owned() },
-        copy(&new_leases, &leases, asked.bridge, asked.nic),
+        copy(&new_leases, &leases, request.bridge, request.nic),
     ];
-    take_back.extend(asked.keep(asked.nic));
-    // Whoever starts it again has done so.
+    take_back.extend(request.keep(request.nic));
+    // A supervisor has restarted it already.
     if client.supervisor.is_none() {
         take_back.push(Act::Start {
-            command: line.command(client, &leases, &pid, asked.nic),
+            command: line.command(client, &leases, &pid, request.nic),
             unless: Some(client.clone()),
         });
     }
-    Ok(Handover { complete, take_back, ..asked.with(Manager::Dhclient) })
+    Ok(Handover { complete, take_back, ..request.with(Manager::Dhclient) })
 }

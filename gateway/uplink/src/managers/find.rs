@@ -1,4 +1,4 @@
-//! Finds who looks after a NIC, by files and processes.
+//! Detects the network managers and DHCP clients of a NIC, by their files and processes.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -8,10 +8,10 @@ use host::regular_file;
 use super::{Client, Details, DetectedManager, Manager, dhclient, supervisor, udhcpc};
 use crate::command::System;
 
-/// DHCP clients that are known and cannot be handed over.
-const OTHERS: [&str; 5] = ["dhcpcd", "dhcp6c", "odhcp6c", "wickedd-dhcp4", "wickedd-dhcp6"];
+/// DHCP clients that cannot be handed over.
+const OTHER_CLIENTS: [&str; 5] = ["dhcpcd", "dhcp6c", "odhcp6c", "wickedd-dhcp4", "wickedd-dhcp6"];
 
-/// Who looks after these NICs (name and index); files are below `root`.
+/// The managers of these NICs (name and index); files are below `root`.
 #[must_use]
 pub fn detect(root: &Path, nics: &[(String, u32)]) -> Vec<DetectedManager> {
     let mut found = Vec::new();
@@ -26,7 +26,7 @@ pub fn detect(root: &Path, nics: &[(String, u32)]) -> Vec<DetectedManager> {
     found
 }
 
-/// systemd-networkd tells of each link in a file (`networkctl status` reads the same).
+/// systemd-networkd has a state file for each link (`networkctl status` reads it, too).
 fn networkd(root: &Path, nic: &str, index: u32) -> Option<DetectedManager> {
     let state = read(root, &format!("run/systemd/netif/links/{index}"))?;
     let value = |key: &str| state.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix('='));
@@ -125,26 +125,26 @@ fn of_client(client: &Client, nic: &str) -> Option<DetectedManager> {
         details,
     };
     if name == "dhclient" {
-        let line = dhclient::Line::read(&client.arguments);
-        // Without a device it serves all of them.
+        let line = dhclient::CommandLine::read(&client.arguments);
+        // Without a device argument it serves all devices.
         let mine = line.devices.is_empty() || line.devices.iter().any(|device| device == nic);
         return mine.then(|| found(Manager::Dhclient, Details::Process(client.clone())));
     }
     let is_udhcpc = called.ends_with("udhcpc")
         || (name.starts_with("busybox") && client.arguments.get(1).is_some_and(|word| word == "udhcpc"));
     if is_udhcpc {
-        let device = udhcpc::Line::read(&client.arguments).device;
+        let device = udhcpc::CommandLine::read(&client.arguments).device;
         let mine = device.as_deref().unwrap_or("eth0") == nic;
         return mine.then(|| found(Manager::Udhcpc, Details::Process(client.clone())));
     }
-    let mine = OTHERS.contains(&name.as_str()) && serves(&client.arguments, nic);
-    let why = "it cannot be told to hold its lease on another device".to_owned();
+    let mine = OTHER_CLIENTS.contains(&name.as_str()) && serves(&client.arguments, nic);
+    let why = "it cannot keep its lease on another device".to_owned();
     mine.then(|| found(Manager::OtherClient, Details::Opaque { why }))
 }
 
-/// Whether a client of another kind looks after a NIC: it names it, or none.
+/// Whether a client of another kind serves a NIC: its arguments name the NIC, or no device.
 pub(super) fn serves(arguments: &[String], nic: &str) -> bool {
-    // dhcpcd writes over its command line: `dhcpcd: eth0 [ip4]`, `dhcpcd: [manager] [ip4] [ip6]`, and helpers of its own.
+    // dhcpcd sets a process title: `dhcpcd: eth0 [ip4]`, `dhcpcd: [manager] [ip4] [ip6]`, and those of its helpers.
     if let Some(title) = arguments.first().and_then(|first| first.strip_prefix("dhcpcd: ")) {
         let first = title.split(' ').next().unwrap_or_default();
         return first == nic || ["[manager]", "[master]"].contains(&first);
@@ -153,9 +153,9 @@ pub(super) fn serves(arguments: &[String], nic: &str) -> bool {
     devices.peek().is_none() || devices.any(|device| device == nic)
 }
 
-/// The DHCP clients that run in this network namespace, but for those that NetworkManager started for itself.
+/// The DHCP clients in this network namespace, except those that NetworkManager started.
 fn clients(root: &Path) -> Vec<Client> {
-    let here = fs::read_link(root.join("proc/thread-self/ns/net")).ok();
+    let namespace = fs::read_link(root.join("proc/thread-self/ns/net")).ok();
     let mut found = Vec::new();
     for entry in fs::read_dir(root.join("proc")).into_iter().flatten().flatten() {
         let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse::<u32>().ok()) else {
@@ -170,21 +170,21 @@ fn clients(root: &Path) -> Vec<Client> {
             .collect();
         let Some(program) = fs::read_link(folder.join("exe")).ok() else { continue };
         let name = program.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-        // What a program that gave itself a title has left of its own.
+        // A process title is the first argument; the rest are remains of the command line.
         let title = arguments.first().is_some_and(|first| first.starts_with("dhcpcd: "));
         let arguments: Vec<_> = if title { arguments.into_iter().take(1).collect() } else { arguments };
         let udhcpc = arguments.iter().take(2).any(|word| word.ends_with("udhcpc"));
-        if name != "dhclient" && !udhcpc && !OTHERS.contains(&name.as_str()) {
+        if name != "dhclient" && !udhcpc && !OTHER_CLIENTS.contains(&name.as_str()) {
             continue;
         }
-        if here.is_some() && fs::read_link(folder.join("ns/net")).ok() != here {
+        if namespace.is_some() && fs::read_link(folder.join("ns/net")).ok() != namespace {
             continue;
         }
         if supervisor::parent(root, &folder).is_some_and(|(_, name)| name == "NetworkManager") {
             continue;
         }
         let started = host::process::start_time(pid).unwrap_or(0);
-        let supervisor = supervisor::standing(root, pid, &arguments, &mut System).supervisor();
+        let supervisor = supervisor::client_process(root, pid, &arguments, &mut System).supervisor();
         found.push(Client { pid, started, program, arguments, supervisor });
     }
     found

@@ -1,38 +1,36 @@
-//! NetworkManager: NIC and bridge are taken out of its hands (NetworkManager.conf(5)).
+//! NetworkManager: NIC and bridge become unmanaged devices (NetworkManager.conf(5)).
 //!
-//! It has no way to look after a device that Open vSwitch made without its own plugin, so it looks after neither, for
-//! this boot: what it has set stays as it is on the bridge. A lease it would have to go on with cannot be handed over.
+//! It cannot configure a device that Open vSwitch made without its plugin, so both devices are unmanaged for this boot:
+//! addresses and routes stay on the bridge as they are. A lease cannot be handed over, because it would have to renew it.
 
 use std::path::PathBuf;
 
-use super::{Act, Asked, Handover, MARK, Manager, Not, words, write};
+use super::{Act, Handover, HandoverRequest, Impossible, MARK, Manager, words, write};
 
 const FOLDER: &str = "/run/NetworkManager/conf.d";
 
-pub(super) fn handover(asked: &Asked<'_>) -> Result<Handover, Not> {
-    if let Some(address) = asked.leased.first() {
+pub(super) fn handover(request: &HandoverRequest<'_>) -> Result<Handover, Impossible> {
+    if let Some(address) = request.leased.first() {
         return Err((
+            format!("it holds the lease of {address}, and cannot renew it on a bridge of Open vSwitch"),
             format!(
-                "it holds the lease of {address}, and knows no way to hold it on a bridge of Open vSwitch"
-            ),
-            format!(
-                "make the address static (`nmcli connection modify ... ipv4.method manual`), or have dhclient look after {}",
-                asked.nic
+                "make the address static (`nmcli connection modify ... ipv4.method manual`), or use dhclient for {}",
+                request.nic
             ),
         ));
     }
-    let (nic, bridge) = (file(asked.nic), file(asked.bridge));
+    let (nic, bridge) = (file(request.nic), file(request.bridge));
     let reload = || Act::Reload { command: words("nmcli general reload conf") };
-    // A device that the file alone makes unmanaged is set down, and with it the way of everything on the bridge. So it
-    // is told in so many words; the file is for its next start.
-    let managed = |word: &str| words(&format!("nmcli device set {} managed {word}", asked.nic));
-    let mut complete = vec![write(&nic, unmanaged(asked.nic)), Act::Reload { command: managed("no") }];
-    if asked.announced {
-        // It listens to routers by itself and has the kernel ignore them; nobody would renew what they announced.
-        complete.push(Act::HearRouters { device: asked.bridge.to_owned() });
+    // It sets a device down that only the file makes unmanaged, and the bridge with it. So it also gets the command; the
+    // file is for its next start.
+    let managed = |value: &str| words(&format!("nmcli device set {} managed {value}", request.nic));
+    let mut complete = vec![write(&nic, unmanaged(request.nic)), Act::Reload { command: managed("no") }];
+    if request.announced {
+        // It processes router advertisements itself and turns them off in the kernel; the kernel has to renew them now.
+        complete.push(Act::AcceptRouterAdvertisements { device: request.bridge.to_owned() });
     }
     Ok(Handover {
-        prepare: vec![write(&bridge, unmanaged(asked.bridge)), reload()],
+        prepare: vec![write(&bridge, unmanaged(request.bridge)), reload()],
         complete,
         take_back: vec![
             Act::Remove { path: nic },
@@ -40,7 +38,7 @@ pub(super) fn handover(asked: &Asked<'_>) -> Result<Handover, Not> {
             reload(),
             Act::Run { command: managed("yes") },
         ],
-        ..asked.with(Manager::NetworkManager)
+        ..request.with(Manager::NetworkManager)
     })
 }
 

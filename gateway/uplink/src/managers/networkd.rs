@@ -1,19 +1,19 @@
 //! systemd-networkd: its configuration of the NIC becomes the bridge's (systemd.network(5)).
 //!
-//! All files are below /run, and so for this boot only: a node that starts anew has its addresses on the NIC, whether
-//! the switch comes up or not, and the takeover is done again. Their names sort before all others, because the first
-//! file that matches counts: the bridge has the NIC's MAC, and files that match by MAC would take it for the NIC.
+//! All files are below /run, so for this boot only: after a reboot the addresses are on the NIC, whether the switch starts
+//! or not, and the takeover is repeated. Their names sort before all others, because the first file that matches counts:
+//! the bridge has the NIC's MAC, and files that match by MAC would match the bridge.
 
 use std::path::PathBuf;
 
-use super::{Act, Asked, Handover, MARK, Manager, words, write};
+use super::{Act, Handover, HandoverRequest, MARK, Manager, words, write};
 
 const FOLDER: &str = "/run/systemd/network";
 
-/// Sections that make no sense on the bridge: how the device is found, and how it is set.
+/// Sections that do not apply to the bridge: how the device is matched, and its link settings.
 const DROPPED: [&str; 2] = ["[match]", "[link]"];
 
-/// Keys of `[Network]` that make the device a part of another, or put another one on it.
+/// Keys of `[Network]` that make the device a part of another, or make another on top of it.
 const DROPPED_KEYS: [&str; 12] = [
     "bridge",
     "bond",
@@ -29,14 +29,14 @@ const DROPPED_KEYS: [&str; 12] = [
     "batmanadvanced",
 ];
 
-pub(super) fn handover(asked: &Asked<'_>, content: &str, client_id: Option<&str>) -> Handover {
-    let (nic, bridge) = (file(asked.nic), file(asked.bridge));
+pub(super) fn handover(request: &HandoverRequest<'_>, content: &str, client_id: Option<&str>) -> Handover {
+    let (nic, bridge) = (file(request.nic), file(request.bridge));
     let reload = || Act::Reload { command: words("networkctl reload") };
     let with_lease = uses_dhcp(content);
     let back = if with_lease {
-        // Without this it would drop the lease's address from the NIC, and ask for it again.
+        // Otherwise it would remove the lease's address from the NIC, and request it again.
         vec![
-            write(&nic, configuration(asked.nic, content, client_id)),
+            write(&nic, configuration(request.nic, content, client_id)),
             Act::Remove { path: bridge.clone() },
             reload(),
         ]
@@ -44,14 +44,14 @@ pub(super) fn handover(asked: &Asked<'_>, content: &str, client_id: Option<&str>
         vec![Act::Remove { path: nic.clone() }, Act::Remove { path: bridge.clone() }, reload()]
     };
     Handover {
-        prepare: vec![write(&bridge, unmanaged(asked.bridge)), reload()],
+        prepare: vec![write(&bridge, unmanaged(request.bridge)), reload()],
         complete: vec![
-            write(&bridge, configuration(asked.bridge, content, client_id)),
-            write(&nic, unmanaged(asked.nic)),
+            write(&bridge, configuration(request.bridge, content, client_id)),
+            write(&nic, unmanaged(request.nic)),
             reload(),
         ],
         take_back: back,
-        ..asked.with(Manager::Networkd)
+        ..request.with(Manager::Networkd)
     }
 }
 
@@ -63,22 +63,22 @@ fn unmanaged(device: &str) -> String {
     format!("# {MARK}\n[Match]\nName={device}\n\n[Link]\nUnmanaged=yes\n")
 }
 
-/// The NIC's configuration for another device. What is on the device stays, whoever put it there, and when vswitchd
-/// dies (the device loses its carrier then) as well.
+/// The NIC's configuration for another device. Existing addresses and routes stay, also when vswitchd dies (the device
+/// loses its carrier then).
 fn configuration(device: &str, content: &str, client_id: Option<&str>) -> String {
     let mut text = format!("# {MARK}\n[Match]\nName={device}\n\n");
     text += "[Network]\nKeepConfiguration=yes\nConfigureWithoutCarrier=yes\nIgnoreCarrierLoss=yes\n\n";
-    // The lease goes by the association's number, which would follow the device's name.
-    if let Some(number) = client_id.and_then(association) {
+    // The lease depends on the IAID, whose default depends on the device's name.
+    if let Some(number) = client_id.and_then(iaid) {
         text += &format!("[DHCPv4]\nIAID={number}\n\n");
     }
     let mut dropped = false;
     for line in content.lines() {
-        let low = line.trim().to_ascii_lowercase();
-        if low.starts_with('[') {
-            dropped = DROPPED.contains(&low.as_str());
+        let lower = line.trim().to_ascii_lowercase();
+        if lower.starts_with('[') {
+            dropped = DROPPED.contains(&lower.as_str());
         }
-        let key = low.split('=').next().unwrap_or_default().trim();
+        let key = lower.split('=').next().unwrap_or_default().trim();
         if !dropped && !DROPPED_KEYS.contains(&key) {
             text += line;
             text.push('\n');
@@ -87,8 +87,8 @@ fn configuration(device: &str, content: &str, client_id: Option<&str>) -> String
     text
 }
 
-/// The number in a client identifier of RFC 4361: ff, four bytes, a DUID.
-fn association(client_id: &str) -> Option<u32> {
+/// The IAID in a client identifier of RFC 4361: ff, IAID, DUID.
+fn iaid(client_id: &str) -> Option<u32> {
     u32::from_str_radix(client_id.strip_prefix("ff")?.get(..8)?, 16).ok()
 }
 

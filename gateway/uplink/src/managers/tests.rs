@@ -44,7 +44,7 @@ fn configured(content: &str) -> Details {
     Details::Configuration { content: content.to_owned(), client_id: None }
 }
 
-/// Writes down what is run.
+/// Records the commands.
 #[derive(Clone, Default)]
 struct Recorder(Arc<Mutex<Vec<String>>>);
 
@@ -87,45 +87,45 @@ fn write_file(root: &Path, path: &str, content: &str) {
 const STATIC: &str = "[Match]\nMACAddress=02:00:00:00:00:02\n\n[Link]\nMTUBytes=1400\n\n[Network]\nAddress=10.0.0.5/24\nGateway=10.0.0.1\nVLAN=eth0.100\n\n[Route]\nDestination=10.9.0.0/16\n";
 
 #[test]
-fn networkd_gets_the_bridge_in_place_of_the_nic() {
+fn networkd_gets_the_configuration_of_the_nic_for_the_bridge() {
     let handover = one(Manager::Networkd, configured(STATIC), &[]).unwrap();
     let root = tempfile::tempdir().unwrap();
     let runs = Recorder::default();
-    let mut rim = HandoverExecutor::at(root.path(), runs.clone());
+    let mut executor = HandoverExecutor::at(root.path(), runs.clone());
     let handovers = [handover];
     let (nic, bridge) =
         ("run/systemd/network/00-ovn-k8s-eth0.network", "run/systemd/network/00-ovn-k8s-breth0.network");
 
-    assert_eq!(rim.prepare(&handovers), Vec::<String>::new());
+    assert_eq!(executor.prepare(&handovers), Vec::<String>::new());
     assert!(files(root.path())[bridge].contains("Unmanaged=yes"));
     assert_eq!(runs.take(), ["networkctl reload"]);
 
-    assert_eq!(rim.complete(&handovers), Vec::<String>::new());
-    let there = files(root.path());
-    let configuration = &there[bridge];
-    for said in
+    assert_eq!(executor.complete(&handovers), Vec::<String>::new());
+    let written = files(root.path());
+    let configuration = &written[bridge];
+    for text in
         ["Name=breth0", "KeepConfiguration=yes", "IgnoreCarrierLoss=yes", "Address=10.0.0.5/24", "[Route]"]
     {
-        assert!(configuration.contains(said), "{said}: {configuration}");
+        assert!(configuration.contains(text), "{text}: {configuration}");
     }
     for left_out in ["MACAddress", "MTUBytes", "VLAN="] {
         assert!(!configuration.contains(left_out), "{left_out}: {configuration}");
     }
-    assert!(there[nic].contains("Name=eth0") && there[nic].contains("Unmanaged=yes"));
+    assert!(written[nic].contains("Name=eth0") && written[nic].contains("Unmanaged=yes"));
     assert_eq!(runs.take(), ["networkctl reload"]);
-    // Again: nothing has changed, nothing is run.
-    assert_eq!(rim.complete(&handovers), Vec::<String>::new());
+    // A repetition changes nothing and runs nothing.
+    assert_eq!(executor.complete(&handovers), Vec::<String>::new());
     assert_eq!(runs.take(), Vec::<String>::new());
 
-    assert_eq!(rim.take_back(&handovers), Vec::<String>::new());
+    assert_eq!(executor.take_back(&handovers), Vec::<String>::new());
     assert_eq!(files(root.path()), BTreeMap::new());
     assert_eq!(runs.take(), ["networkctl reload"]);
-    assert_eq!(rim.take_back(&handovers), Vec::<String>::new());
+    assert_eq!(executor.take_back(&handovers), Vec::<String>::new());
     assert_eq!(runs.take(), Vec::<String>::new());
 }
 
 #[test]
-fn networkd_keeps_its_lease() {
+fn networkd_renews_its_lease_on_the_bridge() {
     let content = "[Match]\nName=eth0\n[Network]\nDHCP=ipv4\n";
     let client_id = Some("ff0a0b0c0d000200000001".to_owned());
     let details = Details::Configuration { content: content.to_owned(), client_id };
@@ -139,24 +139,24 @@ fn networkd_keeps_its_lease() {
         })
         .collect();
     assert!(texts[0].contains("IAID=168496141") && texts[0].contains("DHCP=ipv4"), "{texts:?}");
-    // On the way back the lease's address must not be dropped from the NIC.
+    // On detach the lease's address must stay on the NIC.
     assert!(
         matches!(&handover.take_back[0], Act::Write { content, .. } if content.contains("Name=eth0") && content.contains("KeepConfiguration=yes"))
     );
 }
 
 #[test]
-fn network_manager_leaves_both_alone() {
+fn network_manager_gets_nic_and_bridge_as_unmanaged() {
     let handover = one(Manager::NetworkManager, configured(""), &[]).unwrap();
     let root = tempfile::tempdir().unwrap();
     let runs = Recorder::default();
-    let mut rim = HandoverExecutor::at(root.path(), runs.clone());
-    rim.prepare(std::slice::from_ref(&handover));
-    rim.complete(std::slice::from_ref(&handover));
-    let there = files(root.path());
-    assert_eq!(there.len(), 2);
-    assert!(there.values().all(|text| text.contains("unmanaged-devices+=interface-name:")), "{there:?}");
-    rim.take_back(&[handover]);
+    let mut executor = HandoverExecutor::at(root.path(), runs.clone());
+    executor.prepare(std::slice::from_ref(&handover));
+    executor.complete(std::slice::from_ref(&handover));
+    let written = files(root.path());
+    assert_eq!(written.len(), 2);
+    assert!(written.values().all(|text| text.contains("unmanaged-devices+=interface-name:")), "{written:?}");
+    executor.take_back(&[handover]);
     assert_eq!(files(root.path()), BTreeMap::new());
     let ran = [
         "nmcli general reload conf",
@@ -166,7 +166,10 @@ fn network_manager_leaves_both_alone() {
     ];
     assert_eq!(runs.take(), ran);
     let announced = one(Manager::NetworkManager, configured(""), &["fd00::9/64"]).unwrap();
-    assert_eq!(announced.complete.last(), Some(&Act::HearRouters { device: "breth0".to_owned() }));
+    assert_eq!(
+        announced.complete.last(),
+        Some(&Act::AcceptRouterAdvertisements { device: "breth0".to_owned() })
+    );
     let not = one(Manager::NetworkManager, configured(""), &["10.0.0.9/24"]).unwrap_err();
     assert!(
         not.name == "dhcp-not-handed-over"
@@ -177,14 +180,14 @@ fn network_manager_leaves_both_alone() {
 }
 
 #[test]
-fn ifupdown_gets_a_hook() {
+fn ifupdown_gets_a_hook_that_runs_recover() {
     let invocation =
         Invocation { program: "/opt/o'vn/ovn-k8s".into(), ..invocation(Path::new("/var/lib/ovn-k8s")) };
     let found = found(Manager::Ifupdown, configured(""));
     let (handovers, _) = handovers(&[found], "eth0", "breth0", &expiring(&[]), &invocation);
     let root = tempfile::tempdir().unwrap();
-    let mut rim = HandoverExecutor::at(root.path(), Recorder::default());
-    rim.complete(&handovers);
+    let mut executor = HandoverExecutor::at(root.path(), Recorder::default());
+    executor.complete(&handovers);
     let path = root.path().join("etc/network/if-up.d/ovn-k8s-uplink-eth0");
     let text = fs::read_to_string(&path).unwrap();
     assert!(
@@ -194,46 +197,50 @@ fn ifupdown_gets_a_hook() {
     );
     assert!(std::process::Command::new("sh").arg("-n").arg(&path).status().unwrap().success());
     assert!(std::process::Command::new(&path).env("IFACE", "lo").status().unwrap().success());
-    rim.take_back(&handovers);
+    executor.take_back(&handovers);
     assert!(!path.exists());
 }
 
 #[test]
-fn what_is_not_ours_is_not_touched() {
+fn files_without_the_mark_are_neither_overwritten_nor_removed() {
     let handover = one(Manager::Networkd, configured(STATIC), &[]).unwrap();
     let root = tempfile::tempdir().unwrap();
     let path = "run/systemd/network/00-ovn-k8s-breth0.network";
     write_file(root.path(), path, "[Match]\nName=breth0\n");
     let runs = Recorder::default();
-    let mut rim = HandoverExecutor::at(root.path(), runs.clone());
-    for troubles in
-        [rim.prepare(std::slice::from_ref(&handover)), rim.take_back(std::slice::from_ref(&handover))]
-    {
-        assert!(troubles[0].contains("not ours") && troubles[0].contains(path), "{troubles:?}");
+    let mut executor = HandoverExecutor::at(root.path(), runs.clone());
+    for failures in [
+        executor.prepare(std::slice::from_ref(&handover)),
+        executor.take_back(std::slice::from_ref(&handover)),
+    ] {
+        assert!(
+            failures[0].contains("not written by a takeover") && failures[0].contains(path),
+            "{failures:?}"
+        );
     }
     assert_eq!(files(root.path())[path], "[Match]\nName=breth0\n");
 }
 
 #[test]
-fn command_lines_of_dhclient() {
+fn dhclient_is_started_with_its_own_flags() {
     let line = "/sbin/dhclient -4 -v -i -pf /run/dhclient.eth0.pid -lf /var/lib/dhcp/dhclient.eth0.leases -I -df /var/lib/dhcp/dhclient6.eth0.leases eth0";
     let handover = one(Manager::Dhclient, Details::Process(client(line)), &["10.0.0.9/24"]).unwrap();
     let texts: Vec<_> = handover.complete.iter().map(ToString::to_string).collect();
     assert_eq!(
         texts,
         [
-            "let 10.0.0.9/24 stay on breth0 until the client ends it",
-            "end /sbin/dhclient (pid 700), keeping its lease",
+            "keep 10.0.0.9/24 on breth0 until the client removes it",
+            "kill /sbin/dhclient (pid 700), without releasing its lease",
             "copy the leases /var/lib/dhcp/dhclient.eth0.leases to /var/lib/dhcp/dhclient.breth0.leases for breth0",
             "start /sbin/dhclient -nw -4 -v -i -I -df /var/lib/dhcp/dhclient6.eth0.leases -lf /var/lib/dhcp/dhclient.breth0.leases -pf /run/dhclient.breth0.pid breth0",
         ]
     );
     assert!(matches!(handover.take_back.last(), Some(Act::Start { unless: Some(it), .. }) if it.pid == 700));
-    for (bad, said) in
+    for (bad, text) in
         [("dhclient eth0 eth1", "several"), ("dhclient", "several"), ("dhclient -6 eth0", "IPv6")]
     {
         let not = one(Manager::Dhclient, Details::Process(client(bad)), &[]).unwrap_err();
-        assert!(not.name == "dhcp-not-handed-over" && not.what.contains(said), "{bad}: {not:?}");
+        assert!(not.name == "dhcp-not-handed-over" && not.what.contains(text), "{bad}: {not:?}");
     }
     let plain = one(Manager::Dhclient, Details::Process(client("dhclient -d -nw eth0")), &[]).unwrap();
     let start = plain.complete.last().unwrap().to_string();
@@ -244,7 +251,7 @@ fn command_lines_of_dhclient() {
 }
 
 #[test]
-fn command_lines_of_udhcpc() {
+fn udhcpc_is_started_with_its_own_flags() {
     for line in [
         "/bin/busybox udhcpc -f -i eth0 -s /etc/my.script -p /run/u.pid -x hostname:n -R",
         "/bin/busybox udhcpc --foreground --interface=eth0 --script=/etc/my.script --pidfile=/run/u.pid -x hostname:n -R",
@@ -265,8 +272,8 @@ fn command_lines_of_udhcpc() {
 }
 
 #[test]
-fn a_client_that_is_started_again_is_handed_over_and_refused() {
-    let supervisor = Supervisor { who: "runsv (pid 650)".to_owned(), remedy: "`sv once`".to_owned() };
+fn a_supervised_client_is_handed_over_and_refused() {
+    let supervisor = Supervisor { name: "runsv (pid 650)".to_owned(), remedy: "`sv once`".to_owned() };
     for (manager, line) in
         [(Manager::Dhclient, "dhclient -d eth0"), (Manager::Udhcpc, "udhcpc -f -i eth0 -s /etc/my.script")]
     {
@@ -277,7 +284,7 @@ fn a_client_that_is_started_again_is_handed_over_and_refused() {
         assert_eq!(not.iter().map(|it| it.name).collect::<Vec<_>>(), ["dhcp-supervised"]);
         assert!(not[0].what.contains("runsv (pid 650)") && not[0].remedy == "`sv once`", "{not:?}");
         let starts = |acts: &[Act]| acts.iter().filter(|act| matches!(act, Act::Start { .. })).count();
-        // On the way back the supervisor has done it.
+        // On detach the supervisor has restarted it already.
         assert_eq!(
             (starts(&handovers[0].complete), starts(&handovers[0].take_back)),
             (1, 0),
@@ -287,7 +294,7 @@ fn a_client_that_is_started_again_is_handed_over_and_refused() {
 }
 
 #[test]
-fn what_cannot_be_handed_over_says_how_to_keep_the_address() {
+fn the_refusal_of_a_client_names_the_commands_that_keep_the_address() {
     let opaque = Details::Opaque { why: "it cannot".to_owned() };
     let not = one(Manager::OtherClient, opaque, &["10.0.0.9/24", "fd00::9/128"]).unwrap_err();
     let v6 =
@@ -303,7 +310,7 @@ fn what_cannot_be_handed_over_says_how_to_keep_the_address() {
 }
 
 #[test]
-fn clients_of_other_kinds() {
+fn other_dhcp_clients_serve_the_nic_that_their_arguments_name() {
     let serves =
         |words: &[&str], nic| find::serves(&words.iter().map(|it| (*it).to_owned()).collect::<Vec<_>>(), nic);
     for (words, both) in [
@@ -318,7 +325,7 @@ fn clients_of_other_kinds() {
 }
 
 #[test]
-fn who_looks_after_what() {
+fn managers_are_detected_by_their_files() {
     let root = tempfile::tempdir().unwrap();
     let root = root.path();
     assert_eq!(detect(root, &[("eth0".to_owned(), 2)]), []);

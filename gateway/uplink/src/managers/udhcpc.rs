@@ -1,35 +1,35 @@
-//! busybox's udhcpc: ended without release, started again on the bridge, asking for the address it had.
+//! busybox's udhcpc: killed without release, started on the bridge with a request for its previous address.
 //!
-//! Its script is called with `deconfig` on every start, which takes the address off. A script of ours stands in front
-//! of it: as long as the lease is the one that is there already, the original has nothing to do.
+//! It calls its script with `deconfig` on every start, which removes the address. A wrapper script prevents that: while
+//! the lease is the one that the device has already, the original script is not called.
 
 use std::path::Path;
 
 use super::ifupdown::quoted;
-use super::{Act, Asked, Client, Handover, MARK, Manager, Not};
+use super::{Act, Client, Handover, HandoverRequest, Impossible, MARK, Manager};
 
 /// Flags that are followed by a value.
 const WITH_VALUE: [&str; 14] =
     ["-i", "-p", "-s", "-T", "-t", "-A", "-x", "-r", "-O", "-V", "-F", "-P", "-H", "-c"];
 
-/// Flags that are set anew, or say how to start.
+/// Flags that are replaced, or are about the start.
 const DROPPED: [&str; 9] = ["-i", "-p", "-s", "-r", "-f", "-b", "-n", "-q", "-S"];
 
-/// The script where none is named.
+/// The default scripts, first match.
 const DEFAULT_SCRIPTS: [&str; 3] =
     ["/etc/udhcpc/default.script", "/usr/share/udhcpc/default.script", "/etc/udhcpc.script"];
 
-/// A command line of udhcpc, taken apart.
+/// A parsed command line of udhcpc.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(super) struct Line {
-    /// Flags with their values, without those that are set anew.
+pub(super) struct CommandLine {
+    /// Flags with their values, without those that are replaced.
     flags: Vec<String>,
     pub(super) device: Option<String>,
     script: Option<String>,
     pid: Option<String>,
 }
 
-impl Line {
+impl CommandLine {
     pub(super) fn read(arguments: &[String]) -> Self {
         let mut line = Self::default();
         let first = arguments.iter().position(|word| word.ends_with("udhcpc")).map_or(1, |at| at + 1);
@@ -81,8 +81,8 @@ fn short(long: &str) -> &str {
     }
 }
 
-/// Whether a command line is one of udhcpc that stays in the foreground. Short flags may stand together.
-pub(super) fn stays(arguments: &[String]) -> bool {
+/// Whether a command line is one of udhcpc in the foreground. Short flags may be combined.
+pub(super) fn is_foreground(arguments: &[String]) -> bool {
     let Some(first) = arguments.iter().take(2).position(|word| word.ends_with("udhcpc")) else {
         return false;
     };
@@ -108,18 +108,19 @@ pub(super) fn stays(arguments: &[String]) -> bool {
     false
 }
 
-pub(super) fn handover(asked: &Asked<'_>, client: &Client) -> Result<Handover, Not> {
-    let line = Line::read(&client.arguments);
-    let Some(address) = asked.leased.first().map(|net| net.addr().to_string()).or_else(|| asked_for(client))
+pub(super) fn handover(request: &HandoverRequest<'_>, client: &Client) -> Result<Handover, Impossible> {
+    let line = CommandLine::read(&client.arguments);
+    let Some(address) =
+        request.leased.first().map(|net| net.addr().to_string()).or_else(|| requested_address(client))
     else {
         return Err((
-            format!("{} has no address with an end, so it cannot be told which lease is its", asked.nic),
-            format!("end it without release (`kill -9 {}`) if its address is meant to stay", client.pid),
+            format!("{} has no address with a lifetime, so its lease is unknown", request.nic),
+            format!("kill it without release (`kill -9 {}`) if its address is to stay", client.pid),
         ));
     };
     let Some(script) = line.script.clone().or_else(default_script) else {
         return Err((
-            "its script cannot be told".to_owned(),
+            "its script is unknown".to_owned(),
             "name the script on its command line (udhcpc -s FILE)".to_owned(),
         ));
     };
@@ -131,7 +132,7 @@ pub(super) fn handover(asked: &Asked<'_>, client: &Client) -> Result<Handover, N
             command.push("udhcpc".to_owned());
         }
         command.extend(line.flags.iter().cloned());
-        let script = asked.state_file(&format!("udhcpc-{device}"));
+        let script = request.state_file(&format!("udhcpc-{device}"));
         for (flag, value) in [
             ("-i", device.to_owned()),
             ("-p", pid.to_string_lossy().into_owned()),
@@ -144,35 +145,35 @@ pub(super) fn handover(asked: &Asked<'_>, client: &Client) -> Result<Handover, N
         command
     };
     let wrapper = |device: &str| Act::Write {
-        path: asked.state_file(&format!("udhcpc-{device}")),
-        content: wrapper(&script, &asked.state_file(&format!("udhcpc-{device}.lease")), &address),
+        path: request.state_file(&format!("udhcpc-{device}")),
+        content: wrapper(&script, &request.state_file(&format!("udhcpc-{device}.lease")), &address),
         executable: true,
     };
-    let bridge_pid = Path::new("/run").join(format!("udhcpc.{}.pid", asked.bridge));
+    let bridge_pid = Path::new("/run").join(format!("udhcpc.{}.pid", request.bridge));
     let nic_pid = line
         .pid
         .clone()
-        .map_or_else(|| Path::new("/run").join(format!("udhcpc.{}.pid", asked.nic)), Into::into);
-    let mut complete = asked.keep(asked.bridge);
+        .map_or_else(|| Path::new("/run").join(format!("udhcpc.{}.pid", request.nic)), Into::into);
+    let mut complete = request.keep(request.bridge);
     complete.extend([
-        wrapper(asked.bridge),
+        wrapper(request.bridge),
         Act::Kill { client: client.clone() },
-        Act::Start { command: start(asked.bridge, &bridge_pid), unless: None },
+        Act::Start { command: start(request.bridge, &bridge_pid), unless: None },
     ]);
     let mut take_back = vec![
         Act::KillByPidFile { path: bridge_pid, program: "udhcpc".to_owned() },
-        Act::Remove { path: asked.state_file(&format!("udhcpc-{}", asked.bridge)) },
+        Act::Remove { path: request.state_file(&format!("udhcpc-{}", request.bridge)) },
     ];
-    take_back.extend(asked.keep(asked.nic));
-    // Whoever starts it again has done so.
+    take_back.extend(request.keep(request.nic));
+    // A supervisor has restarted it already.
     if client.supervisor.is_none() {
-        // The script for the NIC stays as long as this client does.
+        // The wrapper for the NIC stays as long as this client.
         take_back.extend([
-            wrapper(asked.nic),
-            Act::Start { command: start(asked.nic, &nic_pid), unless: Some(client.clone()) },
+            wrapper(request.nic),
+            Act::Start { command: start(request.nic, &nic_pid), unless: Some(client.clone()) },
         ]);
     }
-    Ok(Handover { complete, take_back, ..asked.with(Manager::Udhcpc) })
+    Ok(Handover { complete, take_back, ..request.with(Manager::Udhcpc) })
 }
 
 fn is_busybox(program: &Path) -> bool {
@@ -183,7 +184,7 @@ fn default_script() -> Option<String> {
     DEFAULT_SCRIPTS.iter().find(|path| Path::new(path).exists()).map(|path| (*path).to_owned())
 }
 
-fn asked_for(client: &Client) -> Option<String> {
+fn requested_address(client: &Client) -> Option<String> {
     let at = client.arguments.iter().position(|word| word == "-r")?;
     client.arguments.get(at + 1).cloned()
 }
@@ -192,7 +193,7 @@ fn wrapper(script: &str, lease: &Path, address: &str) -> String {
     let [script, lease, address] = [script, &lease.to_string_lossy(), address].map(quoted);
     format!(
         "#!/bin/sh\n# {MARK}\n\
-         # The device has the address of this lease already: only what differs is the original script's business.\n\
+         # The device has the address of this lease already: the original script is called only for a change.\n\
          lease={lease}\n\
          case \"$1\" in\n\
          deconfig)\n    [ -e \"$lease\" ] || exit 0\n    rm -f \"$lease\" ;;\n\

@@ -1,9 +1,9 @@
-//! A port whose device was made anew under ovs-vswitchd, which goes on listening to the one that is gone.
+//! Has ovs-vswitchd reopen a port whose device was recreated: it still uses the old device.
 //!
-//! ovs-vswitchd (seen with 3.1) opens a port's device once. A port of the same name that goes and comes within one
-//! transaction it takes for the same; one that goes and comes in two is lost when we are killed between them. But a port
-//! that is to have another number is closed and opened again, so it gets another number for a moment, then its own: one
-//! row, one column, and whatever happens in between the port stays where it is.
+//! ovs-vswitchd (observed with 3.1) opens a port's device once. A port that is removed and added in one transaction is
+//! the same port for it; in two transactions the port is lost if this process is killed in between. A port whose number
+//! changes is closed and opened again, so the port gets another number for a moment, then its own: one column of one
+//! row, and the port stays in the database throughout.
 
 use std::time::{Duration, Instant};
 
@@ -12,50 +12,55 @@ use ovs::ovsdb::{Datum, Operation, Uuid};
 use super::{OvsDb, OvsSnapshot, PendingChange};
 use crate::error::Result;
 
-/// The highest number that may be asked for (`OFPP_MAX` - 1).
+/// The highest number that can be requested (`OFPP_MAX` - 1).
 const HIGHEST: i64 = 0xfeff;
-/// From here on numbers are taken for such that were asked for in passing, and stayed behind.
-const PASSING: i64 = 0xfe00;
-/// How long the database may take to get back what was asked for before.
-const BACK: Duration = Duration::from_secs(1);
+/// Requested numbers from here on are remains of an interrupted reopen.
+const TEMPORARY: i64 = 0xfe00;
+/// How long restoring the requested number may take.
+const RESTORE: Duration = Duration::from_secs(1);
 
-/// What is to be asked for, one after the other.
+/// The numbers to request, one after the other.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Numbers {
     interface: Uuid,
-    /// Each is waited for.
+    /// Each is requested and waited for.
     steps: Vec<i64>,
-    /// What was asked for before.
+    /// The number requested before.
     before: Option<i64>,
 }
 
 impl OvsDb {
-    /// Has ovs-vswitchd open the NIC of a bridge anew; all that the port has stays as it is. `false`: it is no port of
-    /// that bridge, of another kind than a plain device, or not ours (unless `known` says that it was taken over).
+    /// Has ovs-vswitchd reopen the NIC of a bridge; the port's other settings stay. `false`: it is no port of that bridge,
+    /// has another type than a plain device, or was not made by a takeover (unless `known` says that it was).
     pub fn reopen(&mut self, bridge: &str, nic: &str, known: bool, deadline: Instant) -> Result<bool> {
         let Some(numbers) = Numbers::of(&self.observe(deadline)?, bridge, nic, known) else {
             return Ok(false);
         };
-        let asked = numbers.steps.iter().try_for_each(|step| {
-            let written = self.ask_for(nic, numbers.interface, Some(*step), deadline)?;
+        let outcome = numbers.steps.iter().try_for_each(|step| {
+            let written = self.request_number(nic, numbers.interface, Some(*step), deadline)?;
             self.wait(&written, deadline, |_, interface| interface.ofport == Some(*step))
         });
-        // Also when it did not come out, and when the time is over: it must not stay behind.
-        let back = self.ask_for(nic, numbers.interface, numbers.before, deadline.max(Instant::now() + BACK));
-        asked.and(back).map(|_| true)
+        // Also after a failure and after the deadline: the temporary number must not stay.
+        let restored = self.request_number(
+            nic,
+            numbers.interface,
+            numbers.before,
+            deadline.max(Instant::now() + RESTORE),
+        );
+        outcome.and(restored).map(|_| true)
     }
 
-    fn ask_for(
+    fn request_number(
         &mut self,
         nic: &str,
         interface: Uuid,
         port: Option<i64>,
         deadline: Instant,
     ) -> Result<PendingChange> {
-        let attempted = format!("have {nic} opened anew");
+        let attempted = format!("have ovs-vswitchd reopen {nic}");
         let value = port.map_or_else(Datum::empty_set, Datum::from);
         let operations = vec![
-            Operation::comment(&format!("ovn-k8s: {nic} was made anew")),
+            Operation::comment(&format!("ovn-k8s: reopen {nic}, which was recreated")),
             Operation::update("Interface").row(interface).set("ofport_request", value),
         ];
         self.write(operations, &attempted, deadline)?;
@@ -78,7 +83,7 @@ impl Numbers {
         Some(Self {
             interface: port.interface,
             steps: std::iter::once(other).chain(own).collect(),
-            before: port.ofport_request.filter(|number| *number < PASSING),
+            before: port.ofport_request.filter(|number| *number < TEMPORARY),
         })
     }
 }
@@ -124,7 +129,7 @@ mod tests {
     }
 
     #[test]
-    fn another_number_for_a_moment_and_then_its_own() {
+    fn a_port_gets_an_unused_number_and_then_its_own() {
         let numbers = |ports: Vec<PortSnapshot>, known| Numbers::of(&seen(ports), "breth0", "eth0", known);
         let own = port("eth0", 2, Some(1));
         assert_eq!(numbers(vec![own.clone()], false).unwrap().steps, [HIGHEST, 1]);
@@ -135,7 +140,11 @@ mod tests {
         assert_eq!((found.steps, found.before), (vec![HIGHEST], Some(5)));
         let left = PortSnapshot { ofport_request: Some(HIGHEST), ..own.clone() };
         let found = numbers(vec![left], false).unwrap();
-        assert_eq!((found.steps, found.before), (vec![HIGHEST - 1, 1], None), "of a try that was cut off");
+        assert_eq!(
+            (found.steps, found.before),
+            (vec![HIGHEST - 1, 1], None),
+            "left by an interrupted reopen"
+        );
         let foreign = PortSnapshot { is_ours: false, ..own.clone() };
         assert_eq!(numbers(vec![foreign.clone()], false), None);
         assert!(numbers(vec![foreign], true).is_some());

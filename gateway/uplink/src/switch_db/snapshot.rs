@@ -1,4 +1,4 @@
-//! What the switch's database holds, as a value.
+//! A snapshot of the rows of the switch's database.
 
 use ovs::ovsdb::blocking::RowData;
 use ovs::ovsdb::{Datum, OpResult, Operation, Uuid};
@@ -19,22 +19,22 @@ pub(super) const INTERFACE_COLUMNS: [&str; 10] = [
     "external_ids",
 ];
 
-/// The switch as a plan sees it.
+/// The rows of the switch that plans depend on.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct OvsSnapshot {
-    /// Whether the database has its one row of settings.
+    /// Whether the database has its one row of table `Open_vSwitch`.
     pub is_initialised: bool,
-    /// `external_ids:ovn-bridge-datapath-type`: what OVN's own bridge is of.
+    /// `external_ids:ovn-bridge-datapath-type`: the datapath type of OVN's integration bridge.
     pub default_datapath: Option<String>,
-    /// The datapath types this ovs-vswitchd has; empty when none ever ran.
+    /// The datapath types of this ovs-vswitchd; empty when none ever ran.
     pub datapath_types: Vec<String>,
-    /// `next_cfg`: changes asked for.
+    /// `next_cfg`: number of the last requested change.
     pub next_cfg: i64,
-    /// `cur_cfg`: changes carried out.
+    /// `cur_cfg`: number of the last change carried out.
     pub cur_cfg: i64,
     /// The bridges, by name.
     pub bridges: Vec<BridgeSnapshot>,
-    /// The QoS rows of ours, each with the NIC it is for.
+    /// The QoS rows of takeovers, each with its NIC.
     pub our_qos: Vec<(Uuid, Option<String>)>,
 }
 
@@ -45,7 +45,7 @@ pub struct BridgeSnapshot {
     pub uuid: Uuid,
     /// Its name.
     pub name: String,
-    /// Who made it.
+    /// Which program made it.
     pub owner: Owner,
     /// Column `datapath_type`; empty is `system`.
     pub datapath_type: String,
@@ -57,18 +57,18 @@ pub struct BridgeSnapshot {
     pub ports: Vec<PortSnapshot>,
 }
 
-/// Who made a bridge.
+/// Which program made a bridge.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Owner {
     /// This product's takeover.
     Uplink,
     /// The original `nics-to-bridge`: `external_ids:bridge-id` is the bridge's own name.
     Original,
-    /// Somebody else.
+    /// Another program.
     Other,
 }
 
-/// A port of a bridge. Of a bond every member is one.
+/// A port of a bridge; each member of a bond counts as one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PortSnapshot {
     /// The port's row.
@@ -83,17 +83,17 @@ pub struct PortSnapshot {
     pub kind: String,
     /// `options:peer` of a patch port.
     pub peer: Option<String>,
-    /// Its number, once ovs-vswitchd has given it one.
+    /// OpenFlow port number, once ovs-vswitchd has assigned one.
     pub ofport: Option<i64>,
-    /// The number that somebody wants it to have.
+    /// Requested port number.
     pub ofport_request: Option<i64>,
-    /// What ovs-vswitchd says is wrong with it.
+    /// Error that ovs-vswitchd reports.
     pub error: Option<String>,
     /// `other_config:transient`: removed when the switch starts.
     pub is_transient: bool,
     /// `mtu_request`.
     pub mtu_request: Option<i64>,
-    /// Whether the takeover made it.
+    /// Whether a takeover made it.
     pub is_ours: bool,
     /// The QoS row that it uses.
     pub qos: Option<Uuid>,
@@ -123,7 +123,7 @@ impl OvsSnapshot {
         Some(self.bridge_of(name)?.port(name)?.interface)
     }
 
-    /// Reads the answers to [`questions`].
+    /// Reads the results of [`queries`].
     pub(super) fn read(results: &[OpResult]) -> Self {
         let rows = |index: usize| results.get(index).map(OpResult::rows).unwrap_or_default();
         let (root, bridges, ports, interfaces, qos) = (rows(0).first(), rows(1), rows(2), rows(3), rows(4));
@@ -186,7 +186,7 @@ impl BridgeSnapshot {
         self.port(&self.name)
     }
 
-    /// Its ports but its own device and this NIC.
+    /// Its ports except its own device and this NIC.
     pub fn others<'a>(&'a self, nic: &'a str) -> impl Iterator<Item = &'a PortSnapshot> {
         self.ports.iter().filter(move |port| port.name != self.name && port.name != nic)
     }
@@ -223,8 +223,8 @@ impl InterfaceSnapshot {
     }
 }
 
-/// What is asked for, in the order [`OvsSnapshot::read`] reads it.
-pub(super) fn questions() -> Vec<Operation> {
+/// The queries, in the order in which [`OvsSnapshot::read`] reads the results.
+pub(super) fn queries() -> Vec<Operation> {
     let columns: [(&str, &[&str]); 5] = [
         ("Open_vSwitch", &["external_ids", "datapath_types", "next_cfg", "cur_cfg"]),
         ("Bridge", &["_uuid", "name", "ports", "datapath_type", "fail_mode", "other_config", "external_ids"]),
@@ -247,7 +247,7 @@ fn uuid(row: &RowData) -> Option<Uuid> {
     row.get("_uuid")?.as_uuid()
 }
 
-/// A text that is not empty.
+/// A column's text; `None` when empty.
 fn text(row: &RowData, column: &str) -> Option<String> {
     row.get(column)?.as_str().filter(|text| !text.is_empty()).map(str::to_owned)
 }

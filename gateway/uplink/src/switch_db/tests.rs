@@ -22,7 +22,7 @@ struct Node {
     identity: Identity,
 }
 
-/// What a takeover would keep of the database.
+/// The database's configuration before a takeover.
 fn prior(rows: &OvsSnapshot) -> PriorOvsConfig {
     crate::observe::SwitchSnapshot::from(rows).prior_config("breth0", "eth0")
 }
@@ -110,7 +110,7 @@ fn wanted() -> BridgeSpec {
     }
 }
 
-/// Both steps, waited for.
+/// Both steps, each with its wait.
 fn take(switch: &mut OvsDb, wanted: &[BridgeSpec]) {
     let written = switch.make_bridges(wanted, later()).unwrap();
     switch.wait_for_devices(wanted, &written, later()).unwrap();
@@ -119,7 +119,7 @@ fn take(switch: &mut OvsDb, wanted: &[BridgeSpec]) {
 }
 
 #[test]
-fn there_and_back() {
+fn a_takeover_makes_bridge_port_and_qos_and_remove_removes_them() {
     let node = Node::up();
     let mut switch = node.switch();
     let before = switch.observe(later()).unwrap();
@@ -149,11 +149,11 @@ fn there_and_back() {
         Program::new("ip").args(["-n", node.namespace.name(), "link", "show", "breth0"]).run().unwrap();
     assert!(shown.contains(MAC) && shown.contains("mtu 1400"), "{shown}");
 
-    // A start of the switch takes transient ports away, and leaves their QoS rows.
+    // A start of the switch removes transient ports and leaves their QoS rows.
     node.vsctl("del-port eth0");
     take(&mut switch, &[wanted()]);
     assert_eq!(switch.observe(later()).unwrap().our_qos.len(), 1);
-    // Doing it again changes nothing.
+    // A repetition changes nothing.
     let seen = switch.observe(later()).unwrap();
     take(&mut switch, &[wanted()]);
     assert_eq!(switch.observe(later()).unwrap().bridges, seen.bridges);
@@ -170,7 +170,7 @@ fn there_and_back() {
 }
 
 #[test]
-fn several_at_once() {
+fn several_bridges_are_made_and_removed_in_one_transaction() {
     let node = Node::up();
     node.namespace
         .ip("link add eth1 address 0a:00:00:00:00:02 type veth peer name wire1\nlink set eth1 up\n")
@@ -192,7 +192,7 @@ fn several_at_once() {
 }
 
 #[test]
-fn a_bridge_that_was_there_is_kept_with_its_ports() {
+fn a_bridge_that_existed_before_is_kept_with_its_ports_and_settings() {
     let node = Node::up();
     node.vsctl("add-br breth0 -- set bridge breth0 datapath_type=netdev other_config:x=y");
     node.vsctl("add-port breth0 p1 -- set interface p1 type=internal");
@@ -214,7 +214,7 @@ fn a_bridge_that_was_there_is_kept_with_its_ports() {
 }
 
 #[test]
-fn a_port_that_was_there_is_kept() {
+fn a_port_that_existed_before_is_kept() {
     let node = Node::up();
     node.vsctl("add-br breth0 -- set bridge breth0 datapath_type=netdev -- add-port breth0 eth0");
     let mut switch = node.switch();
@@ -239,7 +239,7 @@ fn a_port_that_is_kept_keeps_its_qos() {
 }
 
 #[test]
-fn a_bridge_of_ours_that_others_use_by_now_is_kept() {
+fn a_bridge_with_other_ports_is_kept() {
     let node = Node::up();
     let mut switch = node.switch();
     take(&mut switch, &[wanted()]);
@@ -251,7 +251,7 @@ fn a_bridge_of_ours_that_others_use_by_now_is_kept() {
 }
 
 #[test]
-fn a_bridge_of_the_original_tool_goes_only_when_it_is_named() {
+fn a_bridge_of_the_original_tool_is_removed_only_when_it_is_named() {
     let node = Node::up();
     node.vsctl("add-br breth0 -- set bridge breth0 datapath_type=netdev -- br-set-external-id breth0 bridge-id breth0");
     node.vsctl("add-port breth0 eth0");
@@ -265,29 +265,29 @@ fn a_bridge_of_the_original_tool_goes_only_when_it_is_named() {
 }
 
 #[test]
-fn what_vswitchd_says_is_passed_on() {
+fn an_error_of_vswitchd_is_in_the_error() {
     let node = Node::up();
     let mut switch = node.switch();
     let wanted = [BridgeSpec { nic: "eth7".to_owned(), ..wanted() }];
     let written = switch.make_bridges(&wanted, later()).unwrap();
     switch.wait_for_devices(&wanted, &written, later()).unwrap();
     let written = switch.add_ports(&wanted, later()).unwrap();
-    let said = switch.wait_for_ports(&written, later()).unwrap_err().to_string();
-    assert!(said.contains("eth7") && said.contains("No such device"), "{said}");
+    let error = switch.wait_for_ports(&written, later()).unwrap_err().to_string();
+    assert!(error.contains("eth7") && error.contains("No such device"), "{error}");
 }
 
 #[test]
-fn a_vswitchd_that_is_away_or_stopped_is_given_up() {
+fn waiting_for_a_stopped_vswitchd_ends_at_the_deadline() {
     let mut node = Node::up();
     let mut switch = node.switch();
     let wanted = [wanted()];
     node.vswitchd.as_ref().unwrap().signal(Signal::SIGSTOP).unwrap();
     let written = switch.make_bridges(&wanted, later()).unwrap();
     let soon = Instant::now() + Duration::from_millis(80);
-    let said = switch.wait_for_devices(&wanted, &written, soon).unwrap_err().to_string();
-    assert!(said.contains("waiting for breth0") && said.contains("does ovs-vswitchd run"), "{said}");
+    let error = switch.wait_for_devices(&wanted, &written, soon).unwrap_err().to_string();
+    assert!(error.contains("waiting for breth0") && error.contains("does ovs-vswitchd run"), "{error}");
     node.vswitchd.take();
-    // Taking it away again needs only the database.
+    // The removal needs only the database.
     let removed = switch.remove(&[("breth0", "eth0", &PriorOvsConfig::default())], false, later()).unwrap();
     assert_eq!(removed, [Removal::Bridge]);
     let soon = Instant::now() + Duration::from_millis(80);
@@ -297,7 +297,7 @@ fn a_vswitchd_that_is_away_or_stopped_is_given_up() {
 }
 
 #[test]
-fn without_a_database_it_ends_in_time() {
+fn calls_end_at_the_deadline_when_the_database_is_stopped() {
     let mut node = Node::up();
     let mut switch = node.switch();
     node.database.as_ref().unwrap().signal(Signal::SIGSTOP).unwrap();
@@ -311,7 +311,7 @@ fn without_a_database_it_ends_in_time() {
 }
 
 #[test]
-fn every_row_of_ours_carries_the_mark() {
+fn every_inserted_row_has_the_owner_mark() {
     let marked: BTreeSet<String> = make(0, &wanted())
         .iter()
         .chain(&add(0, &wanted()))

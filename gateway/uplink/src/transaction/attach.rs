@@ -208,7 +208,7 @@ fn execute_one(run: &mut Run<'_>, step: Step, one: &mut Live) -> Result<()> {
         Step::Proven if run.options.probe => {
             let mut rows = run.journal.uplinks.get(one.number).map(|uplink| uplink.rows.clone());
             if rows.as_ref().is_none_or(|rows| rows.routers().is_empty()) {
-                // In a half state the bridge may carry the routes to probe.
+                // In an interrupted takeover the bridge may have the routes.
                 rows = Some(Network::moving(&run.socket)?.of(&one.bridge));
             }
             let rows = rows.unwrap_or_else(|| DeviceRows::none(&one.nic));
@@ -230,7 +230,7 @@ fn execute_one(run: &mut Run<'_>, step: Step, one: &mut Live) -> Result<()> {
     Ok(())
 }
 
-/// What is kept of the bridges, and then the journal says so.
+/// Writes the records of the takeover, then closes the journal.
 fn commit(run: &mut Run<'_>, live: &[Live]) -> Result<()> {
     let folder = run.lock.folder();
     let kept = run.journal.taken().enumerate().map(|(number, taken)| {
@@ -260,19 +260,19 @@ fn device_with_mac(socket: &Socket, name: &str, mac: Mac, deadline: Instant) -> 
     }
 }
 
-/// Everything is as it was, on the bridges, and works.
+/// The bridges have what the NICs had, and work.
 fn verify(run: &Run<'_>, live: &[Live]) -> Result<()> {
     let sampled = verify::Connections::before(&run.first, &run.before, live.iter().map(|one| &one.expected))?;
     for one in live {
         verify::carries(&run.socket, &one.expected)?;
         if run.options.probe {
-            // All that it carries: some of it may have been there before.
+            // All that the bridge carries: it may have had addresses and routes before.
             let rows = Network::moving(&run.socket)?.of(&one.bridge);
             verify::prove(&rows, &one.bridge, one.mac, run.deadline)?;
         }
         verify::still_reply(&one.answering, &one.bridge, run.deadline)?;
     }
-    sampled.move_on(run.deadline)?;
+    sampled.progress(run.deadline)?;
     match &run.options.verify_cmd {
         Some(line) => verify::run_command(line, run.deadline),
         None => Ok(()),

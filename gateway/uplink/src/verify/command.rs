@@ -1,4 +1,4 @@
-//! The operator's own check.
+//! `--verify-cmd`: the operator's own check.
 
 use std::io::{Read, Seek, SeekFrom};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
@@ -11,20 +11,20 @@ use nix::unistd::Pid;
 
 use crate::error::{Error, Result};
 
-const LOOK: Duration = Duration::from_millis(1);
+/// Between two checks whether the command has ended.
+const POLL: Duration = Duration::from_millis(1);
 /// How much of what it printed is shown when it fails.
 const SHOWN: u64 = 400;
 
-/// Runs a shell command until the deadline at most. It has a process group of its own, none of our descriptors (what it
-/// prints goes to a file in memory, so that nobody waits for one who keeps that open), and ends with all its children
-/// when its time is over.
+/// Runs a shell command, until the deadline at most. It has a process group of its own, which is killed at the deadline,
+/// and none of our descriptors: its output goes to a file in memory, so a child that keeps it open does not delay the end.
 pub fn run(line: &str, deadline: Instant) -> Result<()> {
     let attempted = "verify by --verify-cmd";
-    let failed = |what: String| Error::failed(attempted, what, "its command line is the operator's own");
+    let failed = |what: String| Error::failed(attempted, what, "run it by hand to see why");
     let system = Error::io(attempted, "is there a shell, /bin/sh?");
     let mut printed = std::fs::File::from(
         memfd_create(c"verify-cmd", MFdFlags::MFD_CLOEXEC)
-            .map_err(|errno| failed(format!("no memory for what it prints: {errno}")))?,
+            .map_err(|errno| failed(format!("no memory for its output: {errno}")))?,
     );
     let copies = (|| Ok::<_, std::io::Error>((printed.try_clone()?, printed.try_clone()?)))();
     let (output, errors) = copies.map_err(|error| failed(error.to_string()))?;
@@ -56,7 +56,7 @@ fn wait(child: &mut Child, deadline: Instant) -> Option<ExitStatus> {
         match child.try_wait() {
             Ok(Some(status)) => return Some(status),
             _ if Instant::now() >= deadline => return None,
-            _ => std::thread::sleep(LOOK),
+            _ => std::thread::sleep(POLL),
         }
     }
 }
@@ -92,16 +92,16 @@ mod tests {
     }
 
     #[test]
-    fn what_it_says_and_how_it_ends_is_told() {
+    fn output_and_exit_status_are_in_the_error() {
         run("true", within(30)).unwrap();
-        let said = run("echo no way out >&2; exit 3", within(30)).unwrap_err().to_string();
-        assert!(said.contains("exited with 3") && said.contains("no way out"), "{said}");
-        let said = run("kill -9 $$", within(30)).unwrap_err().to_string();
-        assert!(said.contains("signal 9"), "{said}");
+        let error = run("echo no way out >&2; exit 3", within(30)).unwrap_err().to_string();
+        assert!(error.contains("exited with 3") && error.contains("no way out"), "{error}");
+        let error = run("kill -9 $$", within(30)).unwrap_err().to_string();
+        assert!(error.contains("signal 9"), "{error}");
     }
 
     #[test]
-    fn one_that_hangs_ends_with_its_children() {
+    fn a_command_that_hangs_is_killed_with_its_children() {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("pid");
         let line = format!("sleep 1000 & echo $! > {}; wait", file.display());
@@ -112,12 +112,12 @@ mod tests {
         // A signal is on its way for a moment.
         while is_alive(pid.trim()) {
             assert!(Instant::now() < end, "the child is alive");
-            std::thread::sleep(LOOK);
+            std::thread::sleep(POLL);
         }
     }
 
     #[test]
-    fn one_that_keeps_descriptors_is_not_waited_for() {
+    fn a_child_that_keeps_the_output_open_delays_nothing() {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("pid");
         // It ends, its child has its output for much longer.

@@ -183,7 +183,7 @@ fn there_and_back(lab: &Lab) {
 }
 
 #[test]
-fn a_lease_of_dhclient_lives_on() {
+fn dhclient_renews_its_lease_on_the_bridge_and_back() {
     if !["dhclient", "dnsmasq"].into_iter().all(is_there) {
         eprintln!("skipped: dhclient (isc-dhcp-client) and dnsmasq (dnsmasq-base) are needed");
         return;
@@ -205,7 +205,7 @@ fn a_lease_of_dhclient_lives_on() {
 }
 
 #[test]
-fn a_lease_of_udhcpc_lives_on() {
+fn udhcpc_renews_its_lease_on_the_bridge_and_back() {
     if !["busybox", "dnsmasq"].into_iter().all(is_there) {
         eprintln!("skipped: busybox and dnsmasq (dnsmasq-base) are needed");
         return;
