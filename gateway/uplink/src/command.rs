@@ -128,7 +128,7 @@ mod tests {
     const LONG: Duration = Duration::from_secs(30);
 
     #[test]
-    fn output_and_outcome() {
+    fn output_and_exit_status_are_returned() {
         let answer = sh("echo out; echo err >&2; exit 3", LONG).unwrap();
         assert_eq!(answer, Answer { success: false, output: "out\n".into(), stderr: "err\n".into() });
         let much = sh("head -c 300000 /dev/zero | tr '\\0' x", LONG).unwrap();
@@ -136,19 +136,19 @@ mod tests {
     }
 
     #[test]
-    fn what_hangs_is_killed_with_its_children() {
+    fn a_program_that_hangs_is_killed_with_its_children() {
         let error = sh("sleep 1000 & sleep 1000", Duration::from_millis(50)).unwrap_err();
         assert!(matches!(error, NoAnswer::Late(..)), "{error}");
     }
 
     #[test]
-    fn what_is_left_running_does_not_hold_us() {
+    fn a_child_left_running_does_not_delay_the_result() {
         let answer = sh("sleep 20 & echo done", LONG).unwrap();
         assert_eq!(answer.output, "done\n");
     }
 
     #[test]
-    fn what_is_not_there_is_said() {
+    fn a_missing_program_is_named() {
         let error = run(&["/no/such/program".to_owned()], LONG).unwrap_err();
         assert!(error.to_string().contains("not installed"), "{error}");
     }

@@ -95,7 +95,7 @@ fn until(confirmed: &Path, run: &str, limit: Duration, go_on: impl Fn() -> Resul
     }
     Err(Error::failed(
         "commit the takeover",
-        format!("nobody confirmed it within {} s", limit.as_secs()),
+        format!("it was not confirmed within {} s", limit.as_secs()),
         "run it again and confirm in time; --confirm=SECONDS gives more time",
     ))
 }
@@ -168,7 +168,7 @@ mod tests {
     }
 
     #[test]
-    fn a_confirmation_is_given_and_taken() {
+    fn a_confirmation_ends_the_wait() {
         let (_dir, lock, mut journal) = begun();
         let folder = lock.folder().clone();
         assert!(confirm(&folder).unwrap_err().to_string().contains("no run waits"));
@@ -190,32 +190,32 @@ mod tests {
     }
 
     #[test]
-    fn none_or_an_old_one_does_not_count() {
+    fn a_missing_or_old_confirmation_does_not_count() {
         let (_dir, lock, journal) = begun();
         let folder = lock.folder();
         put(&confirmed(folder), &journal.run).unwrap();
-        let said = wait(folder, &journal.run, LOOK, || Ok(())).unwrap_err().to_string();
-        assert!(said.contains("nobody confirmed"), "{said}");
+        let text = wait(folder, &journal.run, LOOK, || Ok(())).unwrap_err().to_string();
+        assert!(text.contains("not confirmed within"), "{text}");
         put(&waiting(folder), "another").unwrap();
         assert!(confirm(folder).is_err());
     }
 
     #[test]
-    fn odd_files_are_no_confirmation() {
+    fn anything_but_a_regular_file_is_no_confirmation() {
         let (_dir, lock, journal) = begun();
         let folder = lock.folder();
         for name in ["waiting", "waiting.new", "confirmed", "confirmed.new"] {
             nix::unistd::mkfifo(&folder.path().join(name), nix::sys::stat::Mode::S_IRWXU).unwrap();
         }
         assert!(confirm(folder).unwrap_err().to_string().contains("no run waits"));
-        let said = wait(folder, &journal.run, LOOK, || Ok(())).unwrap_err().to_string();
-        assert!(said.contains("nobody confirmed"), "{said}");
+        let text = wait(folder, &journal.run, LOOK, || Ok(())).unwrap_err().to_string();
+        assert!(text.contains("not confirmed within"), "{text}");
     }
 
     #[test]
     fn an_error_ends_the_wait() {
         let (_dir, lock, journal) = begun();
-        let said = wait(lock.folder(), &journal.run, PATIENCE, || Err(Error::refused("x", "y")));
-        assert!(said.unwrap_err().to_string().contains('x'));
+        let text = wait(lock.folder(), &journal.run, PATIENCE, || Err(Error::refused("x", "y")));
+        assert!(text.unwrap_err().to_string().contains('x'));
     }
 }

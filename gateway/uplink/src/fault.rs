@@ -68,7 +68,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_step_finds_its_own_action() {
+    fn each_step_has_its_own_fault() {
         assert_eq!(action("ears:kill", "ears"), Some("kill"));
         assert_eq!(action("u-ears:kill", "ears"), None);
         assert_eq!(action("routes:run=/a:b", "routes"), Some("run=/a:b"));
@@ -76,7 +76,7 @@ mod tests {
     }
 
     #[test]
-    fn a_failure_says_after_what() {
+    fn the_error_names_the_step() {
         assert!(act("ears", "fail").unwrap_err().to_string().contains("after ears"));
         assert!(act("ears", "jump").unwrap_err().to_string().contains("no such fault"));
     }

@@ -172,9 +172,10 @@ impl TakeoverRecord {
             let same_boot = earlier.boot_id == self.boot_id;
             if same_boot {
                 if uplink.bridge_rows.as_ref().is_some_and(DeviceRows::has_address) {
-                    // The NIC had only what somebody put there beside.
-                    let way = DeviceMapping { from: was.rows.device.clone(), to: uplink.rows.device.clone() };
-                    let all = migration::union(&migration::moved(&was.rows, &way), &uplink.rows);
+                    // The NIC had only rows that were added since.
+                    let mapping =
+                        DeviceMapping { from: was.rows.device.clone(), to: uplink.rows.device.clone() };
+                    let all = migration::union(&migration::moved(&was.rows, &mapping), &uplink.rows);
                     uplink.rows = DeviceRows { link: uplink.rows.link.clone(), ..all };
                 }
                 let rows = &mut uplink.rows;

@@ -1,10 +1,10 @@
-//! The node, as far as a takeover and `doctor` have to know: one value, gathered once.
+//! A snapshot of the node for a takeover and `doctor`.
 //!
-//! [`observe`] asks the kernel, the switch's database, the host's firewall and the host's network managers. Everything
-//! that is decided ([`crate::plan`], `doctor`) is a pure function of an [`Observed`].
+//! [`observe`] reads the kernel, the switch's database, the host's firewall and the host's network managers. Every
+//! decision ([`crate::plan`], `doctor`) is a pure function of an [`Observed`].
 //!
-//! Changes nothing. Each source has a timeout; one that did not answer is a line in [`Observed::unknown`] and not an error,
-//! except for the kernel's own tables, without which nothing can be decided.
+//! It changes nothing. Each source has a timeout; one that does not answer is an entry of [`Observed::unknown`], not an
+//! error, except for the kernel's tables, which every decision needs.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -24,30 +24,30 @@ mod sockets;
 
 pub use gather::{observe, observe_at, observe_switch, observe_with};
 
-/// The node as it was found.
+/// The snapshot.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Observed {
     /// All network devices.
     pub links: Vec<LinkSnapshot>,
-    /// The NICs that were asked for and are there, in the order asked for.
+    /// The requested NICs that exist, in the requested order.
     pub nics: Vec<NicSnapshot>,
     /// The switch's database.
     pub switch: SwitchSnapshot,
     /// Rules of the host's firewall that name a device.
     pub firewall: Vec<FirewallRule>,
-    /// Host network managers and DHCP clients that have to do with one of the NICs.
+    /// Network managers and DHCP clients of the NICs.
     pub managers: Vec<DetectedManager>,
-    /// nft tables with the name of an ingress filter of ours and without our mark.
+    /// nft tables that have the name of an ingress filter but not its mark.
     pub foreign_guards: Vec<String>,
-    /// What could not be found out, and why.
+    /// What could not be read, and why.
     pub unknown: Vec<String>,
-    /// This boot.
+    /// Boot id.
     #[serde(default)]
     pub boot_id: String,
-    /// The kernel's tables: what is carried from one device to another.
+    /// The kernel's tables.
     #[serde(skip)]
     pub network: Network,
-    /// The NICs and bridges that were asked for: their part of the tables, with their settings.
+    /// The requested NICs and bridges: their rows and settings.
     #[serde(skip)]
     pub devices: BTreeMap<String, DeviceRows>,
 }
@@ -59,15 +59,15 @@ pub struct LinkSnapshot {
     pub index: u32,
     /// Name.
     pub name: String,
-    /// Kind of a device made by software (`bridge`, `vlan`, `bond`, `veth`...), empty for hardware.
+    /// Kind of a virtual device (`bridge`, `vlan`, `bond`, `veth`...), empty for hardware.
     pub kind: String,
-    /// Speaks Ethernet (`ARPHRD_ETHER`), and is not the loopback.
+    /// Its link type is Ethernet (`ARPHRD_ETHER`), and it is not the loopback.
     pub ethernet: bool,
     /// The loopback.
     pub loopback: bool,
     /// Wireless.
     pub wireless: bool,
-    /// Set up by the administrator.
+    /// Administratively up.
     pub up: bool,
     /// Has a carrier.
     pub carrier: bool,
@@ -77,9 +77,9 @@ pub struct LinkSnapshot {
     pub mtu: u32,
     /// The device it is a port, slave or member of.
     pub master: Option<u32>,
-    /// The device it stands on (VLAN, macvlan...), in this namespace.
+    /// The device below it (of a VLAN, macvlan...), in this namespace.
     pub lower: Option<u32>,
-    /// An XDP program is attached: in the driver (`native`), before the stack (`generic`), in the card (`offloaded`).
+    /// Mode of an attached XDP program: `native` (driver), `generic` (stack) or `offloaded` (card).
     pub xdp: Option<String>,
 }
 
@@ -88,29 +88,29 @@ pub struct LinkSnapshot {
 pub struct NicSnapshot {
     /// The device.
     pub link: LinkSnapshot,
-    /// Driver, where it tells.
+    /// Driver, if known.
     pub driver: Option<String>,
     /// Its addresses, in the kernel's order.
     pub addresses: Vec<AddressSnapshot>,
-    /// Routes of all tables that name it, without the kernel's own local ones.
+    /// Routes of all tables that name it, without the local table.
     pub routes: Vec<RouteSnapshot>,
-    /// Policy rules that name it, as `ip rule` has them.
+    /// Policy rules that name it, as `ip rule` prints them.
     pub rules: Vec<String>,
-    /// Nexthop objects that name it, as `ip nexthop` has them.
+    /// Nexthop objects that name it, as `ip nexthop` prints them.
     pub nexthops: Vec<String>,
     /// Neighbour entries with a MAC.
     pub neighbours: usize,
-    /// Root qdisc that somebody has set, as `tc qdisc` has it.
+    /// Root qdisc that is not the default, as `tc qdisc` prints it.
     pub qdisc: Option<String>,
-    /// It has a clsact or ingress qdisc, where filters hang.
+    /// It has a clsact or ingress qdisc, which tc filters attach to.
     pub clsact: bool,
-    /// Offloads that are on and that a port of the userspace datapath cannot live with (`gro`, `lro`).
+    /// Active offloads that a port of the userspace datapath does not work with (`gro`, `lro`).
     pub offloads: Vec<String>,
-    /// IPsec or MACsec is done by the card (`xfrm`, `macsec`).
+    /// Crypto that the card does (`xfrm`, `macsec`).
     pub device_offloads: Vec<String>,
     /// Sockets bound to it.
     pub bound: Vec<BoundSocket>,
-    /// Groups that programs joined on it (those that the kernel joins by itself are left out).
+    /// Multicast groups that programs joined on it.
     pub memberships: Vec<IpAddr>,
 }
 
@@ -119,11 +119,11 @@ pub struct NicSnapshot {
 pub struct BoundSocket {
     /// How.
     pub how: Binding,
-    /// What it is, in words (`udp 0.0.0.0:68`).
+    /// Description (`udp 0.0.0.0:68`).
     pub what: String,
-    /// Name of the program, where it can be told.
+    /// Name of the program, if known.
     pub program: Option<String>,
-    /// Its process.
+    /// Process id.
     pub pid: Option<u32>,
 }
 
@@ -133,7 +133,7 @@ pub struct BoundSocket {
 pub enum Binding {
     /// `SO_BINDTODEVICE`.
     Device,
-    /// `AF_PACKET`: it sees the device's frames, and sends by it.
+    /// `AF_PACKET`: it receives the device's frames and sends on it.
     Packet,
     /// `AF_XDP`: it takes the device's frames.
     Xdp,
@@ -144,47 +144,48 @@ pub enum Binding {
 /// An address on a NIC.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AddressSnapshot {
-    /// AddressSnapshot and prefix.
+    /// Address and prefix.
     pub net: IpNet,
-    /// As `ip address` has it.
+    /// As `ip address` prints it.
     pub text: String,
-    /// Seconds until it is gone, when it does not stay for ever.
+    /// Valid lifetime in seconds; `None` without a limit.
     pub left: Option<u32>,
     /// A temporary one (RFC 8981).
     pub temporary: bool,
     /// Of link scope.
     pub link_local: bool,
-    /// It comes from a router's announcements, which the kernel hears on whichever device has it.
+    /// The kernel made it from router advertisements, and renews it on the device that has it.
     pub by_router: bool,
 }
 
-/// A route by a NIC.
+/// A route of a NIC.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RouteSnapshot {
-    /// Where to.
+    /// Destination.
     pub to: IpNet,
-    /// As `ip route` has it.
+    /// As `ip route` prints it.
     pub text: String,
     /// Routing table.
     pub table: u32,
-    /// Next hops that are asked for on this NIC.
+    /// Next hops on this NIC.
     pub via: Vec<IpAddr>,
-    /// The next hop is on the link whatever the addresses say.
+    /// Flag `onlink`: the next hop counts as on the link.
     pub onlink: bool,
-    /// The kernel made it, with an address.
+    /// A connected route, which the kernel made with an address.
     pub by_kernel: bool,
-    /// It goes by a nexthop object, which carries it over.
+    /// It uses a nexthop object, which is moved instead.
     pub by_nexthop: bool,
 }
 
-/// What the switch's database says.
+/// The switch's database.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SwitchSnapshot {
     /// It answered.
     pub answers: bool,
-    /// Why it did not.
-    pub said: Option<String>,
-    /// The datapath that bridges shall have (`external_ids:ovn-bridge-datapath-type`), empty when nothing is said.
+    /// Why it did not answer.
+    #[serde(rename = "said")]
+    pub error: Option<String>,
+    /// Default datapath type of new bridges (`external_ids:ovn-bridge-datapath-type`), empty when not set.
     pub datapath_type: String,
     /// The bridges.
     pub bridges: Vec<Bridge>,
@@ -192,15 +193,15 @@ pub struct SwitchSnapshot {
     pub external_ids: BTreeMap<String, String>,
     /// `other_config` of table `Open_vSwitch`.
     pub other_config: BTreeMap<String, String>,
-    /// vswitchd runs; `None` when that cannot be told.
+    /// vswitchd runs; `None` when that is unknown.
     pub vswitchd: Option<bool>,
-    /// The database has no settings row: nothing can be made in it.
+    /// The database has no row in `Open_vSwitch`: no bridge can be made.
     #[serde(default)]
     pub uninitialised: bool,
-    /// The datapath types that this ovs-vswitchd has; empty when that is not known.
+    /// The datapath types of this ovs-vswitchd; empty when unknown.
     #[serde(default)]
     pub datapath_types: Vec<String>,
-    /// vswitchd has done what the database says (`cur_cfg` is `next_cfg`).
+    /// vswitchd has carried out the last change (`cur_cfg` is `next_cfg`).
     pub up_to_date: bool,
 }
 
@@ -219,11 +220,11 @@ pub struct Bridge {
     /// `mtu_request` of its own device.
     #[serde(default)]
     pub mtu_request: Option<i64>,
-    /// Made by a takeover of ours.
+    /// Made by a takeover.
     pub ours: bool,
-    /// Made by the original `nics-to-bridge` (`external_ids:bridge-id` is its name), which left no other mark.
+    /// Made by the original `nics-to-bridge`: its only mark is `external_ids:bridge-id` with the bridge's name.
     pub original: bool,
-    /// Its ports, without its own.
+    /// Its ports, without its own device.
     pub ports: Vec<Port>,
 }
 
@@ -236,26 +237,26 @@ pub struct Port {
     pub kind: String,
     /// `ofport`; negative when vswitchd could not open it.
     pub ofport: Option<i64>,
-    /// What vswitchd says is wrong with it.
+    /// Error that vswitchd reports.
     pub error: String,
-    /// Made by a takeover of ours.
+    /// Made by a takeover.
     pub ours: bool,
-    /// `ovn-localnet-port` or the like: whose it is.
+    /// Owner or peer (`ovn-localnet-port`...).
     pub of: Option<String>,
 }
 
 /// A rule of the host's firewall that names a device.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FirewallRule {
-    /// Whose: `nft`, `iptables`, `firewalld`.
+    /// `nft`, `iptables` or `firewalld`.
     pub source: String,
-    /// Where it stands (`inet filter input`).
+    /// Table and chain, or zone (`inet filter input`).
     pub place: String,
-    /// The rule, in its own language.
+    /// The rule, in its tool's syntax.
     pub text: String,
     /// Devices it names, as written (`eth*` is a pattern, see [`FirewallRule::names`]).
     pub devices: Vec<String>,
-    /// It lets packets pass that its table would drop otherwise: where it stops matching, new connections stop.
+    /// It accepts packets that its table would drop otherwise: without a match, new connections fail.
     pub lets_in: bool,
 }
 
@@ -271,7 +272,7 @@ impl FirewallRule {
 }
 
 impl Observed {
-    /// A NIC that was asked for.
+    /// A requested NIC, by name.
     #[must_use]
     pub fn nic(&self, name: &str) -> Option<&NicSnapshot> {
         self.nics.iter().find(|nic| nic.link.name == name)
@@ -297,7 +298,7 @@ impl SwitchSnapshot {
         self.bridges.iter().find(|bridge| bridge.name == name)
     }
 
-    /// What the database holds of a bridge and a NIC before a takeover.
+    /// The database's configuration of a bridge and a NIC before a takeover.
     #[must_use]
     pub fn prior_config(&self, bridge: &str, nic: &str) -> PriorOvsConfig {
         let Some(found) = self.bridge(bridge) else { return PriorOvsConfig::default() };
@@ -317,7 +318,7 @@ impl SwitchSnapshot {
 }
 
 impl Bridge {
-    /// Its datapath type by name: an empty column is the kernel's.
+    /// Its datapath type; an empty column means `system`.
     #[must_use]
     pub fn datapath_type(&self) -> &str {
         if self.datapath_type.is_empty() { "system" } else { &self.datapath_type }
@@ -325,7 +326,7 @@ impl Bridge {
 }
 
 impl NicSnapshot {
-    /// Where its routes go over another station: who can be asked whether the wire answers.
+    /// The next hops of its routes, each once.
     #[must_use]
     pub fn next_hops(&self) -> Vec<IpAddr> {
         let mut hops: Vec<_> = self.routes.iter().flat_map(|route| route.via.iter().copied()).collect();

@@ -1,13 +1,11 @@
-//! What a takeover does, and what stands against it: a pure function of an observation and of what was asked for.
+//! What a takeover does, and what prevents it: a pure function of a snapshot of the node and of the options.
 //!
-//! [`attach`] is for `nics-to-bridge`, [`detach`] for `bridge-to-nics`. A [`Plan`] is the one value that everything goes by:
-//! the run executes its [steps](Plan::steps) with its [device configurations](UplinkPlan::config), `--dry-run` prints it,
-//! `doctor` predicts from it. A run plans again under the lock and refuses when the node is [another](Plan::difference) by
-//! then.
+//! [`attach`] is for `nics-to-bridge`, [`detach`] for `bridge-to-nics`. A run executes the [steps](Plan::steps) of a
+//! [`Plan`] with its [device configurations](UplinkPlan::config), `--dry-run` prints it, `doctor` predicts from it. A run
+//! plans again under the lock and is refused if the plan is [different](Plan::difference).
 //!
-//! Everything that depends on a NIC is in one of three places: among the steps (it is carried over), among the warnings
-//! (it changes, and the operator has to know), or among the refusals, each with a stable name and a remedy. `--force`
-//! overrules those that are marked forceable.
+//! Everything that depends on a NIC is in a step (it is moved), a warning (it changes, and the operator has to know) or a
+//! refusal; warnings and refusals have a stable name and a remedy. `--force` overrules those that are marked forceable.
 
 use serde::Serialize;
 
@@ -41,13 +39,13 @@ pub use switch::datapath;
 pub struct Plan {
     /// The NICs and their bridges.
     pub uplinks: Vec<UplinkPlan>,
-    /// What is executed, in order; empty when there is nothing to do.
+    /// The steps in order; empty when there is nothing to do.
     pub steps: Vec<PlannedStep>,
-    /// What changes without being carried over.
+    /// What changes and is not moved.
     pub warnings: Vec<Notice>,
-    /// What stands against it.
+    /// What prevents the run.
     pub refusals: Vec<Refusal>,
-    /// Network managers and DHCP clients that are handed over.
+    /// Handovers of network managers and DHCP clients.
     pub handovers: Vec<Handover>,
 }
 
@@ -58,12 +56,11 @@ pub struct UplinkPlan {
     pub nic: String,
     /// The bridge.
     pub bridge: String,
-    /// Which way.
+    /// Attach or detach.
     pub direction: Direction,
-    /// What carries the bridge's frames.
+    /// The bridge's datapath.
     pub datapath: Datapath,
-    /// The NIC is a port of the bridge already (attach), or no port of it any more (detach): a run that was cut short, or
-    /// one that is run again.
+    /// The NIC is a port of the bridge already (attach), or no longer one (detach): an interrupted run, or a repeated one.
     pub half_way: bool,
     /// The bridge has all addresses already (attach): only its ingress filter is checked.
     pub complete: bool,
@@ -75,36 +72,36 @@ pub struct UplinkPlan {
     pub probe: bool,
     /// The MTU of the NIC, and of the bridge from now on.
     pub mtu: u32,
-    /// What the devices carry and the database holds before the run, as the journal keeps it; `None` when there is nothing
-    /// to do or it cannot be read.
+    /// The configuration of devices and database before the run, as the journal keeps it; `None` when there is nothing to
+    /// do or it cannot be read.
     #[serde(skip)]
     pub config: Option<Uplink>,
-    /// The kernel requests of the steps, as far as the observation tells: a bridge that is not there yet has number 0.
+    /// The kernel requests of the steps, from the snapshot: a bridge that does not exist yet has index 0.
     #[serde(skip)]
     pub requests: Vec<(PlannedStep, Request)>,
 }
 
-/// Something to know.
+/// A warning.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 pub struct Notice {
-    /// Name, which stays from version to version.
+    /// Stable name.
     pub name: &'static str,
     /// The device it is about.
     pub about: String,
-    /// What is so, and why it matters.
+    /// The problem, and why it matters.
     pub what: String,
     /// What to do about it.
     pub remedy: String,
 }
 
-/// Something that stands against it.
+/// A reason not to run.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 pub struct Refusal {
-    /// Name, which stays from version to version.
+    /// Stable name.
     pub name: &'static str,
     /// The device it is about.
     pub about: String,
-    /// What is so, and why it matters.
+    /// The problem, and why it matters.
     pub what: String,
     /// What to do about it.
     pub remedy: String,
@@ -115,9 +112,9 @@ pub struct Refusal {
 impl Plan {
     /// Whether the run may begin: refusals that `force` overrules do not count.
     pub fn verdict(&self, force: bool) -> Result<()> {
-        let mut against = self.refusals.iter().filter(|refusal| !(force && refusal.forceable));
-        let Some(first) = against.next() else { return Ok(()) };
-        let more = match against.count() {
+        let mut binding = self.refusals.iter().filter(|refusal| !(force && refusal.forceable));
+        let Some(first) = binding.next() else { return Ok(()) };
+        let more = match binding.count() {
             0 => String::new(),
             more => format!(" [and {more} more: --dry-run lists all]"),
         };
@@ -221,7 +218,7 @@ pub fn attach(observed: &Observed, nics: &[String], options: &Options) -> Plan {
         plan.steps = steps::attach(datapath).iter().copied().map(PlannedStep::Attach).collect();
     }
     for what in &observed.unknown {
-        plan.warn("not-known", "this node", what.clone(), "check it yourself before you go on");
+        plan.warn("not-known", "this node", what.clone(), "check it by hand before you continue");
     }
     plan
 }
@@ -244,7 +241,7 @@ fn attach_one(plan: &mut Plan, observed: &Observed, found: &NicSnapshot, options
         requests: Vec::new(),
         bridge,
     };
-    device::stands_alone(plan, observed, found, uplink.datapath);
+    device::has_no_master_or_upper(plan, observed, found, uplink.datapath);
     device::bond_or_vlan(plan, observed, found);
     switch::name_is_free(plan, observed, &uplink, options.datapath);
     if uplink.complete {
@@ -310,7 +307,7 @@ fn requests(observed: &Observed, uplink: &UplinkPlan, found: &NicSnapshot) -> Ve
         .collect()
 }
 
-/// What still uses a NIC by its name after the takeover, and does not work there any more.
+/// What still uses a NIC by name after the takeover, and no longer works.
 #[must_use]
 pub fn left_behind(observed: &Observed, nic: &str) -> Plan {
     let (mut plan, bridge) = (Plan::default(), bridge_of(nic));

@@ -1,4 +1,4 @@
-//! Whom to probe on an uplink: the routers of its routes; where it has none, its neighbours. Pure.
+//! The targets of probes on an uplink: the routers of its routes, or its neighbours if it has none. Pure.
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -15,17 +15,17 @@ const REPLIED: u16 = 0x02 | 0x04 | 0x08 | 0x10;
 /// What the probes are for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ProbePurpose {
-    /// One proof, before and after a switchover. One reply among many is enough, and without one the takeover fails: so
-    /// every neighbour is a candidate, and a source address of another scope is better than none.
+    /// A proof, before and after a switchover. One reply is enough, and without one the takeover fails: so every neighbour
+    /// is a candidate, and a source address of another scope is better than none.
     Proof,
-    /// Watching, up to fifty times a second and for as long as the helper runs. A target that does not reply over any path
+    /// Monitoring, up to fifty times a second while the helper runs. A target that does not reply over any path
     /// would keep management on the NIC: so only neighbours that replied once, only from a source of the target's
     /// scope, and never from an address whose uniqueness the kernel still checks.
     Watch,
 }
 
 impl ProbePurpose {
-    /// More targets than this add load, not certainty.
+    /// The largest number of targets.
     fn limit(self) -> usize {
         match self {
             Self::Proof => 16,
@@ -47,7 +47,7 @@ pub fn probe_targets(rows: &DeviceRows, purpose: ProbePurpose) -> Vec<Question> 
     let mut targets: BTreeSet<IpAddr> = rows.routers().into_iter().collect();
     if targets.is_empty() {
         let entries = rows.neighbours.iter().filter_map(Neighbour::of);
-        // A proxy entry is an address that this node answers for.
+        // This node itself replies for the address of a proxy entry.
         let others = entries.filter(|entry| !entry.is_proxy());
         let candidates = others.filter(|entry| match purpose {
             ProbePurpose::Proof => true,
@@ -74,7 +74,7 @@ fn source(own: &[(IpAddr, u8)], target: IpAddr, purpose: ProbePurpose) -> Option
     near.or_else(|| family.iter().find(has_scope)).or(any).map(|own| own.0)
 }
 
-/// Whether an address is known beyond the link, and is a host's.
+/// Whether an address is a unicast address that is valid beyond the link.
 pub(crate) fn is_beyond_link(address: IpAddr) -> bool {
     match address {
         IpAddr::V4(ip) => !ip.is_loopback() && !ip.is_multicast() && !ip.is_unspecified(),
@@ -107,7 +107,7 @@ mod tests {
             assert_eq!(
                 from("192.0.2.1").as_deref(),
                 Some("10.0.0.5"),
-                "an on-link gateway of no network of ours"
+                "an on-link gateway outside the own networks"
             );
             assert_eq!(from("fe80::1").as_deref(), Some("fe80::5"));
             assert_eq!(from("fc00::1").as_deref(), Some("fc00::5"));
@@ -123,7 +123,7 @@ mod tests {
     }
 
     #[test]
-    fn a_proof_has_more_targets_than_a_watch() {
+    fn proofs_have_more_targets_than_monitoring() {
         let ip = |line: &str| {
             let done = std::process::Command::new("ip").args(line.split(' ')).status().unwrap();
             assert!(done.success(), "{line}");
@@ -157,7 +157,7 @@ mod tests {
             ip("route add default via 172.18.0.1");
             let rows = observe();
             for purpose in [ProbePurpose::Proof, ProbePurpose::Watch] {
-                assert_eq!(targets(&rows, purpose), ["172.18.0.1"], "a router is enough");
+                assert_eq!(targets(&rows, purpose), ["172.18.0.1"], "only the router");
                 let bare = DeviceRows { addresses: Vec::new(), ..rows.clone() };
                 assert!(targets(&bare, purpose).is_empty(), "there is no source address");
             }

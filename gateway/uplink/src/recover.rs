@@ -290,7 +290,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_case_has_its_name() {
+    fn every_case_has_a_stable_name() {
         let whole = UplinkState {
             datapath: Datapath::Netdev,
             nic: true,

@@ -278,7 +278,7 @@ mod tests {
     use crate::steps::{self, DetachStep, Step};
 
     #[test]
-    fn takeover_and_undo_have_the_order_of_a_switchover() {
+    fn attach_and_detach_have_the_order_of_a_switchover() {
         let attach = steps::attach(Datapath::Netdev).iter().filter_map(|step| match step {
             Step::Addresses => Some(Part::Prepare),
             Step::IngressFilter => Some(Part::IngressFilter),

@@ -128,13 +128,13 @@ impl<'a> Rollback<'a> {
 
     fn one(&self, step: DetachStep, uplink: &Uplink) -> Result<switchover::Refusals> {
         let network = Network::observe(&self.socket)?;
-        // A NIC that is gone keeps nothing from being cleared away.
+        // A NIC that does not exist any more does not stop the cleanup.
         let nic = || nic(&network, uplink, self.this_boot);
         let found = network.link(&uplink.bridge);
         let bridge = found.filter(|link| is_of_switch(link)).map(link::Link::device);
         let name = nic().map_or_else(|_| uplink.nic.name.clone(), |nic| nic.name);
         let filter = IngressFilter::new(&name, &uplink.bridge);
-        let way = || nic().map(|nic| self.way(uplink, &nic, bridge.as_ref()));
+        let migration = || nic().map(|nic| self.migration(uplink, &nic, bridge.as_ref()));
         let caught = uplink.datapath == Datapath::System
             && network.link(&name).is_some_and(|link| link.master().is_some());
         match step {
@@ -146,16 +146,16 @@ impl<'a> Rollback<'a> {
                 "{} is still a port of the kernel's datapath; {} keeps its addresses until ovs-vswitchd has released it",
                 uplink.nic.name, uplink.bridge
             )]),
-            DetachStep::Addresses => way()?.prepare(),
-            DetachStep::Routes => way()?.move_routes(),
+            DetachStep::Addresses => migration()?.prepare(),
+            DetachStep::Routes => migration()?.move_routes(),
             DetachStep::IngressFilter if bridge.is_some() && filter.observe()?.is_some() => {
                 switchover::accept_from_nic(&filter).map(|()| Vec::new())
             }
             // A filter without its bridge only drops the NIC's frames.
             DetachStep::IngressFilter => Ok(filter.remove().map(|()| Vec::new())?),
             DetachStep::OldOff => {
-                let mut refused = way()?.remove_rule_twins()?;
-                refused.extend(way()?.remove_old()?);
+                let mut refused = migration()?.remove_rule_twins()?;
+                refused.extend(migration()?.remove_old()?);
                 Ok(refused)
             }
             DetachStep::Down => {
@@ -167,29 +167,29 @@ impl<'a> Rollback<'a> {
             DetachStep::Guard => {
                 filter.remove()?;
                 let mut refused = match nic() {
-                    // In another boot nothing of ours is left in them, and numbers of devices mean others.
+                    // After a reboot the settings are gone, and the indexes are those of other devices.
                     Ok(nic) if self.this_boot => settings::restore(&self.socket, &nic, &uplink.rows),
                     Ok(_) => Vec::new(),
                     Err(error) => vec![error.to_string()],
                 };
                 let handovers = managers::from_journal(&uplink.managers);
                 if !handovers.is_empty() {
-                    // The network is whole by now; a manager may take its time.
+                    // The network is restored by now; a manager may be slow.
                     refused.extend(HandoverExecutor::host().take_back(&handovers));
                 }
                 Ok(refused)
             }
-            // What is each run's own, and what is done for all uplinks at once.
+            // The run does these itself, or once for all uplinks.
             DetachStep::Journal | DetachStep::Verify | DetachStep::Commit | DetachStep::Ovsdb => {
                 Ok(Vec::new())
             }
         }
     }
 
-    /// From the bridge to the NIC; what the journal has besides what is found, without what was the bridge's own.
-    fn way(&self, uplink: &Uplink, nic: &Device, bridge: Option<&Device>) -> Migration<'_> {
-        let nowhere = Device { index: 0, name: uplink.bridge.clone() };
-        let bridge = bridge.unwrap_or(&nowhere);
+    /// The migration from the bridge to the NIC: the journal's rows and those found, without the bridge's own.
+    fn migration(&self, uplink: &Uplink, nic: &Device, bridge: Option<&Device>) -> Migration<'_> {
+        let missing = Device { index: 0, name: uplink.bridge.clone() };
+        let bridge = bridge.unwrap_or(&missing);
         let from = |rows: &DeviceRows| {
             migration::moved(&rows.own(), &DeviceMapping { from: rows.device.clone(), to: nic.clone() })
         };
@@ -246,7 +246,7 @@ impl<'a> Rollback<'a> {
 }
 
 impl Rollback<'_> {
-    /// Waits until the kernel's datapath has let the NIC go. (The userspace one is only a listener.)
+    /// Waits until the kernel's datapath has released the NIC. (The userspace one only opens a packet socket.)
     fn is_released(&self, uplink: &Uplink, deadline: Instant) -> bool {
         if uplink.datapath == Datapath::Netdev || uplink.held.port {
             return true;

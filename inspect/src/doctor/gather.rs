@@ -122,7 +122,7 @@ fn observe_switch(db: &Remote) -> SwitchSnapshot {
     let pending = background::spawn(move || observe::observe_switch(&remote, SWITCH_TIMEOUT));
     pending.wait_until(Instant::now() + SWITCH_TIMEOUT + SWITCH_TIMEOUT / 4).unwrap_or_else(|| {
         SwitchSnapshot {
-            said: Some(format!("{db}: no answer in {} s", SWITCH_TIMEOUT.as_secs())),
+            error: Some(format!("{db}: no answer in {} s", SWITCH_TIMEOUT.as_secs())),
             ..SwitchSnapshot::default()
         }
     })

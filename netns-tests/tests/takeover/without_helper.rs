@@ -68,7 +68,7 @@ fn back_unless_nobody_confirms() -> Result<()> {
     let site = &fixture.site;
     site.run(ATTACH)?.expect_ok()?;
     let silent = site.run("bridge-to-nics --confirm=1 breth0")?;
-    ensure!(!silent.ok && silent.said.contains("nobody confirmed"), "{silent:?}");
+    ensure!(!silent.ok && silent.said.contains("not confirmed within"), "{silent:?}");
     fixture.is_on_the_bridge()?;
     site.run(DETACH)?.expect_ok()?;
     fixture.is_unchanged()?;

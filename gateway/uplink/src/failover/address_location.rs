@@ -71,7 +71,7 @@ mod tests {
     }
 
     #[test]
-    fn an_address_of_the_link_alone_does_not_count() {
+    fn a_link_local_address_does_not_count() {
         assert!(carries(&rows(&[("172.18.0.11", 24)]).addresses, 7));
         assert!(!carries(&rows(&[("172.18.0.11", 24)]).addresses, 8));
         assert!(!carries(&rows(&[("fe80::1", 64)]).addresses, 7));
@@ -81,7 +81,7 @@ mod tests {
     }
 
     #[test]
-    fn addresses_on_both_devices_count_only_on_our_bridge() {
+    fn addresses_on_both_devices_count_only_on_a_bridge_of_a_takeover() {
         use AddressLocation::{Both, Bridge, Nic, Nowhere};
         // On the bridge, on the NIC, stray routes, ingress filter, taken over.
         for (on_bridge, on_nic, stray, accepting, taken, found) in [

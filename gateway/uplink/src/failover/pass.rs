@@ -129,7 +129,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_done_follows_what_is_observed() {
+    fn the_action_follows_the_observation() {
         let (memory, now) = settled();
         let seen = healthy(now);
         let to_nic = |why| Action::SwitchOver(Switchover::ToNic(why));
@@ -190,7 +190,7 @@ mod tests {
     }
 
     #[test]
-    fn a_bridge_that_is_deleted_gives_the_nic_its_addresses_back() {
+    fn the_nic_gets_the_addresses_of_a_deleted_bridge() {
         let (memory, now) = settled();
         let deleted = |now| {
             let seen = Observation { now, active: false, location: AddressLocation::Nowhere, ..healthy(now) };

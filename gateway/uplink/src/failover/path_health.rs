@@ -117,7 +117,7 @@ mod tests {
     }
 
     #[test]
-    fn silence_takes_probes_and_time() {
+    fn a_path_is_silent_after_unanswered_probes_and_time() {
         let mut path = PathHealth::default();
         for at in [0, 5, 10, 15] {
             path.probe_sent(ms(at));
@@ -135,7 +135,7 @@ mod tests {
     }
 
     #[test]
-    fn proof_takes_replies_in_a_row() {
+    fn a_path_is_proven_after_replies_in_a_row() {
         let mut path = PathHealth::default();
         for at in [0, 20, 40] {
             path.frame_received(ms(at));

@@ -221,7 +221,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_done_about_a_nic_follows_what_is_observed() {
+    fn the_reattach_follows_the_observation() {
         use Action::{RaiseNic, Reattach, RecordNic, RestoreAddresses};
         let now = ms(100_000);
         let seen = recreated(now);
@@ -289,7 +289,7 @@ mod tests {
     }
 
     #[test]
-    fn attempts_are_made_with_growing_pauses() {
+    fn attempts_have_growing_pauses() {
         let mut state = ReattachState::default();
         let (mut now, mut attempts) = (ms(1000), Vec::new());
         while now < ms(20_000) {
@@ -314,7 +314,7 @@ mod tests {
     }
 
     #[test]
-    fn an_attached_nic_is_tidied_once_management_is_on_the_bridge() {
+    fn an_attached_nic_hands_its_addresses_to_the_bridge_once_management_is_there() {
         let mut state = ReattachState::default();
         state.note_attempt(ms(1000), 4, Attempt::Attached);
         let received = |now, location| {
@@ -331,7 +331,7 @@ mod tests {
     }
 
     #[test]
-    fn without_addresses_a_nic_is_settled_only_when_it_can_get_none() {
+    fn a_nic_without_addresses_is_done_only_when_none_can_come() {
         let nowhere = Observation { location: AddressLocation::Nowhere, ..recreated(ms(1000)) };
         let received = with(nowhere, |devices| devices.received = Some(true));
         let (state, _) = ReattachState::default().next(&received);

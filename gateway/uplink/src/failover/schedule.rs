@@ -195,7 +195,7 @@ mod tests {
     }
 
     #[test]
-    fn next_hops_and_sysctls_have_their_own_pace() {
+    fn next_hops_and_sysctls_have_their_own_intervals() {
         let mut schedule = Schedule::default();
         assert!(schedule.are_next_hops_due(ms(5)) && schedule.take_sysctls(ms(5)));
         schedule.note_next_hops(ms(5));
@@ -214,7 +214,7 @@ mod tests {
     }
 
     #[test]
-    fn the_end_of_a_thread_is_followed_closely_for_a_while() {
+    fn after_the_end_of_a_thread_passes_are_frequent_for_a_while() {
         let mut schedule = Schedule::default();
         assert!(!schedule.count_ending() && !schedule.is_ending());
         schedule.note_thread_end(ms(7));

@@ -120,7 +120,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_text_says_where_and_why() {
+    fn the_text_names_location_and_reason() {
         let mut status = FailoverStatus { active: true, may_leave: true, ..FailoverStatus::default() };
         (status.location, status.device) = (ManagementLocation::Bridge, "breth0".into());
         status.next_hops = vec!["172.18.0.1".into()];

@@ -77,7 +77,7 @@ fn inside(work: impl FnOnce(&Socket, &Device, &Device) + Send) {
 }
 
 #[test]
-fn there_and_back() {
+fn rows_move_to_another_device_and_back() {
     inside(|socket, nic, bridge| {
         let onto = DeviceMapping { from: nic.clone(), to: bridge.clone() };
         let before = carried(socket, nic);
@@ -104,7 +104,7 @@ fn there_and_back() {
 }
 
 #[test]
-fn half_done_and_done_again() {
+fn an_interrupted_migration_can_be_repeated() {
     inside(|socket, nic, bridge| {
         let before = carried(socket, nic);
         let was = Network::moving(socket).unwrap().of(nic);
@@ -134,7 +134,7 @@ fn half_done_and_done_again() {
 }
 
 #[test]
-fn a_primary_goes_after_its_secondaries() {
+fn a_primary_address_is_removed_after_its_secondaries() {
     inside(|socket, nic, _| {
         let rows = Network::moving(socket).unwrap().of(nic);
         let order: Vec<Request> = strip(&rows);

@@ -1,7 +1,7 @@
 //! Rules of the host's firewall that name a device: from `nft`, from iptables' own tables, from firewalld's zones.
 //!
-//! The text of a rule is put together again as far as people need it to find the rule; what is compared is only which
-//! devices it names and whether it lets packets in.
+//! The text of a rule is approximate, enough to find the rule; decisions use only its devices and whether it accepts
+//! packets.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -18,7 +18,7 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// Keys of nft's `meta` that name a device.
 const DEVICE_KEYS: [&str; 4] = ["iif", "iifname", "oif", "oifname"];
 
-/// What ends a packet's way, or begins another one, in nft's language.
+/// Statements of nft that are shown by their name only.
 const VERDICTS: [&str; 12] = [
     "accept",
     "drop",
@@ -44,7 +44,7 @@ pub(super) fn observe(root: &Path) -> (Vec<FirewallRule>, Vec<String>) {
             Err(error) => unknown.push(format!("the rules of nft: its JSON is not understood ({error})")),
         },
         Ok(answer) => unknown.push(format!("the rules of nft: {}", first_line(&answer.stderr))),
-        // Without the tool there may be rules all the same, made by others' own netlink; iptables can tell of its own.
+        // Without nft there may still be rules of other programs; iptables lists its own.
         Err(error @ NoAnswer::Missing(_)) => match command::run(&words("iptables-save"), PATIENCE) {
             Ok(answer) if answer.success => rules.extend(of_iptables(&answer.output)),
             _ => unknown.push(format!("the rules of the host's firewall: {error}")),
@@ -74,7 +74,7 @@ fn first_line(text: &str) -> &str {
     text.lines().next().unwrap_or("no reason given")
 }
 
-/// firewalld's zones that hold a device for ever.
+/// firewalld's permanent zones that name a device.
 fn zones(root: &Path) -> Vec<FirewallRule> {
     let mut rules = Vec::new();
     for file in std::fs::read_dir(root.join("etc/firewalld/zones")).into_iter().flatten().flatten() {
@@ -95,12 +95,12 @@ fn zones(root: &Path) -> Vec<FirewallRule> {
     rules
 }
 
-/// Rules of nft's JSON (libnftables-json(5)) that name a device; those of our own tables are left out.
+/// Rules of nft's JSON (libnftables-json(5)) that name a device; those in tables of this product are left out.
 pub(super) fn of_nft(json: &str) -> serde_json::Result<Vec<FirewallRule>> {
     let whole: Value = serde_json::from_str(json)?;
     let items = whole["nftables"].as_array().map(Vec::as_slice).unwrap_or_default();
     let mut sets: BTreeMap<(String, String), Vec<String>> = BTreeMap::new();
-    let mut closed = std::collections::BTreeSet::new();
+    let mut dropping = std::collections::BTreeSet::new();
     for item in items {
         for kind in ["set", "map"] {
             if let Some(set) = item.get(kind) {
@@ -108,11 +108,12 @@ pub(super) fn of_nft(json: &str) -> serde_json::Result<Vec<FirewallRule>> {
                 sets.insert((table(set), name), strings(&set["elem"]));
             }
         }
-        let shut = item.get("chain").filter(|chain| chain["hook"] == "input" && chain["policy"] == "drop");
+        let drops_by_policy =
+            item.get("chain").filter(|chain| chain["hook"] == "input" && chain["policy"] == "drop");
         let refuses = item
             .get("rule")
             .filter(|rule| has_key(&rule["expr"], &["reject"]) || has_key(&rule["expr"], &["drop"]));
-        closed.extend(shut.or(refuses).map(table));
+        dropping.extend(drops_by_policy.or(refuses).map(table));
     }
     let mut rules = Vec::new();
     for item in items {
@@ -137,15 +138,15 @@ pub(super) fn of_nft(json: &str) -> serde_json::Result<Vec<FirewallRule>> {
         if devices.is_empty() {
             continue;
         }
-        let opens = has_key(&rule["expr"], &["accept", "jump", "goto", "vmap"])
+        let accepts = has_key(&rule["expr"], &["accept", "jump", "goto", "vmap"])
             && names_incoming(&rule["expr"])
-            && closed.contains(&table(rule));
+            && dropping.contains(&table(rule));
         rules.push(FirewallRule {
             source: "nft".to_owned(),
             place: format!("{} {}", table(rule), rule["chain"].as_str().unwrap_or_default()),
-            text: said(&rule["expr"]),
+            text: rule_text(&rule["expr"]),
             devices,
-            lets_in: opens,
+            lets_in: accepts,
         });
     }
     Ok(rules)
@@ -160,7 +161,7 @@ fn table(item: &Value) -> String {
     )
 }
 
-/// Our own tables follow the devices by themselves.
+/// Tables of this product: they follow the devices.
 fn is_ours(item: &Value) -> bool {
     item["table"].as_str().is_some_and(|name| name.starts_with("ovn_k8s_"))
 }
@@ -216,7 +217,7 @@ fn is_meta(value: &Value, keys: &[&str]) -> bool {
     value["meta"]["key"].as_str().is_some_and(|key| keys.contains(&key))
 }
 
-/// All text in a value: the names in a set, in a map, alone.
+/// All strings in a value: of a set, of a map, or a single one.
 fn strings(value: &Value) -> Vec<String> {
     match value {
         Value::String(text) => vec![text.clone()],
@@ -236,23 +237,25 @@ fn has_key(expression: &Value, keys: &[&str]) -> bool {
     }
 }
 
-/// A rule in nft's words, roughly.
-fn said(expression: &Value) -> String {
+/// An approximation of a rule in nft's syntax.
+fn rule_text(expression: &Value) -> String {
     let parts = expression.as_array().map(Vec::as_slice).unwrap_or_default();
-    let words: Vec<_> = parts.iter().filter_map(word).collect();
+    let words: Vec<_> = parts.iter().filter_map(statement).collect();
     words.join(" ")
 }
 
-fn word(part: &Value) -> Option<String> {
+fn statement(part: &Value) -> Option<String> {
     let (key, value) = part.as_object()?.iter().next()?;
     match key.as_str() {
         "match" => {
             let operator = value["op"].as_str().filter(|op| !["==", "in"].contains(op));
             let operator = operator.map(|op| format!("{op} ")).unwrap_or_default();
-            Some(format!("{} {operator}{}", side(&value["left"]), side(&value["right"])))
+            Some(format!("{} {operator}{}", operand(&value["left"]), operand(&value["right"])))
         }
         "counter" | "comment" => None,
-        "vmap" => Some(format!("{} vmap {{ {} }}", side(&value["key"]), strings(&value["data"]).join(", "))),
+        "vmap" => {
+            Some(format!("{} vmap {{ {} }}", operand(&value["key"]), strings(&value["data"]).join(", ")))
+        }
         "jump" | "goto" => Some(format!("{key} {}", value["target"].as_str().unwrap_or_default())),
         "xt" => None,
         verdict if VERDICTS.contains(&verdict) => Some(verdict.to_owned()),
@@ -260,7 +263,7 @@ fn word(part: &Value) -> Option<String> {
     }
 }
 
-fn side(value: &Value) -> String {
+fn operand(value: &Value) -> String {
     if let Some(key) = value["meta"]["key"].as_str() {
         return key.to_owned();
     }
@@ -282,14 +285,14 @@ fn side(value: &Value) -> String {
 
 fn list(value: &Value) -> String {
     let parts = value.as_array().map(Vec::as_slice).unwrap_or_default();
-    parts.iter().map(side).collect::<Vec<_>>().join(", ")
+    parts.iter().map(operand).collect::<Vec<_>>().join(", ")
 }
 
 /// Rules as iptables-save(8) prints them that name a device.
 pub(super) fn of_iptables(text: &str) -> Vec<FirewallRule> {
     let mut rules = Vec::new();
     let mut name = String::new();
-    let mut closed = std::collections::BTreeSet::new();
+    let mut dropping = std::collections::BTreeSet::new();
     for line in text.lines() {
         if let Some(table) = line.strip_prefix('*') {
             name = table.trim().to_owned();
@@ -297,20 +300,20 @@ pub(super) fn of_iptables(text: &str) -> Vec<FirewallRule> {
         let words: Vec<_> = line.split_whitespace().collect();
         let refuses =
             [("-j", "DROP"), ("-j", "REJECT")].iter().any(|pair| after(&words, pair.0) == Some(pair.1));
-        if (line.starts_with(":INPUT DROP") || refuses) && !closed.contains(&name) {
-            closed.insert(name.clone());
+        if (line.starts_with(":INPUT DROP") || refuses) && !dropping.contains(&name) {
+            dropping.insert(name.clone());
         }
         if words.first() != Some(&"-A") {
             continue;
         }
         let (incoming, outgoing) = (after(&words, "-i"), after(&words, "-o"));
-        // A negation names the devices it does not match.
+        // A negated match counts as naming the device, too.
         let devices: Vec<_> = [incoming, outgoing].into_iter().flatten().map(str::to_owned).collect();
         if devices.is_empty() {
             continue;
         }
         let target = after(&words, "-j").or_else(|| after(&words, "-g")).unwrap_or_default();
-        let shuts = [
+        let not_accepting = [
             "DROP",
             "REJECT",
             "LOG",
@@ -328,12 +331,12 @@ pub(super) fn of_iptables(text: &str) -> Vec<FirewallRule> {
             place: format!("{name} {}", words.get(1).unwrap_or(&"")),
             text: line.to_owned(),
             devices,
-            lets_in: incoming.is_some() && !shuts.contains(&target),
+            lets_in: incoming.is_some() && !not_accepting.contains(&target),
         });
     }
     for rule in &mut rules {
         let table = rule.place.split(' ').next().unwrap_or_default();
-        rule.lets_in &= closed.contains(table);
+        rule.lets_in &= dropping.contains(table);
     }
     rules
 }

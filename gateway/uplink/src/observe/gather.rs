@@ -1,4 +1,4 @@
-//! Gathers an observation from its sources, one after the other, each with a timeout.
+//! Reads the sources of a snapshot one after the other, each with a timeout.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -14,10 +14,10 @@ use crate::names::{bridge_of, nic_of};
 use crate::options::Options;
 use crate::switch_db::{self, OvsSnapshot, Owner, PortSnapshot};
 
-/// How long the switch's database may take. A database that is well answers in a millisecond.
+/// How long the switch's database may take. A healthy one answers in a millisecond.
 const PATIENCE: Duration = Duration::from_secs(8);
 
-/// Observes the node: these NICs (or bridges), and what belongs to them.
+/// Observes the node with these NICs (or bridges).
 pub fn observe(names: &[String], options: &Options) -> Result<Observed> {
     observe_at(names, &options.db, Path::new("/"))
 }
@@ -30,14 +30,14 @@ pub fn observe_at(names: &[String], db: &Remote, root: &Path) -> Result<Observed
 /// The same with a snapshot of the switch that was taken before.
 pub fn observe_with(names: &[String], switch: SwitchSnapshot, root: &Path) -> Result<Observed> {
     let pairs = pairs(names);
-    let mut asked = names.to_vec();
+    let mut devices = names.to_vec();
     for (nic, bridge) in &pairs {
-        asked.extend([nic, bridge].into_iter().filter(|name| !names.contains(name)).cloned());
+        devices.extend([nic, bridge].into_iter().filter(|name| !names.contains(name)).cloned());
     }
-    asked.dedup();
-    // First what starts programs: the rows that an undo puts back are to be as new as can be.
+    devices.dedup();
+    // Programs run first: the rows that an undo restores must be as recent as possible.
     let (firewall, firewall_unknown) = firewall::observe(root);
-    let mut observed = Observed { switch, boot_id: host::boot::id()?, ..kernel::observe(&asked, root)? };
+    let mut observed = Observed { switch, boot_id: host::boot::id()?, ..kernel::observe(&devices, root)? };
     for nic in &mut observed.nics {
         observed.unknown.extend(sockets::observe(nic));
     }
@@ -54,13 +54,15 @@ pub fn observe_with(names: &[String], switch: SwitchSnapshot, root: &Path) -> Re
     Ok(observed)
 }
 
-/// The switch alone, asked for a bounded time.
+/// The switch only, with a timeout.
 pub fn observe_switch(db: &Remote, patience: Duration) -> SwitchSnapshot {
-    switch(db, patience)
-        .unwrap_or_else(|error| SwitchSnapshot { said: Some(error.to_string()), ..SwitchSnapshot::default() })
+    switch(db, patience).unwrap_or_else(|error| SwitchSnapshot {
+        error: Some(error.to_string()),
+        ..SwitchSnapshot::default()
+    })
 }
 
-/// Each NIC with its bridge, whichever of the two was named.
+/// Each NIC with its bridge; either of them may be named.
 fn pairs(names: &[String]) -> BTreeMap<String, String> {
     let pair = |name: &String| match nic_of(name).filter(|nic| host::devices::exists(nic)) {
         Some(nic) => (nic.to_owned(), name.clone()),
@@ -122,7 +124,7 @@ fn port(row: &PortSnapshot) -> Port {
     }
 }
 
-/// Whether vswitchd runs, by the pidfile beside the database's socket; `None` where there is no telling.
+/// Whether vswitchd runs, by the pidfile beside the database's socket; `None` without one.
 fn vswitchd(db: &Remote) -> Option<bool> {
     let Remote::Unix(socket) = db else { return None };
     let pid = host::regular_file::read_text(&socket.with_file_name("ovs-vswitchd.pid")).ok()?;

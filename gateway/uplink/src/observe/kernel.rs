@@ -1,4 +1,4 @@
-//! The kernel's own tables, as far as people have to know.
+//! Snapshots of the kernel's tables.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -17,10 +17,10 @@ use crate::device_config::Network;
 use crate::error::Result;
 use crate::settings;
 
-/// `IFA_F_MANAGETEMPADDR` (linux/if_addr.h): the kernel made it of a router's announcement.
+/// `IFA_F_MANAGETEMPADDR` (linux/if_addr.h): the kernel made it from a router advertisement.
 const MANAGED_FOR_TEMPORARY: u32 = 0x100;
 
-/// The kernel's tables, and what they say of these devices.
+/// The kernel's tables, with snapshots of these devices.
 pub(super) fn observe(names: &[String], root: &Path) -> Result<Observed> {
     let socket = Socket::open()?;
     let network = Network::observe(&socket)?;
@@ -65,7 +65,7 @@ fn nic(link: &LinkSnapshot, network: &Network, qdiscs: &[Qdisc]) -> NicSnapshot 
     let index = link.index;
     let routes: Vec<_> = network.routes.iter().filter(|row| row.names(index)).collect();
     let announced = routes.iter().any(|row| row.family() == Family::V6 && row.is_learned());
-    let routers = Routers { announced, heard: hears_routers(&link.name) };
+    let routers = Routers { announced, accepted: accepts_router_advertisements(&link.name) };
     let mine = qdiscs.iter().filter(|qdisc| qdisc.device() == index);
     NicSnapshot {
         link: link.clone(),
@@ -81,7 +81,7 @@ fn nic(link: &LinkSnapshot, network: &Network, qdiscs: &[Qdisc]) -> NicSnapshot 
             .nexthops
             .iter()
             .filter(|nexthop| nexthop.device() == Some(index))
-            .map(|nexthop| without_numbers(&nexthop.to_string(), index, network))
+            .map(|nexthop| with_device_names(&nexthop.to_string(), index, network))
             .collect(),
         neighbours: network.neighbours.iter().filter(|row: &&Neighbour| row.device() == index).count(),
         qdisc: mine.clone().find(|it| it.is_root() && !it.is_default()).map(Qdisc::to_string),
@@ -90,18 +90,18 @@ fn nic(link: &LinkSnapshot, network: &Network, qdiscs: &[Qdisc]) -> NicSnapshot 
     }
 }
 
-/// What is known of routers on a link.
+/// Router advertisements on a link.
 #[derive(Clone, Copy)]
 struct Routers {
-    /// One has announced a route.
+    /// A route comes from one.
     announced: bool,
-    /// The kernel goes by what they announce.
-    heard: bool,
+    /// The kernel accepts them.
+    accepted: bool,
 }
 
-/// 1 stops counting where packets are forwarded (Documentation/networking/ip-sysctl.rst). Where a network manager listens
-/// by itself it is 0.
-fn hears_routers(device: &str) -> bool {
+/// The value 1 has no effect while the device forwards (Documentation/networking/ip-sysctl.rst). A network manager that
+/// processes advertisements itself sets 0.
+fn accepts_router_advertisements(device: &str) -> bool {
     let settings = host::interface_sysctls::read(device).unwrap_or_default();
     let value = |name: &str| settings.get(name).map(String::as_str);
     match value("ipv6/conf/accept_ra") {
@@ -120,7 +120,7 @@ fn address(row: &AddressRow, routers: Routers) -> Option<AddressSnapshot> {
         left: dynamic,
         temporary: row.is_temporary(),
         link_local: row.is_link_local(),
-        by_router: routers.heard
+        by_router: routers.accepted
             && row.family() == Family::V6
             && (row.flags() & MANAGED_FOR_TEMPORARY != 0 || (routers.announced && row.prefix() == 64)),
     })
@@ -130,7 +130,7 @@ fn route(row: &RouteRow, index: u32, network: &Network) -> Option<RouteSnapshot>
     let hops: Vec<_> = row.hops().into_iter().filter(|hop| hop.device == Some(index)).collect();
     Some(RouteSnapshot {
         to: row.destination()?,
-        text: without_numbers(&row.to_string(), index, network),
+        text: with_device_names(&row.to_string(), index, network),
         table: row.table(),
         via: hops.iter().filter_map(|hop| hop.via).collect(),
         onlink: hops.iter().any(|hop| hop.onlink),
@@ -139,26 +139,26 @@ fn route(row: &RouteRow, index: u32, network: &Network) -> Option<RouteSnapshot>
     })
 }
 
-/// The text of a row with the devices by name, and without the one that it is listed under.
-fn without_numbers(text: &str, own: u32, network: &Network) -> String {
+/// The text of a row with devices by name, without its own device.
+fn with_device_names(text: &str, own: u32, network: &Network) -> String {
     let mut words = text.split(' ').peekable();
-    let mut said: Vec<String> = Vec::new();
+    let mut shown: Vec<String> = Vec::new();
     while let Some(word) = words.next() {
         match words.peek().and_then(|next| next.parse::<u32>().ok()).filter(|_| word == "dev") {
             Some(index) => {
                 words.next();
                 let name = network.links.iter().find(|link| link.index() == index).map(LinkRow::name);
                 if index != own {
-                    said.push(format!("dev {}", name.unwrap_or_else(|| index.to_string())));
+                    shown.push(format!("dev {}", name.unwrap_or_else(|| index.to_string())));
                 }
             }
-            None => said.push(word.to_owned()),
+            None => shown.push(word.to_owned()),
         }
     }
-    said.join(" ")
+    shown.join(" ")
 }
 
-/// Tables with the name of an ingress filter of ours that do not have its mark.
+/// Tables that have the name of an ingress filter but not its mark.
 pub(super) fn foreign_filters(pairs: &BTreeMap<String, String>) -> host::Result<Vec<String>> {
     let mut foreign = Vec::new();
     for (nic, bridge) in pairs {

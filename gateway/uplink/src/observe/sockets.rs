@@ -1,4 +1,4 @@
-//! What programs have on a NIC, and what the card does by itself.
+//! Sockets and multicast groups on a NIC, and offloads of the card.
 
 use std::time::Duration;
 
@@ -11,33 +11,33 @@ use crate::command;
 /// How long `ip xfrm` may take.
 const PATIENCE: Duration = Duration::from_secs(2);
 
-/// Fills in sockets, groups and offloads; gives what could not be read.
+/// Fills in sockets, groups and offloads; returns what could not be read.
 pub(super) fn observe(nic: &mut NicSnapshot) -> Vec<String> {
     let mut unknown = Vec::new();
     let (index, name) = (nic.link.index, nic.link.name.clone());
-    let mut or_say = |what: &str, outcome: host::Result<()>| {
+    let mut or_report = |what: &str, outcome: host::Result<()>| {
         if let Err(error) = outcome {
             unknown.push(format!("the {what} of {name}: {error}"));
         }
     };
-    or_say("sockets", sockets::bound_to(index).map(|found| nic.bound.extend(found.iter().map(bound))));
+    or_report("sockets", sockets::bound_to(index).map(|found| nic.bound.extend(found.iter().map(bound))));
     let packets = sockets::packet_sockets_on(index).map(|found| {
         nic.bound.extend(found.iter().map(|socket| {
             let what = format!("a packet socket (protocol {:#06x})", socket.protocol);
             holder(Binding::Packet, what, socket.process.as_ref())
         }));
     });
-    or_say("packet sockets", packets);
+    or_report("packet sockets", packets);
     let xdp = sockets::xdp_sockets(index).map(|found| {
         nic.bound.extend(found.iter().map(|socket| {
             let what = format!("an AF_XDP socket on queue {}", socket.queue);
             holder(Binding::Xdp, what, socket.process.as_ref())
         }));
     });
-    or_say("AF_XDP sockets", xdp);
+    or_report("AF_XDP sockets", xdp);
     let groups = sockets::memberships(index)
         .map(|found| nic.memberships.extend(found.iter().map(|membership| membership.group)));
-    or_say("multicast groups", groups);
+    or_report("multicast groups", groups);
     let features = ethtool::features(&nic.link.name).map(|features| {
         nic.offloads.extend(ethtool::aggregating(&features).iter().map(|feature| feature.name.clone()));
         let can_ipsec = features.iter().any(|feature| feature.name == "esp-hw-offload" && feature.on);
@@ -45,7 +45,7 @@ pub(super) fn observe(nic: &mut NicSnapshot) -> Vec<String> {
             nic.device_offloads.push("xfrm".to_owned());
         }
     });
-    or_say("offloads", features);
+    or_report("offloads", features);
     if let Ok(driver) = ethtool::driver(&nic.link.name) {
         nic.driver = driver.map(|driver| driver.name);
     }
@@ -67,7 +67,7 @@ fn holder(how: Binding, what: String, process: Option<&sockets::Holder>) -> Boun
     BoundSocket { how, what, program: process.map(|it| it.name.clone()), pid: process.map(|it| it.pid) }
 }
 
-/// Whether an IPsec state is in the card: `crypto offload parameters: dev eth0 dir in`.
+/// Whether the card has an IPsec state: `crypto offload parameters: dev eth0 dir in`.
 fn has_ipsec(device: &str) -> bool {
     let command = ["ip", "-o", "xfrm", "state"].map(str::to_owned);
     command::run(&command, PATIENCE).is_ok_and(|answer| names_offload(&answer.output, device))
@@ -91,7 +91,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn ipsec_in_the_card() {
+    fn an_ipsec_state_offloaded_to_the_device_is_found() {
         let text = "src 10.0.0.1 dst 10.0.0.2\\ proto esp spi 0x1 reqid 0 mode transport\\ crypto offload parameters: dev eth0 dir out mode crypto\n";
         assert!(names_offload(text, "eth0"));
         assert!(!names_offload(text, "eth1"));

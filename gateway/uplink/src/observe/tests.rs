@@ -42,7 +42,7 @@ fn hold() -> UdpSocket {
 }
 
 #[test]
-fn what_a_nic_carries() {
+fn addresses_routes_rules_qdiscs_and_sockets_of_a_nic_are_observed() {
     in_namespace(
         "ip addr add 10.1.0.5/24 dev eth0; ip addr add 10.1.0.6/24 dev eth0 valid_lft 500 preferred_lft 400
          ip -6 addr add fd01::5/64 dev eth0 nodad; ip route add default via 10.1.0.1 dev eth0
@@ -72,14 +72,14 @@ fn what_a_nic_carries() {
                 "{device:?}"
             );
             assert_eq!(nic.memberships, ["239.7.7.7".parse::<std::net::IpAddr>().unwrap()]);
-            assert!(!observed.switch.answers && observed.switch.said.is_some());
+            assert!(!observed.switch.answers && observed.switch.error.is_some());
             assert!(observed.link("lo").is_some_and(|lo| lo.loopback && !lo.ethernet));
         },
     );
 }
 
 #[test]
-fn the_firewall_and_a_foreign_guard() {
+fn firewall_rules_and_a_foreign_filter_table_are_observed() {
     in_namespace(
         "nft 'table inet filter { chain input { type filter hook input priority 0; policy drop;
             iifname \"eth0\" tcp dport 22 accept; iifname { \"eth0\", \"breth0\" } udp dport 53 accept; }; }'

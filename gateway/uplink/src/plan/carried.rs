@@ -1,4 +1,4 @@
-//! What uses the device that loses its addresses: sockets, routes, groups, filters.
+//! Users of the device that loses its addresses: sockets, routes, multicast groups, filters.
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -39,12 +39,10 @@ fn bound_socket(plan: &mut Plan, socket: &BoundSocket, uplink: &UplinkPlan) {
     let vital = socket.program.as_deref().is_some_and(|program| VITAL.contains(&program));
     let program = socket.program.as_deref().unwrap_or("its program");
     let listen = format!("have {program} listen on addresses instead of a device, or restart it afterwards");
-    let (name, what, remedy, bad) = match socket.how {
+    let (name, what, remedy, is_refused) = match socket.how {
         Binding::Device => (
             "bound-socket",
-            format!(
-                "{socket} is bound to the device: it receives nothing any more when management is on {to}"
-            ),
+            format!("{socket} is bound to the device: it receives nothing while management is on {to}"),
             listen,
             vital,
         ),
@@ -58,7 +56,7 @@ fn bound_socket(plan: &mut Plan, socket: &BoundSocket, uplink: &UplinkPlan) {
             "link-local-connection",
             format!("{socket} goes over a link-local address of {from}: such connections break"),
             if vital {
-                "come by another address of the node, then run this again".to_owned()
+                "connect to another address of the node, then run this again".to_owned()
             } else {
                 format!("{program} has to connect again")
             },
@@ -73,14 +71,14 @@ fn bound_socket(plan: &mut Plan, socket: &BoundSocket, uplink: &UplinkPlan) {
             false,
         ),
     };
-    if bad {
+    if is_refused {
         plan.refuse_unless_forced(name, from, what, remedy);
     } else {
         plan.warn(name, from, what, remedy);
     }
 }
 
-/// What neither moves nor breaks at once.
+/// Warns of what is not moved: multicast groups, tc filters, temporary addresses.
 pub(super) fn what_is_not_carried(plan: &mut Plan, device: &NicSnapshot, uplink: &UplinkPlan) {
     let (from, to) = ends(uplink);
     if !device.memberships.is_empty() {
@@ -88,7 +86,7 @@ pub(super) fn what_is_not_carried(plan: &mut Plan, device: &NicSnapshot, uplink:
             "multicast-membership",
             from,
             format!(
-                "programs have joined {} there: they receive nothing of it any more",
+                "programs have joined {} on it: they no longer receive those groups",
                 list(&device.memberships)
             ),
             format!("restart them, or have them join on {to}"),
@@ -116,12 +114,13 @@ pub(super) fn what_is_not_carried(plan: &mut Plan, device: &NicSnapshot, uplink:
     }
 }
 
-/// Routes that the kernel would not take on the bridge as they are.
+/// Warns of routes that the kernel would reject on the bridge.
 pub(super) fn routes(plan: &mut Plan, device: &NicSnapshot) {
-    // Ten thousand routes have a handful of next hops.
-    let lost: BTreeSet<_> = device.next_hops().into_iter().filter(|&via| !is_on_link(device, via)).collect();
+    // Few distinct next hops, even with ten thousand routes.
+    let off_link: BTreeSet<_> =
+        device.next_hops().into_iter().filter(|&via| !is_on_link(device, via)).collect();
     for route in device.routes.iter().filter(|route| !route.onlink && !route.by_nexthop) {
-        for via in route.via.iter().filter(|via| lost.contains(via)) {
+        for via in route.via.iter().filter(|via| off_link.contains(via)) {
             plan.warn(
                 "route-not-remakeable",
                 &device.link.name,
@@ -135,7 +134,7 @@ pub(super) fn routes(plan: &mut Plan, device: &NicSnapshot) {
     }
 }
 
-/// As the kernel asks when a route is made: the next hop is reached without another next hop (`fib_check_nh()`).
+/// The kernel's check for a new route (`fib_check_nh()`): the next hop is reached without another next hop.
 fn is_on_link(device: &NicSnapshot, via: IpAddr) -> bool {
     if matches!(via, IpAddr::V6(via) if via.is_unicast_link_local()) {
         return true;
@@ -163,7 +162,7 @@ pub(super) fn can_be_proved(plan: &mut Plan, device: &NicSnapshot, uplink: &Upli
     }
 }
 
-/// From which device, to which.
+/// The source and the target device.
 pub(super) fn ends(uplink: &UplinkPlan) -> (&str, &str) {
     match uplink.direction {
         Direction::Attach => (&uplink.nic, &uplink.bridge),

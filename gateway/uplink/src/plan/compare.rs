@@ -1,4 +1,4 @@
-//! Whether two plans do the same: what was planned before the lock was taken, and what is planned under it.
+//! Compares the plan from before the lock was taken with the one under the lock.
 
 use std::collections::BTreeSet;
 
@@ -15,15 +15,15 @@ use crate::journal::Uplink;
 use crate::options::Direction;
 
 /// Protocols of routes and nexthop objects that an administrator or a DHCP client makes (linux/rtnetlink.h: boot, static,
-/// dhcp). What routers announce and routing daemons write changes at any time; the run carries it over as it is at the
+/// dhcp). Those of router advertisements and routing daemons change at any time; the run moves them as they are at the
 /// switchover.
 const CONFIGURED: [u8; 3] = [3, 4, 16];
 
 impl Plan {
-    /// What `now` does not do as this plan says; `None` when it does the same in all that matters: refusals that `--force`
-    /// overrules, devices, configured addresses and routes, policy rules, nexthop objects, root qdisc, the switch's rows,
-    /// network managers. On the way back only the NIC itself matters: it is also the way out while daemons of the switch
-    /// come and go, so the rest is taken as it is under the lock.
+    /// How `now` differs from this plan; `None` when refusals, devices, configured addresses and routes, policy rules,
+    /// nexthop objects, root qdisc, the switch's rows and network managers are the same. On detach only refusals and the
+    /// NIC itself count: it is used while daemons of the switch start and stop, so the rest is taken as it is under the
+    /// lock.
     #[must_use]
     pub fn difference(&self, now: &Self) -> Option<String> {
         let known = |refusal: &&Refusal| {
@@ -35,7 +35,7 @@ impl Plan {
         for uplink in &self.uplinks {
             let other =
                 now.uplinks.iter().find(|other| other.nic == uplink.nic && other.bridge == uplink.bridge);
-            let Some(other) = other else { return Some(format!("{} is no longer there", uplink.nic)) };
+            let Some(other) = other else { return Some(format!("{} does not exist any more", uplink.nic)) };
             if let Some(what) = of_uplink(uplink, other) {
                 return Some(what);
             }
@@ -44,7 +44,7 @@ impl Plan {
             return None;
         }
         if self.steps != now.steps {
-            return Some("the datapath's steps are others".to_owned());
+            return Some("the datapath and its steps changed".to_owned());
         }
         let managed = |plan: &Self| plan.handovers.iter().map(|one| one.manager).collect::<BTreeSet<_>>();
         if let Some(manager) = managed(self).symmetric_difference(&managed(now)).next() {
@@ -74,7 +74,7 @@ fn of_uplink(planned: &UplinkPlan, now: &UplinkPlan) -> Option<String> {
     match (&planned.config, &now.config) {
         (Some(planned), Some(now)) => of_config(planned, now),
         (None, None) => None,
-        _ => Some(format!("the settings of {nic} could be read only once")),
+        _ => Some(format!("the settings of {nic} could be read only one of two times")),
     }
 }
 
@@ -97,8 +97,8 @@ fn of_config(planned: &Uplink, now: &Uplink) -> Option<String> {
     of_rows(&planned.rows, &now.rows).or_else(|| match (&planned.bridge_rows, &now.bridge_rows) {
         (Some(planned), Some(now)) => of_rows(planned, now),
         (None, None) => None,
-        (Some(_), None) => Some(format!("{} is no longer there", planned.bridge)),
-        (None, Some(_)) => Some(format!("{} is there now", planned.bridge)),
+        (Some(_), None) => Some(format!("{} does not exist any more", planned.bridge)),
+        (None, Some(_)) => Some(format!("{} exists now", planned.bridge)),
     })
 }
 

@@ -13,7 +13,7 @@ use crate::options::{Datapath, Direction};
 use crate::steps::{self, DetachStep, PlannedStep};
 use crate::switch_db::PriorOvsConfig;
 
-/// The plan of `bridge-to-nics` for these bridges. `records` are those of their takeovers, as far as there are any.
+/// The plan of `bridge-to-nics` for these bridges. `records`: those of their takeovers that exist.
 #[must_use]
 pub fn detach(observed: &Observed, bridges: &[String], records: &[TakeoverRecord]) -> Plan {
     let mut plan = Plan::default();
@@ -44,12 +44,12 @@ pub fn detach(observed: &Observed, bridges: &[String], records: &[TakeoverRecord
             continue;
         };
         if let Some(found) = observed.nic(bridge) {
-            let against = plan.refusals.len();
+            let before = plan.refusals.len();
             carried::bound_sockets(&mut plan, found, &uplink);
             carried::what_is_not_carried(&mut plan, found, &uplink);
             firewall::names(&mut plan, observed, &uplink);
-            // The way back is the safe one: what is refused on attach is a warning here.
-            for refusal in plan.refusals.split_off(against) {
+            // Detaching restores the original state: what is refused on attach is a warning here.
+            for refusal in plan.refusals.split_off(before) {
                 plan.warn(refusal.name, &refusal.about, refusal.what, refusal.remedy);
             }
         }
@@ -69,7 +69,7 @@ pub fn detach(observed: &Observed, bridges: &[String], records: &[TakeoverRecord
     plan
 }
 
-/// The bridge's own; that of the record where the switch does not know the bridge.
+/// The bridge's datapath, or that of the record when the switch has no such bridge.
 fn datapath(observed: &Observed, bridge: &str, record: Option<&TakeoverRecord>) -> Datapath {
     match record.filter(|_| observed.switch.bridge(bridge).is_none()) {
         Some(record) => record.uplink.datapath,
@@ -77,7 +77,7 @@ fn datapath(observed: &Observed, bridge: &str, record: Option<&TakeoverRecord>) 
     }
 }
 
-/// What the journal keeps: what the NIC is to have in the end, and what the bridge carries now.
+/// What the journal keeps: what the NIC gets, and what the bridge has now.
 fn config(
     observed: &Observed,
     uplink: &UplinkPlan,
@@ -95,7 +95,7 @@ fn config(
     let bridge_rows = observed.link(bridge).map(rows_of);
     let mut held = PriorOvsConfig::default();
     if let Some(record) = record {
-        // A bridge with our mark was not there before, whatever a takeover that was done again found of it.
+        // A bridge with the mark did not exist before, whatever a repeated takeover recorded.
         if !observed.switch.bridge(bridge).is_some_and(|found| found.ours) {
             held = record.uplink.held.clone();
         }
@@ -103,7 +103,7 @@ fn config(
         if record.boot_id == observed.boot_id {
             rows.sysctls.clone_from(&was.sysctls);
             rows.qdisc.clone_from(&was.qdisc);
-            // The bridge's device was removed with all it carried: what the NIC had before is the best there is.
+            // The bridge's device was removed with its addresses: those of the record are the best known ones.
             if !rows.has_address() && !bridge_rows.as_ref().is_some_and(DeviceRows::has_address) {
                 let was = migration::moved(was, &DeviceMapping { from: was.device.clone(), to: device });
                 rows = migration::union(&rows, &was);

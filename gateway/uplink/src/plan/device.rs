@@ -1,16 +1,16 @@
-//! What the device itself is, and which devices are above or below it.
+//! The kind and state of the device, and the devices above and below it.
 
 use super::Plan;
 use crate::observe::{LinkSnapshot, NicSnapshot, Observed};
 use crate::options::Datapath;
 
-/// Kinds whose `IFLA_LINK` is not a device below: a veth's is its other end.
-const NOT_ABOVE: [&str; 2] = ["veth", "netkit"];
+/// Kinds whose `IFLA_LINK` is a peer, not the device below.
+const PEER_KINDS: [&str; 2] = ["veth", "netkit"];
 
 /// The longest name the kernel takes (`IFNAMSIZ` without the final zero).
 const LONGEST: usize = 15;
 
-/// Refuses what cannot be the uplink of a bridge; further checks make no sense then.
+/// Refuses a device that cannot be the uplink of a bridge. Whether it did.
 pub(super) fn is_no_nic(plan: &mut Plan, nic: &NicSnapshot) -> bool {
     let (link, name) = (&nic.link, nic.link.name.as_str());
     let before = plan.refusals.len();
@@ -25,7 +25,7 @@ pub(super) fn is_no_nic(plan: &mut Plan, nic: &NicSnapshot) -> bool {
         plan.refuse(
             "not-ethernet",
             name,
-            "does not speak Ethernet, so it cannot be a port of a bridge",
+            "is no Ethernet device, so it cannot be a port of a bridge",
             "name an Ethernet device (`ip -br link`)",
         );
     }
@@ -41,14 +41,19 @@ pub(super) fn is_no_nic(plan: &mut Plan, nic: &NicSnapshot) -> bool {
 }
 
 /// Refuses a NIC that is part of another device, or that another device depends on.
-pub(super) fn stands_alone(plan: &mut Plan, observed: &Observed, nic: &NicSnapshot, datapath: Datapath) {
+pub(super) fn has_no_master_or_upper(
+    plan: &mut Plan,
+    observed: &Observed,
+    nic: &NicSnapshot,
+    datapath: Datapath,
+) {
     let (link, name) = (&nic.link, nic.link.name.as_str());
     if !link.up {
         let remedy = format!("`ip link set {name} up`");
-        plan.refuse_unless_forced("down", name, "is down: nothing can be proved through it", remedy);
+        plan.refuse_unless_forced("down", name, "is down: no next hop can be probed", remedy);
     } else if !link.carrier {
         let remedy = "check the cable and the other end";
-        plan.refuse_unless_forced("down", name, "has no carrier: nothing can be proved through it", remedy);
+        plan.refuse_unless_forced("down", name, "has no carrier: no next hop can be probed", remedy);
     }
     if link.wireless {
         plan.refuse_unless_forced(
@@ -62,10 +67,10 @@ pub(super) fn stands_alone(plan: &mut Plan, observed: &Observed, nic: &NicSnapsh
     let is_above = |other: &&LinkSnapshot| {
         other.lower == Some(link.index)
             && other.index != link.index
-            && !NOT_ABOVE.contains(&other.kind.as_str())
+            && !PEER_KINDS.contains(&other.kind.as_str())
     };
     for above in observed.links.iter().filter(is_above) {
-        stands_on(plan, name, above, datapath);
+        has_upper(plan, name, above, datapath);
     }
     match link.xdp.as_deref() {
         Some("generic") => plan.warn(
@@ -97,7 +102,7 @@ fn has_master(plan: &mut Plan, observed: &Observed, link: &LinkSnapshot) {
     let (name, master) = (link.name.as_str(), observed.indexed(index));
     let master_name = master.map_or("another device", |found| found.name.as_str());
     match master.map_or("", |found| found.kind.as_str()) {
-        // The kernel datapath's own device: the NIC is a port, which is looked at as such.
+        // The kernel datapath's own device: other checks cover the port.
         "openvswitch" => {}
         kind @ ("bond" | "team") => plan.refuse(
             "bond-slave",
@@ -108,24 +113,24 @@ fn has_master(plan: &mut Plan, observed: &Observed, link: &LinkSnapshot) {
         kind => plan.refuse(
             "nic-has-master",
             name,
-            format!("is a port of {master_name} ({})", said(kind)),
+            format!("is a port of {master_name} ({})", kind_name(kind)),
             format!("`ip link set {name} nomaster` first, with its addresses on {name}"),
         ),
     }
 }
 
-fn stands_on(plan: &mut Plan, nic: &str, above: &LinkSnapshot, datapath: Datapath) {
+fn has_upper(plan: &mut Plan, nic: &str, above: &LinkSnapshot, datapath: Datapath) {
     let (name, kind) = (&above.name, above.kind.as_str());
     match (kind, datapath) {
         ("vlan", Datapath::Netdev) => plan.refuse_unless_forced(
             "vlan-child",
             nic,
             format!(
-                "VLAN {name} is on top of it and would receive nothing any more: the ingress filter is below it"
+                "VLAN {name} is on top of it and would receive nothing: the ingress filter is below it"
             ),
             format!("make the VLAN on the bridge instead (an internal port of br{nic} with that tag), or take {name} itself as the uplink"),
         ),
-        // VLAN devices are served before the handler by which the kernel datapath takes frames.
+        // The kernel delivers to VLAN devices before the receive handler of its datapath.
         ("vlan", Datapath::System) => plan.warn(
             "vlan-child",
             nic,
@@ -135,13 +140,13 @@ fn stands_on(plan: &mut Plan, nic: &str, above: &LinkSnapshot, datapath: Datapat
         _ => plan.refuse_unless_forced(
             "nic-is-lower-device",
             nic,
-            format!("{name} ({}) is on top of it and would be cut off", said(kind)),
+            format!("{name} ({}) is on top of it and would be cut off", kind_name(kind)),
             format!("remove it first (`ip link del {name}`) and make it on br{nic} afterwards"),
         ),
     }
 }
 
-/// Warns of what holds for a bond and for a tagged uplink; both are supported.
+/// Warns about a bond and a VLAN device; both are supported.
 pub(super) fn bond_or_vlan(plan: &mut Plan, observed: &Observed, nic: &NicSnapshot) {
     let name = nic.link.name.as_str();
     match nic.link.kind.as_str() {
@@ -169,6 +174,6 @@ pub(super) fn bond_or_vlan(plan: &mut Plan, observed: &Observed, nic: &NicSnapsh
     }
 }
 
-fn said(kind: &str) -> &str {
+fn kind_name(kind: &str) -> &str {
     if kind.is_empty() { "unknown kind" } else { kind }
 }

@@ -1,4 +1,4 @@
-//! Addresses with a lifetime: something has to renew them on the bridge.
+//! Addresses with a lifetime: a DHCP client, manager or the kernel has to renew them on the bridge.
 
 use ipnet::IpNet;
 
@@ -11,16 +11,16 @@ const SHORTEST: u32 = 60;
 
 /// The addresses of a device that expire unless they are renewed.
 pub(super) fn expiring(device: &NicSnapshot) -> ExpiringAddresses {
-    let ending = device.addresses.iter().filter(|it| it.left.is_some() && !it.temporary && !it.link_local);
-    let of_ipv6 = ending.clone().filter(|it| it.net.addr().is_ipv6());
+    let expiring = device.addresses.iter().filter(|it| it.left.is_some() && !it.temporary && !it.link_local);
+    let of_ipv6 = expiring.clone().filter(|it| it.net.addr().is_ipv6());
     ExpiringAddresses {
-        v4: ending.filter(|it| it.net.addr().is_ipv4()).map(|it| it.net).collect(),
+        v4: expiring.filter(|it| it.net.addr().is_ipv4()).map(|it| it.net).collect(),
         announced: of_ipv6.clone().next().is_some(),
         v6: of_ipv6.filter(|it| !it.by_router).map(|it| it.net).collect(),
     }
 }
 
-/// Refuses where an address would expire and nothing renews it.
+/// Refuses a takeover after which nothing would renew an address.
 pub(super) fn are_kept(
     plan: &mut Plan,
     observed: &Observed,
@@ -38,14 +38,14 @@ pub(super) fn are_kept(
                 "lifetime-too-short",
                 name,
                 format!(
-                    "{} ends in {left} s: too soon to see whether it is renewed on {}",
+                    "{} expires in {left} s: too soon to check whether it is renewed on {}",
                     address.net, uplink.bridge
                 ),
                 format!("wait until it has been renewed (at least {SHORTEST} s left), then run this again"),
             );
         }
         let renewed = address.by_router || handovers.iter().any(|handover| renews(handover, address));
-        // A manager that was found and cannot be handed over has been refused by its own name.
+        // A detected manager without a handover has a refusal of its own.
         let refused = observed
             .managers
             .iter()
@@ -55,7 +55,7 @@ pub(super) fn are_kept(
                 "dhcp-not-handed-over",
                 name,
                 format!(
-                    "{} ends in {left} s and nothing was found that renews it: the node would be unreachable then",
+                    "{} expires in {left} s and nothing was found that renews it: the node would be unreachable then",
                     address.net
                 ),
                 "find the DHCP client (`ss -ulnp sport = :68`) and end it without release, or make the address static",
@@ -68,7 +68,7 @@ fn renews(handover: &Handover, address: &AddressSnapshot) -> bool {
     match handover.manager {
         Manager::Networkd => true,
         Manager::Dhclient | Manager::Udhcpc => matches!(address.net, IpNet::V6(_)) == handover.for_ipv6,
-        // The kernel follows routers' announcements in its place.
+        // The kernel processes router advertisements instead of it.
         Manager::NetworkManager => matches!(address.net, IpNet::V6(_)),
         Manager::Ifupdown | Manager::Netplan | Manager::OtherClient => false,
     }

@@ -1,4 +1,4 @@
-//! The views of a plan: a table for people, and JSON.
+//! Prints a plan as a table or as JSON.
 
 use std::fmt;
 
@@ -10,11 +10,11 @@ use crate::managers::{Act, Handover};
 use crate::options::{Datapath, Direction};
 use crate::steps::{DetachStep, PlannedStep, Step};
 
-/// How many requests of a step are shown one by one; a router may have tens of thousands of routes.
+/// How many requests of a step are shown; a router may have tens of thousands of routes.
 const SHOWN: usize = 24;
 
 impl Plan {
-    /// What each step does, in the order in which the run executes them: the step's name, the device, what is done.
+    /// One line for each action, in the order of execution: name of the step, device, action.
     #[must_use]
     pub fn lines(&self) -> Vec<String> {
         let complete = self.uplinks.iter().filter(|uplink| uplink.complete).map(|uplink| {
@@ -34,8 +34,8 @@ impl Plan {
 
     fn of_step(&self, step: PlannedStep, uplink: &UplinkPlan) -> Vec<String> {
         let mut lines = match step {
-            PlannedStep::Attach(step) => attached(step, uplink),
-            PlannedStep::Detach(step) => detached(step, uplink),
+            PlannedStep::Attach(step) => attach_actions(step, uplink),
+            PlannedStep::Detach(step) => detach_actions(step, uplink),
         };
         let requests = uplink.requests.iter().filter(|(of, _)| *of == step).map(|(_, request)| request);
         lines.extend(shown(requests, uplink));
@@ -53,8 +53,8 @@ impl Plan {
     }
 }
 
-/// What a step of `nics-to-bridge` does beside its kernel requests.
-fn attached(step: Step, uplink: &UplinkPlan) -> Vec<String> {
+/// The actions of a step of `nics-to-bridge` besides its kernel requests.
+fn attach_actions(step: Step, uplink: &UplinkPlan) -> Vec<String> {
     let UplinkPlan { nic, bridge, datapath, mtu, .. } = uplink;
     let Some(config) = &uplink.config else { return Vec::new() };
     let line = |text: String| vec![text];
@@ -123,8 +123,8 @@ fn attached(step: Step, uplink: &UplinkPlan) -> Vec<String> {
     }
 }
 
-/// What a step of `bridge-to-nics` does beside its kernel requests.
-fn detached(step: DetachStep, uplink: &UplinkPlan) -> Vec<String> {
+/// The actions of a step of `bridge-to-nics` besides its kernel requests.
+fn detach_actions(step: DetachStep, uplink: &UplinkPlan) -> Vec<String> {
     let UplinkPlan { nic, bridge, .. } = uplink;
     let line = |text: String| vec![text];
     match step {
@@ -179,8 +179,8 @@ impl fmt::Display for Plan {
                 Direction::Attach => (&uplink.nic, &uplink.bridge),
                 Direction::Detach => (&uplink.bridge, &uplink.nic),
             };
-            let half = if uplink.half_way { ", half done already" } else { "" };
-            writeln!(f, "{from} -> {to}   datapath {}{half}", uplink.datapath)?;
+            let half_way = if uplink.half_way { ", half done already" } else { "" };
+            writeln!(f, "{from} -> {to}   datapath {}{half_way}", uplink.datapath)?;
         }
         let lines = self.lines();
         section(f, "Steps", lines.iter().enumerate().map(|(n, line)| format!("{:>3}  {line}", n + 1)))?;

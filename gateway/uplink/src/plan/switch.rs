@@ -7,7 +7,7 @@ use crate::names::nic_of;
 use crate::observe::{Bridge, Observed, SwitchSnapshot};
 use crate::options::Datapath;
 
-/// Nothing can be built without the switch.
+/// Refuses when the switch does not run.
 pub(super) fn answers(plan: &mut Plan, observed: &Observed) {
     if !observed.switch.answers {
         plan.refuse(
@@ -27,13 +27,13 @@ pub(super) fn answers(plan: &mut Plan, observed: &Observed) {
         plan.refuse(
             "switch-not-initialised",
             "Open vSwitch",
-            "its database has no settings row",
+            "its database has no row in table Open_vSwitch",
             "start Open vSwitch as its package does, or run `ovs-vsctl init`",
         );
     }
 }
 
-/// The datapath of a bridge: its own where it exists, else the one asked for, else that of OVN's bridge, else the kernel's.
+/// The datapath of a bridge: its own if it exists, else the requested one, else that of OVN's bridge, else the kernel's.
 #[must_use]
 pub fn datapath(switch: &SwitchSnapshot, bridge: &str, asked: Option<Datapath>) -> Datapath {
     let own = switch.bridge(bridge).map(|found| found.datapath_type());
@@ -41,7 +41,7 @@ pub fn datapath(switch: &SwitchSnapshot, bridge: &str, asked: Option<Datapath>) 
     own.map(known).or(asked).unwrap_or_else(|| known(&switch.datapath_type))
 }
 
-/// Refuses a datapath that the bridge does not have, that is of a foreign type, or that ovs-vswitchd lacks; `false` then.
+/// Refuses a datapath that the bridge does not have, of an unsupported type, or that ovs-vswitchd lacks. Whether it fits.
 fn datapath_fits(plan: &mut Plan, observed: &Observed, uplink: &UplinkPlan, asked: Option<Datapath>) -> bool {
     let (nic, bridge, switch) = (uplink.nic.as_str(), uplink.bridge.as_str(), &observed.switch);
     let own = switch.bridge(bridge);
@@ -52,7 +52,7 @@ fn datapath_fits(plan: &mut Plan, observed: &Observed, uplink: &UplinkPlan, aske
             "datapath-differs",
             nic,
             format!(
-                "bridge {bridge} exists with datapath type {}, asked for is {asked}",
+                "bridge {bridge} exists with datapath type {}, requested is {asked}",
                 found.datapath_type()
             ),
             "leave --datapath-type out, or remove the bridge first",
@@ -91,7 +91,7 @@ pub(super) fn refuse_mixed_datapaths(plan: &mut Plan, remedy: &str) {
     plan.refuse("datapaths-mixed", "this run", "its bridges have different datapaths", remedy);
 }
 
-/// The NIC must not be a port elsewhere, the bridge's name must not be in use by something else.
+/// Refuses a NIC that is a port of another bridge, and a bridge whose name is in use.
 pub(super) fn name_is_free(
     plan: &mut Plan,
     observed: &Observed,
@@ -104,7 +104,7 @@ pub(super) fn name_is_free(
             "port-of-other-bridge",
             nic,
             format!("is a port of bridge {} already", other.name),
-            format!("`ovs-vsctl del-port {} {nic}` first, if nothing uses it there", other.name),
+            format!("`ovs-vsctl del-port {} {nic}` first, if nothing uses that port", other.name),
         );
     }
     if observed.switch.bridge(nic).is_some() {
@@ -120,7 +120,7 @@ pub(super) fn name_is_free(
             format!("a device {bridge} exists that is no bridge of Open vSwitch"),
             format!("rename or remove it (`ip link del {bridge}`)"),
         ),
-        Some(there) if fits && !uplink.half_way && !there.ours && !there.original => plan.refuse_unless_forced(
+        Some(found) if fits && !uplink.half_way && !found.ours && !found.original => plan.refuse_unless_forced(
             "bridge-of-others",
             nic,
             format!(
@@ -146,11 +146,11 @@ pub(super) fn filter_of(bridge: &str) -> String {
     IngressFilter::table(bridge)
 }
 
-/// Whether the bridge may go; its NIC.
+/// Refuses a bridge that must not be removed. Returns its NIC.
 pub(super) fn may_go(plan: &mut Plan, observed: &Observed, bridge: &str) -> Option<String> {
     let named = nic_of(bridge).map(str::to_owned);
     if !observed.switch.answers {
-        // The network's part needs no switch; what the database holds goes when it is back.
+        // Addresses and routes need no switch; the database's rows are removed when it is back.
         plan.warn(
             "switch-away",
             bridge,
@@ -184,24 +184,24 @@ pub(super) fn may_go(plan: &mut Plan, observed: &Observed, bridge: &str) -> Opti
         return None;
     }
     users(plan, found);
-    nic_to_go_to(plan, observed, found, named)
+    nic_of_bridge(plan, observed, found, named)
 }
 
-/// What else uses the bridge.
+/// Refuses a bridge that a gateway router uses.
 fn users(plan: &mut Plan, found: &Bridge) {
     if let Some(patch) = found.ports.iter().find(|port| port.kind == "patch") {
         let of = patch.of.as_deref().map(|of| format!(" ({of})")).unwrap_or_default();
         plan.refuse_unless_forced(
             "gateway-router",
             &found.name,
-            format!("a gateway router uses it, by the patch port {}{of}: the pods would lose the outside", patch.name),
+            format!("a gateway router uses it, by the patch port {}{of}: the pods would lose their external connections", patch.name),
             "stop ovn-k8s-gateway-helper and take the gateway away first (its router in OVN, ovn-bridge-mappings)",
         );
     }
 }
 
-/// The NIC the addresses go back to.
-fn nic_to_go_to(
+/// The NIC that gets the addresses.
+fn nic_of_bridge(
     plan: &mut Plan,
     observed: &Observed,
     found: &Bridge,

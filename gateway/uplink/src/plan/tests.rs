@@ -193,7 +193,7 @@ fn an_ordinary_nic_is_attached_without_warnings() {
     assert_eq!((uplink.nic.as_str(), uplink.bridge.as_str()), ("eth0", "breth0"));
     assert_eq!((uplink.datapath, uplink.half_way), (Datapath::Netdev, false));
     let text = plan.to_string();
-    for said in [
+    for expected in [
         "eth0 -> breth0",
         "breth0",
         "address 10.0.0.5/24 scope global dev breth0",
@@ -201,7 +201,7 @@ fn an_ordinary_nic_is_attached_without_warnings() {
         "ovn_k8s_breth0",
         "10.0.0.1, fe80::1",
     ] {
-        assert!(text.contains(said), "{said}: {text}");
+        assert!(text.contains(expected), "{expected}: {text}");
     }
     let json = serde_json::to_value(&plan).unwrap();
     assert_eq!(json["uplinks"][0]["datapath"], "netdev");

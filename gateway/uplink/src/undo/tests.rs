@@ -224,7 +224,7 @@ fn recover_spoiled(
 }
 
 #[test]
-fn a_journal_that_was_spoiled_harms_nobody_elses_devices() {
+fn undo_of_an_edited_journal_changes_no_other_device() {
     let all = || {
         let (socket, journal) = set_up();
         let dir = tempfile::tempdir().unwrap();
@@ -243,7 +243,7 @@ fn a_journal_that_was_spoiled_harms_nobody_elses_devices() {
 }
 
 #[test]
-fn a_record_that_was_spoiled_harms_nobody_elses_devices() {
+fn detach_with_an_edited_record_changes_no_other_device() {
     let all = || {
         let (socket, mut journal) = set_up();
         let taken = journal.taken().next().unwrap();

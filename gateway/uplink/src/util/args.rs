@@ -238,23 +238,23 @@ mod tests {
         UtilArgs::try_parse_from(words).map_err(|error| error.to_string())
     }
 
-    fn there(line: &str) -> AttachArgs {
+    fn attach_args(line: &str) -> AttachArgs {
         match parse(&format!("nics-to-bridge {line}")).unwrap().command {
-            Command::NicsToBridge(there) => there,
+            Command::NicsToBridge(args) => args,
             other => panic!("{other:?}"),
         }
     }
 
     #[test]
-    fn both_ways_to_write_a_flag() {
+    fn flags_take_their_value_with_a_space_or_an_equals_sign() {
         for line in [
             "--verify-timeout=3 --datapath-type=netdev --state-dir=/x --db=unix:/y --output=json eth0 eth1",
             "--verify-timeout 3 --datapath-type netdev --state-dir /x --db unix:/y --output json eth0 eth1",
             "eth0 eth1 --verify-timeout 3 --datapath-type netdev --state-dir /x --db unix:/y -o json",
         ] {
-            let there = there(line);
-            assert_eq!(there.interfaces, ["eth0", "eth1"], "{line}");
-            let options = there.options().unwrap();
+            let args = attach_args(line);
+            assert_eq!(args.interfaces, ["eth0", "eth1"], "{line}");
+            let options = args.options().unwrap();
             assert_eq!(options.verify_timeout, Duration::from_secs(3));
             assert_eq!((options.datapath, options.form), (Some(Datapath::Netdev), cli::OutputFormat::Json));
             assert_eq!((options.state_dir, options.db), ("/x".into(), Remote::unix("/y")));
@@ -262,15 +262,15 @@ mod tests {
     }
 
     #[test]
-    fn confirm_has_a_time_of_its_own() {
-        assert_eq!(there("--confirm eth0").options().unwrap().confirm, Some(Duration::from_secs(60)));
-        assert_eq!(there("--confirm=5 eth0").options().unwrap().confirm, Some(Duration::from_secs(5)));
-        assert_eq!(there("eth0").options().unwrap().confirm, None);
+    fn confirm_takes_an_optional_timeout() {
+        assert_eq!(attach_args("--confirm eth0").options().unwrap().confirm, Some(Duration::from_secs(60)));
+        assert_eq!(attach_args("--confirm=5 eth0").options().unwrap().confirm, Some(Duration::from_secs(5)));
+        assert_eq!(attach_args("eth0").options().unwrap().confirm, None);
     }
 
     #[test]
-    fn what_is_wrong_is_said() {
-        for (line, said) in [
+    fn usage_errors_name_the_problem() {
+        for (line, text) in [
             ("nics-to-bridge", "<IFACE>"),
             ("bridge-to-nics", "<BRIDGE>"),
             ("nics-to-bridge averyveryverylongname", "longer than 15"),
@@ -280,22 +280,22 @@ mod tests {
             ("nics-to-bridges eth0", "nics-to-bridge"),
         ] {
             let error = parse(line).unwrap_err();
-            assert!(error.contains(said), "{line}: {error}");
+            assert!(error.contains(text), "{line}: {error}");
         }
     }
 
     #[test]
     fn a_device_named_twice_is_refused() {
-        let said = there("eth0 eth1 eth0").options().unwrap_err().to_string();
-        assert!(said.contains("eth0 is named twice"), "{said}");
+        let text = attach_args("eth0 eth1 eth0").options().unwrap_err().to_string();
+        assert!(text.contains("eth0 is named twice"), "{text}");
     }
 
     #[test]
-    fn a_database_elsewhere_is_refused() {
-        let error = there("--db=ssl:10.0.0.1:6640 eth0").options().unwrap_err().to_string();
+    fn only_a_local_database_is_accepted() {
+        let error = attach_args("--db=ssl:10.0.0.1:6640 eth0").options().unwrap_err().to_string();
         assert!(error.contains("unix:PATH"), "{error}");
-        let options = there("--db=unix:x.sock --state-dir=y eth0").options().unwrap();
+        let options = attach_args("--db=unix:x.sock --state-dir=y eth0").options().unwrap();
         assert!(options.state_dir.is_absolute() && options.db.to_string().starts_with("unix:/"));
-        assert!(there("--db=pigeon eth0").options().unwrap_err().to_string().contains("--db"));
+        assert!(attach_args("--db=pigeon eth0").options().unwrap_err().to_string().contains("--db"));
     }
 }

@@ -90,7 +90,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_hierarchies_that_end_processes_are_found() {
+    fn the_cgroup_hierarchies_that_systemd_uses_are_found() {
         let mountinfo = "\
 31 23 0:28 / /sys/fs/cgroup rw,relatime - tmpfs tmpfs rw,mode=755
 35 31 0:32 / /sys/fs/cgroup/memory rw,relatime shared:9 - cgroup cgroup rw,memory

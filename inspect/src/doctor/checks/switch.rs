@@ -9,7 +9,7 @@ pub(super) fn check(node: &NodeSnapshot) -> Vec<Finding> {
     let (name, switch) = ("Open vSwitch", &node.observed.switch);
     let needed = node.uplinks.iter().any(|uplink| uplink.taken_over);
     if !switch.answers {
-        let error = switch.said.clone().unwrap_or_default();
+        let error = switch.error.clone().unwrap_or_default();
         let what = format!("its database does not answer: {error}");
         let remedy = match node.daemons.stopped_database {
             Some(pid) => format!("a signal or a debugger stopped ovsdb-server: `kill -CONT {pid}`"),

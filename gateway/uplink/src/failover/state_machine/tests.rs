@@ -123,7 +123,7 @@ fn ms(number: u64) -> Duration {
 }
 
 #[test]
-fn management_leaves_a_dead_switch_at_once_and_returns_when_it_carries() {
+fn management_leaves_a_dead_switch_at_once_and_returns_when_it_forwards() {
     let mut world = World::new();
     world.run(ms(500)).with(Truth { process: SwitchProcess::Gone, ..WELL }).run(STEP);
     assert_eq!(world.location, AddressLocation::Nic, "one observation is enough");
@@ -140,7 +140,7 @@ fn management_leaves_a_dead_switch_at_once_and_returns_when_it_carries() {
 }
 
 #[test]
-fn flows_are_waited_for_only_so_long() {
+fn waiting_for_flows_has_a_timeout() {
     let mut world = World::new();
     world.run(ms(500)).with(Truth { process: SwitchProcess::Gone, ..WELL }).run(STEP);
     world.with(Truth { flows_installed: false, ..WELL }).run(FLOWS + ms(200));
@@ -164,14 +164,14 @@ fn management_leaves_a_switch_that_forwards_nothing() {
 }
 
 #[test]
-fn a_cut_wire_is_no_reason_to_leave() {
+fn management_stays_when_probes_over_the_nic_get_no_reply() {
     let mut world = World::new();
     world.run(ms(500)).with(Truth { hop: false, ..WELL }).run(ms(60_000));
     assert!(world.switchovers.is_empty(), "{:?}", world.switchovers);
 }
 
 #[test]
-fn a_nic_that_is_down_gets_nothing() {
+fn management_does_not_move_to_a_nic_that_is_down() {
     let mut world = World { nic_up: false, ..World::new() };
     world.run(ms(500)).with(Truth { process: SwitchProcess::Gone, ..WELL }).run(ms(5000));
     assert!(world.switchovers.is_empty(), "{:?}", world.switchovers);
@@ -181,7 +181,7 @@ fn a_nic_that_is_down_gets_nothing() {
 }
 
 #[test]
-fn a_stopped_switch_and_no_next_hop() {
+fn without_a_next_hop_management_leaves_a_stopped_switch_only() {
     let mut world = World { can_probe: false, ..World::new() };
     world.run(ms(500)).with(Truth { process: SwitchProcess::Stopped, ..WELL }).run(STEP);
     assert_eq!(world.location, AddressLocation::Nic);
@@ -204,7 +204,7 @@ fn another_bridge_is_proven_again() {
 }
 
 #[test]
-fn the_more_often_it_changes_the_longer_the_bridge_must_be_steady() {
+fn each_further_failover_lengthens_the_time_that_the_bridge_must_be_steady() {
     let mut world = World::new();
     let mut waits = Vec::new();
     for _ in 0..8 {
@@ -228,7 +228,7 @@ fn the_more_often_it_changes_the_longer_the_bridge_must_be_steady() {
 }
 
 #[test]
-fn a_new_process_goes_on_from_what_it_finds() {
+fn a_restarted_helper_takes_the_state_from_the_kernel() {
     // A predecessor left it on the NIC.
     let mut world = World { location: AddressLocation::Nic, ..World::new() };
     world.run(ms(300));
@@ -304,7 +304,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 200, ..ProptestConfig::default() })]
 
     #[test]
-    fn every_switchover_has_a_cause_and_management_ends_where_frames_are_carried(
+    fn every_switchover_has_a_cause_and_management_ends_on_a_working_path(
         phases in prop::collection::vec(truths(), 1..12),
         start in prop_oneof![Just(AddressLocation::Bridge), Just(AddressLocation::Nic), Just(AddressLocation::Both)],
     ) {
@@ -336,7 +336,7 @@ proptest! {
 }
 
 #[test]
-fn a_failed_switchover_that_is_not_wanted_any_more_is_forgotten() {
+fn a_failed_switchover_that_is_not_needed_any_more_is_not_retried() {
     let mut world = World::new();
     world.run(ms(500)).with(Truth { process: SwitchProcess::Gone, refused: true, ..WELL }).run(ms(500));
     assert!(!world.machine.is_settled());

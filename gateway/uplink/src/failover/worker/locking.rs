@@ -86,7 +86,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_takeover_with_another_folder_is_waited_for_five_seconds() {
+    fn the_lock_of_another_takeover_is_waited_for_five_seconds() {
         let mut wait = LockWait::default();
         for (now, wanted) in [
             (1000, Waiting::Begins),

@@ -25,7 +25,7 @@ const NFT: &str = r#"{"nftables": [{"metainfo": {"version": "1.0.6"}},
 ]}"#;
 
 #[test]
-fn rules_of_nft() {
+fn nft_rules_that_name_a_device_are_found() {
     let rules = of_nft(NFT).unwrap();
     let texts: Vec<_> = rules.iter().map(|rule| (rule.text.as_str(), rule.lets_in)).collect();
     assert_eq!(
@@ -44,7 +44,7 @@ fn rules_of_nft() {
 }
 
 #[test]
-fn a_table_that_refuses_nothing_lets_nothing_in() {
+fn a_rule_counts_as_accepting_only_in_a_table_that_drops() {
     let open = NFT.replace(r#""policy": "drop""#, r#""policy": "accept""#);
     assert!(of_nft(&open).unwrap().iter().all(|rule| !rule.lets_in));
     assert_eq!(of_nft("{}").unwrap(), []);
@@ -52,7 +52,7 @@ fn a_table_that_refuses_nothing_lets_nothing_in() {
 }
 
 #[test]
-fn rules_of_iptables() {
+fn iptables_rules_that_name_a_device_are_found() {
     let text = "\
 *filter
 :INPUT DROP [0:0]
@@ -80,7 +80,7 @@ COMMIT
 }
 
 #[test]
-fn zones_of_firewalld() {
+fn firewalld_zones_with_an_interface_are_found() {
     let root = tempfile::tempdir().unwrap();
     let folder = root.path().join("etc/firewalld/zones");
     std::fs::create_dir_all(&folder).unwrap();

@@ -88,7 +88,7 @@ fn firewall_rules_that_name_only_the_nic_are_refused() {
     let ssh = rule("iifname eth0 tcp dport 22 accept", "eth0", true);
     let plan = with(vec![ssh.clone()]);
     refused(&plan, "firewall-names-nic", true);
-    assert!(plan.refusals[0].what.contains("new ones (SSH) would not come in"), "{plan}");
+    assert!(plan.refusals[0].what.contains("new ones (SSH) would be dropped"), "{plan}");
     warned(&with(vec![rule("oifname eth0 masquerade", "eth0", false)]), "firewall-names-nic");
     assert_eq!(with(vec![rule("iifname eth1 accept", "eth1", true)]).refusals, []);
     // Rules for both names: by a pattern, or by a second rule.

@@ -102,7 +102,7 @@ fn a_change_between_plan_and_lock_is_named() {
         change(&mut observed);
         planned.difference(&plan_attach(&with_rows(observed))).unwrap_or_default()
     };
-    for (what, said) in [
+    for (what, text) in [
         (with(&|it| it.nics[0].addresses.push(address("10.0.0.77/24"))), "eth0 got address 10.0.0.77/24"),
         (with(&|it| drop(it.nics[0].addresses.remove(1))), "eth0 lost address fd00::5/64"),
         (
@@ -128,7 +128,7 @@ fn a_change_between_plan_and_lock_is_named() {
         ),
         (with(&|it| it.switch.bridges = taken().switch.bridges), "eth0 is a port of breth0 now"),
     ] {
-        assert!(what.contains(said), "{said}: {what}");
+        assert!(what.contains(text), "{text}: {what}");
     }
     // What routing daemons and routers change at any time is no difference.
     let mut lease = node();
