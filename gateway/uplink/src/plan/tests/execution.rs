@@ -163,7 +163,7 @@ fn the_way_back_goes_on_when_the_switch_comes_and_goes() {
     let planned = plan_detach(&taken());
     let mut without_database = taken();
     without_database.switch =
-        SwitchSnapshot { said: Some("no answer".to_owned()), ..SwitchSnapshot::default() };
+        SwitchSnapshot { error: Some("no answer".to_owned()), ..SwitchSnapshot::default() };
     assert_eq!(planned.difference(&plan_detach(&without_database)), None);
     let mut another = taken();
     another.nics.iter_mut().find(|nic| nic.link.name == "eth0").unwrap().link.mac =
