@@ -151,7 +151,7 @@ impl Connection {
         let mut accepted = self.accepted();
         match &done {
             Ok(()) if !known && accepted.len() < MOST_FORMS => accepted.extend(forms),
-            Err(Error::PartlyCommitted { .. }) => accepted.clear(),
+            Err(Error::PartlyCommitted { .. } | Error::Refused { .. }) if known => accepted.clear(),
             _ => {}
         }
         done

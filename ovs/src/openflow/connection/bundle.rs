@@ -53,10 +53,7 @@ impl<'a> OpenBundle<'a> {
         let mut out = self.fill(&mut 0).await?;
         self.put_control(&mut out, self.end_index(), bundle::COMMIT);
         self.send_commit(out).await;
-        self.committed().await.map_err(|error| match error {
-            Error::Refused { refused, of } => Error::PartlyCommitted { refused, of },
-            other => other,
-        })
+        self.committed().await
     }
 
     fn close_index(&self) -> usize {
@@ -117,7 +114,8 @@ impl<'a> OpenBundle<'a> {
         if refused.is_empty() { Ok(()) } else { Err(Error::Refused { refused, of: self.mods.len() }) }
     }
 
-    /// Waits for the reply to the commit. Each refused change has a reply of its own before it.
+    /// Waits for the reply to the commit. Each refused change has a reply of its own before it. A switch that refuses
+    /// the commit too has made none of the changes.
     async fn committed(&mut self) -> Result<(), Error> {
         let (mut refused, mut opening) = (Vec::new(), None);
         loop {
@@ -131,8 +129,9 @@ impl<'a> OpenBundle<'a> {
                             let what = "to commit a bundle";
                             Err(Error::Switch { what, error: answer.error(what)? })
                         }
+                        (kind::ERROR, None) => Err(Error::Refused { refused, of: self.mods.len() }),
                         _ if refused.is_empty() => Ok(()),
-                        _ => Err(Error::Refused { refused, of: self.mods.len() }),
+                        _ => Err(Error::PartlyCommitted { refused, of: self.mods.len() }),
                     };
                 }
                 (index, kind::ERROR) => refused.extend(self.refusal(index, answer.error("a flow change")?)),

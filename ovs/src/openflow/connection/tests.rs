@@ -330,3 +330,34 @@ async fn changes_of_an_accepted_form_go_out_with_their_commit() {
     let commit = bundle::COMMIT as u8;
     assert_eq!(played.await.unwrap(), [commit, commit, commit, commit, bundle::CLOSE as u8]);
 }
+
+#[tokio::test]
+async fn a_refused_commit_means_that_no_change_was_made() {
+    let (_dir, address, played) = play(|mut switch| async move {
+        switch.begin().await;
+        for _ in 0..2 {
+            let (control, body) = switch.until(kind::BUNDLE_CONTROL).await;
+            if body[5] != bundle::OPEN as u8 {
+                switch.send(kind::BUNDLE_CONTROL, control.xid, &body).await;
+            }
+        }
+        let (commit, body) = switch.until(kind::BUNDLE_CONTROL).await;
+        switch.send(kind::BUNDLE_CONTROL, commit.xid, &body).await;
+        // As OVS does when the commit fails: an error for the change, one for the commit, and everything is reverted.
+        let (add, _) = switch.until(kind::BUNDLE_ADD_MESSAGE).await;
+        let (commit, _) = switch.until(kind::BUNDLE_CONTROL).await;
+        switch.send(kind::ERROR, add.xid, &[0, 5, 0, 1]).await;
+        switch.send(kind::ERROR, commit.xid, &[0, 17, 0, 13]).await;
+        switch.until(kind::BUNDLE_CONTROL).await;
+        switch.until(kind::BUNDLE_CONTROL).await.1[5]
+    });
+    let connection = connect(&address).await;
+    let flow = FlowMod::Add(Flow::new(0, 1, Match::any(), 7, vec![]));
+    let mods = [flow.clone(), flow];
+    connection.apply(&mods).await.unwrap();
+    let error = connection.apply(&mods).await.unwrap_err();
+    assert!(matches!(&error, Error::Refused { refused, of: 2 } if refused[0].index == 0), "{error}");
+    let last = connection.apply(&mods).await;
+    assert!(matches!(last, Err(Error::Closed(_))), "{last:?}");
+    assert_eq!(played.await.unwrap(), bundle::CLOSE as u8, "after a refusal the next is checked first");
+}
