@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use serde_json::Value;
 
 use super::Problem;
-use super::store::{Kind, Object};
+use super::kind::Kind;
+use super::store::Object;
 use super::wire::{self, Names};
 use crate::object::{ObjectKey, ServiceType};
 use crate::validate;

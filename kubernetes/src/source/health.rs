@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime};
 
-use super::store::Kind;
+use super::kind::Kind;
 use super::{Batch, Health, Problem};
 
 /// How long a failure lasts before it is logged again, at first and at most.

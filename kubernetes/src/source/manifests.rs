@@ -11,8 +11,10 @@ use std::net::IpAddr;
 use std::num::NonZeroU16;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 use std::os::unix::fs::MetadataExt;
+use std::panic::resume_unwind;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
 use nix::errno::Errno;
@@ -23,7 +25,8 @@ use tokio::task::JoinSet;
 
 use super::Problem;
 use super::file::{self, Parsed, Place};
-use super::store::{Contents, Event, Kind, Object};
+use super::kind::Kind;
+use super::store::{Contents, Event, Object};
 use super::wire::Names;
 use crate::error::Error;
 use crate::object::{ObjectKey, Protocol};
@@ -62,7 +65,8 @@ async fn follow(mut folder: Folder, mut watcher: Option<Watcher>, events: mpsc::
         let lost = reported.lost;
         let work = tokio::task::spawn_blocking(move || {
             let outcome = folder.refresh(&reported, first);
-            let differs = first || matches!(outcome, Ok(true));
+            // A folder that was never read is not an empty one.
+            let differs = matches!(outcome, Ok(changed) if first || changed);
             let contents = differs.then(|| Box::new(folder.contents()));
             (folder, outcome, contents)
         });
@@ -110,7 +114,8 @@ struct Folder {
 
 #[derive(Debug)]
 struct Loaded {
-    stamp: Stamp,
+    /// `None`: reading failed, so the file is due again.
+    stamp: Option<Stamp>,
     parsed: Parsed,
 }
 
@@ -152,7 +157,8 @@ impl Folder {
             if !metadata.is_file() {
                 continue;
             }
-            let known = self.files.get(&name).is_some_and(|before| before.stamp == Stamp::of(&metadata));
+            let known =
+                self.files.get(&name).is_some_and(|before| before.stamp == Some(Stamp::of(&metadata)));
             let complete =
                 || first || reported.everything || reported.files.contains(&name) || is_debounced(&metadata);
             if !known && complete() {
@@ -170,7 +176,7 @@ impl Folder {
 
     /// Reads files on several threads, each of which holds one text at a time.
     fn read_all(&mut self, due: &[Due]) {
-        let processors = std::thread::available_parallelism().map_or(1, usize::from);
+        let processors = thread::available_parallelism().map_or(1, usize::from);
         let readers = processors.min(MAX_READERS).min(due.len() / FILES_PER_READER).max(1);
         self.names.resize_with(self.names.len().max(readers), Names::default);
         let mut names = std::mem::take(&mut self.names);
@@ -180,29 +186,36 @@ impl Folder {
             let take = || due.get(next.fetch_add(1, Ordering::Relaxed));
             std::iter::from_fn(take).map(|file| folder.load(file, names)).collect()
         };
-        let loaded: Vec<_> = match &mut names[..readers] {
-            [only] => read(only),
-            several => std::thread::scope(|scope| {
-                let threads: Vec<_> = several.iter_mut().map(|names| scope.spawn(|| read(names))).collect();
-                // A thread that panicked leaves its files unread: they are due again at the next scan.
-                threads.into_iter().flat_map(|thread| thread.join().unwrap_or_default()).collect()
-            }),
-        };
+        let loaded = thread::scope(|scope| {
+            let Some((own, others)) = names[..readers].split_first_mut() else { return Vec::new() };
+            let start = |names| thread::Builder::new().spawn_scoped(scope, || read(names)).ok();
+            // Where no thread can be created, this one reads the files without it.
+            let threads: Vec<_> = others.iter_mut().map_while(start).collect();
+            let mut loaded = read(own);
+            for thread in threads {
+                loaded.extend(thread.join().unwrap_or_else(|panic| resume_unwind(panic)));
+            }
+            loaded
+        });
         self.files.extend(loaded);
         self.names = names;
     }
 
     fn load(&self, (name, metadata): &Due, names: &mut Names) -> (String, Loaded) {
         let before = self.files.get(name).map(|before| before.parsed.objects.as_slice()).unwrap_or_default();
+        let mut stamp = Some(Stamp::of(metadata));
         let parsed = match read(&self.dir.join(name), metadata) {
             Ok(text) => file::parse(name, &text, before, names),
             Err(error) => {
+                if error.kind() != io::ErrorKind::InvalidData {
+                    stamp = None;
+                }
                 let reason = format!("{error}; what it held before stays in force");
                 let problem = Problem { place: name.clone(), object: None, reason };
                 Parsed { objects: before.to_vec(), problems: vec![problem], broken: true }
             }
         };
-        (name.clone(), Loaded { stamp: Stamp::of(metadata), parsed })
+        (name.clone(), Loaded { stamp, parsed })
     }
 
     /// The objects of all files. Of two that claim one thing the first gets it, by file name and then by position, so
@@ -371,14 +384,15 @@ fn is_debounced(metadata: &Metadata) -> bool {
     SystemTime::now().duration_since(modified).map_or(true, |age| age >= DEBOUNCE)
 }
 
-fn read(path: &Path, metadata: &Metadata) -> Result<String, String> {
+/// A file's text. An error about the content, which another attempt would give again, is `InvalidData`.
+fn read(path: &Path, metadata: &Metadata) -> io::Result<String> {
+    let unusable = |why: String| io::Error::new(io::ErrorKind::InvalidData, why);
     if metadata.len() > MAX_FILE {
-        return Err(format!("a file of more than {MAX_FILE} bytes is not read"));
+        return Err(unusable(format!("a file of more than {MAX_FILE} bytes is not read")));
     }
     let mut text = Vec::new();
-    let file = fs::File::open(path).map_err(|error| error.to_string())?;
-    file.take(MAX_FILE).read_to_end(&mut text).map_err(|error| error.to_string())?;
-    String::from_utf8(text).map_err(|_| "this is no text in UTF-8".into())
+    fs::File::open(path)?.take(MAX_FILE).read_to_end(&mut text)?;
+    String::from_utf8(text).map_err(|_| unusable("this is no text in UTF-8".into()))
 }
 
 #[cfg(test)]

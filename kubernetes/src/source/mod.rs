@@ -18,9 +18,11 @@
 //! ```
 
 mod api;
+mod clients;
 mod file;
 pub(crate) mod fuzz;
 mod health;
+mod kind;
 mod manifests;
 mod reflector;
 mod store;
@@ -39,8 +41,9 @@ use tokio::task::JoinSet;
 use crate::config::ClientConfig;
 use crate::error::Error;
 use crate::object::{EndpointSlice, Node, ObjectKey, Service};
-use api::Timing;
-use store::{Event, Kind, Store};
+use clients::Timing;
+use kind::Kind;
+use store::{Event, Store};
 
 /// How many objects may be on their way from the tasks to the owner before the tasks wait.
 const QUEUE: usize = 4096;

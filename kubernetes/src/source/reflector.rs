@@ -19,8 +19,9 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, timeout};
 
 use super::Problem;
-use super::api::{Clients, Timing};
-use super::store::{Event, Kind};
+use super::clients::{Clients, Timing};
+use super::kind::Kind;
+use super::store::Event;
 use super::wire::{self, Names};
 use crate::config::{ClientConfig, flatten};
 

@@ -10,17 +10,9 @@ use std::time::SystemTime;
 use ipnet::IpNet;
 
 use super::health::HealthLog;
+use super::kind::Kind;
 use super::{Batch, Health, Problem, ServiceView};
 use crate::object::{EndpointSlice, Node, ObjectKey, Service};
-
-/// The kinds that are kept.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub(super) enum Kind {
-    Service,
-    Slice,
-    ServiceCidr,
-    Node,
-}
 
 /// What a task reports to the store.
 #[derive(Debug)]
@@ -305,26 +297,6 @@ impl Store {
             Kind::Slice => self.slice_owner.keys().chain(refused).cloned().collect(),
             Kind::ServiceCidr => self.cidrs.keys().chain(refused).cloned().collect(),
             Kind::Node => self.nodes.keys().chain(refused).cloned().collect(),
-        }
-    }
-}
-
-impl Kind {
-    pub(super) const ALL: [Self; 4] = [Self::Service, Self::Slice, Self::ServiceCidr, Self::Node];
-    /// Without these no Service is known. The others are optional.
-    pub(super) const REQUIRED: [Self; 2] = [Self::Service, Self::Slice];
-
-    pub(super) fn is_required(self) -> bool {
-        Self::REQUIRED.contains(&self)
-    }
-
-    /// The name of the kind in the API.
-    pub(super) fn name(self) -> &'static str {
-        match self {
-            Self::Service => "Service",
-            Self::Slice => "EndpointSlice",
-            Self::ServiceCidr => "ServiceCIDR",
-            Self::Node => "Node",
         }
     }
 }

@@ -21,7 +21,8 @@ use raw::{
     RawSlice, RawTargetPort,
 };
 
-use super::store::{Kind, Object};
+use super::kind::Kind;
+use super::store::Object;
 use crate::object::{
     AddressType, Endpoint, EndpointPort, EndpointSlice, Families, Ingress, IpMode, Node, ObjectKey, Protocol,
     Service, ServicePort, ServiceType, TargetPort, TrafficPolicy,

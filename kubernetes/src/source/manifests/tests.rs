@@ -197,3 +197,52 @@ async fn a_folder_that_is_none_is_refused_at_once() {
     let error = Source::manifests(&dir.path().join("nowhere")).err().map(|error| error.to_string());
     assert!(error.unwrap_or_default().contains("nowhere"));
 }
+
+#[tokio::test]
+async fn a_folder_that_was_never_read_does_not_count_as_empty() {
+    let parent = tempfile::tempdir().unwrap();
+    let dir = parent.path().join("later");
+    let folder = Folder { dir: dir.clone(), files: BTreeMap::new(), names: Vec::new() };
+    let (sender, mut events) = mpsc::channel(16);
+    let _following = JoinSet::from_iter([follow(folder, None, sender)]);
+    let first = events.recv().await.unwrap();
+    assert!(matches!(first, Event::Failed(Kind::Service, _)), "{first:?}");
+    fs::create_dir(&dir).unwrap();
+    fs::write(dir.join("a.yaml"), service("a", 30001)).unwrap();
+    let contents = loop {
+        if let Event::Folder(contents) = events.recv().await.unwrap() {
+            break contents;
+        }
+    };
+    assert_eq!((contents.objects.len(), contents.problems.len()), (1, 0));
+}
+
+#[test]
+fn a_file_that_could_not_be_read_is_read_again_though_it_did_not_change() {
+    let dir = tempfile::tempdir().unwrap();
+    let (file, aside) = (dir.path().join("a.yaml"), dir.path().join("aside"));
+    fs::write(&file, service("a", 30001)).unwrap();
+    let mut folder = Folder { dir: dir.path().into(), files: BTreeMap::new(), names: Vec::new() };
+    let due = ("a.yaml".to_owned(), fs::metadata(&file).unwrap());
+    fs::rename(&file, &aside).unwrap();
+    folder.read_all(&[due]);
+    assert_eq!(folder.contents().problems.len(), 1);
+    fs::rename(&aside, &file).unwrap();
+    assert!(folder.refresh(&Reported { everything: true, ..Reported::default() }, false).unwrap());
+    let contents = folder.contents();
+    assert_eq!((contents.objects.len(), contents.problems.len()), (1, 0));
+}
+
+#[test]
+fn many_files_are_read_by_several_threads() {
+    let files = FILES_PER_READER * 3;
+    let dir = tempfile::tempdir().unwrap();
+    for n in 0..files {
+        let port = 30000 + u16::try_from(n).unwrap();
+        fs::write(dir.path().join(format!("{n}.yaml")), service(&format!("s{n}"), port)).unwrap();
+    }
+    let mut folder = Folder { dir: dir.path().into(), files: BTreeMap::new(), names: Vec::new() };
+    assert!(folder.refresh(&Reported::default(), true).unwrap());
+    assert_eq!(folder.contents().objects.len(), files);
+    assert!(!folder.refresh(&Reported::default(), true).unwrap());
+}
