@@ -1,7 +1,7 @@
 //! Which part of the product a command line runs, and with which arguments.
 //!
 //! One binary has several names: by symlink (`ovn-k8s-gateway-helper`) or as its first argument (`ovn-k8s gateway-helper`,
-//! `ovn-k8s ovn-k8s-gateway-helper`). A binary that was renamed goes by its first argument, too.
+//! `ovn-k8s ovn-k8s-gateway-helper`). Under any other name the first argument decides, too.
 
 use std::ffi::OsString;
 use std::path::Path;
@@ -9,7 +9,7 @@ use std::path::Path;
 /// The name of the binary itself.
 pub const BINARY: &str = "ovn-k8s";
 
-/// A part of the product that can be called.
+/// A part of the product with a command line of its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Applet {
     /// The daemon on a gateway node that shares its NIC.
@@ -22,11 +22,11 @@ pub enum Applet {
     Util,
     /// Lists what is wrong on this node.
     Doctor,
-    /// Undoes a takeover whose own process cannot.
+    /// Rolls back a takeover whose process has ended or hangs.
     UplinkWatchdog,
 }
 
-/// What a command line asks for.
+/// What to do for a command line.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Call {
     /// Run an applet with these arguments, its full name first.
@@ -66,13 +66,13 @@ const APPLETS: [(Applet, &str, &str, &str); 5] = [
     ),
 ];
 
-/// The part that only another part starts, by its full name.
+/// The part that only a takeover starts, with its full name.
 const HIDDEN: (Applet, &str) = (Applet::UplinkWatchdog, uplink::watchdog::PROGRAM);
 
-/// Names that clusters use and that this version does not have.
+/// Names of the original programs that this version does not have.
 const NOT_YET: [&str; 4] = ["ovn-k8s-overlay", "ovn-k8s-watcher", "ovn-cni", "ovn-k8s-cni-overlay"];
 
-/// Parses a command line, the called name first.
+/// Parses a command line, the program name first.
 pub fn resolve(args: impl IntoIterator<Item = OsString>) -> Call {
     let mut args = args.into_iter();
     let called = args.next().map(|name| called_name(&name)).unwrap_or_default();
@@ -105,7 +105,7 @@ pub fn resolve(args: impl IntoIterator<Item = OsString>) -> Call {
     }
 }
 
-/// The call for a full name; `None`, without reading the arguments, if it is not one.
+/// The call for a full name; for another name `None`, and the arguments are not read.
 fn by_name(name: &str, args: &mut impl Iterator<Item = OsString>) -> Option<Call> {
     if NOT_YET.contains(&name) {
         return Some(Call::Refuse(format!("{name} is not built into this version; there are {}", known())));
@@ -168,7 +168,7 @@ mod tests {
     }
 
     #[test]
-    fn all_ways_to_call_the_helper() {
+    fn a_part_is_called_by_link_full_name_or_short_name() {
         let expected = run(Applet::GatewayHelper, "ovn-k8s-gateway-helper --detach status");
         for line in [
             "ovn-k8s-gateway-helper --detach status",
@@ -198,7 +198,7 @@ mod tests {
     }
 
     #[test]
-    fn parts_of_later_versions_are_refused() {
+    fn names_that_this_version_does_not_have_are_refused() {
         for line in
             ["ovn-k8s-watcher --overlay", "/opt/cni/bin/ovn_cni", "ovn-k8s ovn-k8s-overlay master-init"]
         {
@@ -207,7 +207,7 @@ mod tests {
     }
 
     #[test]
-    fn an_unknown_name_gets_the_known_ones() {
+    fn an_unknown_name_is_refused_with_the_known_ones() {
         for line in ["ovn-k8s", "", "renamed", "ovn-k8s frobnicate", "ovn-k8s --detach"] {
             let error = refusal(line);
             assert!(

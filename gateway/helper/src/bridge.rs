@@ -83,7 +83,7 @@ impl BridgeView {
         if let Some(row) = Bridge::named(snapshot, bridge) {
             view.present = true;
             view.userspace = row.datapath_type == "netdev";
-            let (key, value) = uplink::switch_db::OWNER;
+            let (key, value) = uplink::OWNER;
             view.taken = row.external_ids.get(key).is_some_and(|owner| owner == value);
             for interface in row.interfaces(snapshot) {
                 if interface.name == bridge {

@@ -3,8 +3,8 @@
 
 use kubernetes::ClientConfig;
 use tokio::time::timeout;
+use uplink::cut_off;
 use uplink::journal::Folder;
-use uplink::recover;
 
 use crate::bridge::BridgeView;
 use crate::database::{FollowedDatabase, LOCAL_TIMEOUT, local_snapshot};
@@ -61,7 +61,7 @@ pub(crate) fn restore_management(settings: &Settings) {
     if !settings.failover {
         return;
     }
-    match recover::cut_off(&Folder::below(&settings.state_dir), &settings.bridge) {
+    match cut_off(&Folder::below(&settings.state_dir), &settings.bridge) {
         Ok(lines) => lines.iter().for_each(|line| cli::note(format!("{PROGRAM}: {line}"))),
         Err(error) => cli::note(format!("{PROGRAM}: management may be cut off: {error}")),
     }

@@ -39,14 +39,14 @@ pub enum NoAnswer {
 }
 
 /// Runs programs; tests have their own.
-pub trait Runner {
+pub(crate) trait Runner {
     /// Runs one to its end.
     fn run(&mut self, command: &[String], limit: Duration) -> Result<Answer, NoAnswer>;
 }
 
 /// Runs programs of this host.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct System;
+pub(crate) struct System;
 
 impl Runner for System {
     fn run(&mut self, command: &[String], limit: Duration) -> Result<Answer, NoAnswer> {

@@ -23,7 +23,12 @@ const COMMIT: Duration = Duration::from_secs(10);
 const REMEDY: &str = "--state-dir names the folder; it must be one that can be written";
 
 /// Waits for `ovn-k8s-util confirm`, or for Enter at a terminal. `go_on` is called all the time; its error ends the wait.
-pub fn wait(folder: &Folder, run: &str, limit: Duration, go_on: impl Fn() -> Result<()>) -> Result<()> {
+pub(crate) fn wait(
+    folder: &Folder,
+    run: &str,
+    limit: Duration,
+    go_on: impl Fn() -> Result<()>,
+) -> Result<()> {
     let (waiting, confirmed) = (waiting(folder), confirmed(folder));
     remove(&confirmed);
     put(&waiting, run)?;
@@ -34,7 +39,7 @@ pub fn wait(folder: &Folder, run: &str, limit: Duration, go_on: impl Fn() -> Res
 }
 
 /// Confirms the run that waits, and waits until it is committed.
-pub fn confirm(folder: &Folder) -> Result<()> {
+pub(crate) fn confirm(folder: &Folder) -> Result<()> {
     let nobody = || {
         Error::refused(
             "no run waits for a confirmation",

@@ -64,20 +64,20 @@ pub struct DeviceRows {
 
 impl Network {
     /// Reads all tables.
-    pub fn observe(socket: &Socket) -> Result<Self> {
+    pub(crate) fn observe(socket: &Socket) -> Result<Self> {
         let mut network = Self::moving(socket)?;
         network.links = socket.dump(Kind::Link, Family::V4)?.iter().filter_map(Link::of).collect();
         Ok(network)
     }
 
     /// Reads everything except the links.
-    pub fn moving(socket: &Socket) -> Result<Self> {
+    pub(crate) fn moving(socket: &Socket) -> Result<Self> {
         let (routing, local) = (Self::routing(socket)?, Self::local(socket)?);
         Ok(Self { neighbours: local.neighbours, rules: local.rules, ..routing })
     }
 
     /// Reads addresses, routes and nexthop objects only: the fewest dumps, for the switchover.
-    pub fn routing(socket: &Socket) -> Result<Self> {
+    pub(crate) fn routing(socket: &Socket) -> Result<Self> {
         let routes = socket.dump_all(Kind::Route)?;
         Ok(Self {
             addresses: socket.dump_all(Kind::Address)?.iter().filter_map(Address::of).collect(),
@@ -88,7 +88,7 @@ impl Network {
     }
 
     /// Reads neighbours and rules only.
-    pub fn local(socket: &Socket) -> Result<Self> {
+    pub(crate) fn local(socket: &Socket) -> Result<Self> {
         let mut neighbours = socket.dump_all(Kind::Neighbour)?;
         for family in Family::ALL {
             neighbours.extend(socket.proxies(family)?);
@@ -103,7 +103,7 @@ impl Network {
 
     /// The part that names one device.
     #[must_use]
-    pub fn of(&self, device: &Device) -> DeviceRows {
+    pub(crate) fn of(&self, device: &Device) -> DeviceRows {
         let index = device.index;
         DeviceRows {
             link: self.links.iter().find(|link| link.index() == index).map(|link| link.row().clone()),
@@ -118,7 +118,7 @@ impl Network {
 
     /// How many routes of all devices have each key: a route with a key of its own can be replaced.
     #[must_use]
-    pub fn places(&self) -> HashMap<Key, usize> {
+    pub(crate) fn places(&self) -> HashMap<Key, usize> {
         let mut places = HashMap::with_capacity(self.routes.len());
         for key in self.routes.iter().filter_map(Route::key) {
             *places.entry(key).or_insert(0) += 1;
@@ -128,7 +128,7 @@ impl Network {
 
     /// A link by its device's name.
     #[must_use]
-    pub fn link(&self, name: &str) -> Option<&Link> {
+    pub(crate) fn link(&self, name: &str) -> Option<&Link> {
         self.links.iter().find(|link| link.name() == name)
     }
 }
@@ -136,7 +136,7 @@ impl Network {
 impl DeviceRows {
     /// A device without rows.
     #[must_use]
-    pub fn none(device: &Device) -> Self {
+    pub(crate) fn none(device: &Device) -> Self {
         Self {
             device: device.clone(),
             link: None,
@@ -153,7 +153,7 @@ impl DeviceRows {
 
     /// Only the rows that name the device: an edited journal may have others.
     #[must_use]
-    pub fn own(&self) -> Self {
+    pub(crate) fn own(&self) -> Self {
         let Device { index, name } = &self.device;
         let only = |rows: &[Row], is_own: &dyn Fn(&Row) -> bool| {
             rows.iter().filter(|row| is_own(row)).cloned().collect::<Vec<_>>()
@@ -176,13 +176,13 @@ impl DeviceRows {
 
     /// The addresses.
     #[must_use]
-    pub fn addresses(&self) -> Vec<Address> {
+    pub(crate) fn addresses(&self) -> Vec<Address> {
         self.addresses.iter().filter_map(Address::of).collect()
     }
 
     /// Whether it has an address that is not link-local.
     #[must_use]
-    pub fn has_address(&self) -> bool {
+    pub(crate) fn has_address(&self) -> bool {
         self.addresses().iter().any(|address| !address.is_link_local())
     }
 
@@ -194,7 +194,7 @@ impl DeviceRows {
 
     /// The routers of its routes, each once.
     #[must_use]
-    pub fn routers(&self) -> Vec<std::net::IpAddr> {
+    pub(crate) fn routers(&self) -> Vec<std::net::IpAddr> {
         let hops = self.routes().into_iter().flat_map(|route| route.hops());
         let mine = hops.filter(|hop| hop.device == Some(self.device.index));
         let found: std::collections::BTreeSet<_> = mine.filter_map(|hop| hop.via).collect();

@@ -93,22 +93,29 @@ fn by(pid: Option<u32>) -> String {
 
 impl Error {
     /// It must not be done as asked.
-    pub fn refused(what: impl Into<String>, remedy: impl Into<String>) -> Self {
+    pub(crate) fn refused(what: impl Into<String>, remedy: impl Into<String>) -> Self {
         Error::Refused { what: what.into(), remedy: remedy.into() }
     }
 
     /// It was tried and did not come out.
-    pub fn failed(attempted: impl Into<String>, what: impl Into<String>, remedy: impl Into<String>) -> Self {
+    pub(crate) fn failed(
+        attempted: impl Into<String>,
+        what: impl Into<String>,
+        remedy: impl Into<String>,
+    ) -> Self {
         Error::Failed { attempted: attempted.into(), what: what.into(), remedy: remedy.into() }
     }
 
     /// The database did not do it.
-    pub fn database(attempted: impl Into<String>) -> impl FnOnce(ovs::ovsdb::Error) -> Self {
+    pub(crate) fn database(attempted: impl Into<String>) -> impl FnOnce(ovs::ovsdb::Error) -> Self {
         move |source| Error::Database { attempted: attempted.into(), source: Box::new(source) }
     }
 
     /// The system did not do it.
-    pub fn io(attempted: impl Into<String>, remedy: &'static str) -> impl FnOnce(std::io::Error) -> Self {
+    pub(crate) fn io(
+        attempted: impl Into<String>,
+        remedy: &'static str,
+    ) -> impl FnOnce(std::io::Error) -> Self {
         move |source| Error::Io { attempted: attempted.into(), source, remedy }
     }
 }

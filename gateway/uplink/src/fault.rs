@@ -8,13 +8,13 @@ use super::error::Result;
 
 /// The step with this name is done.
 #[cfg(not(debug_assertions))]
-pub fn after(_step: &str) -> Result<()> {
+pub(crate) fn after(_step: &str) -> Result<()> {
     Ok(())
 }
 
 /// The step with this name is done.
 #[cfg(debug_assertions)]
-pub fn after(step: &str) -> Result<()> {
+pub(crate) fn after(step: &str) -> Result<()> {
     match std::env::var(VARIABLE) {
         Ok(wanted) => {
             wanted.split(',').filter_map(|one| action(one, step)).try_for_each(|one| act(step, one))
@@ -25,7 +25,7 @@ pub fn after(step: &str) -> Result<()> {
 
 /// The variable that names the faults.
 #[cfg(debug_assertions)]
-pub const VARIABLE: &str = "OVN_K8S_FAULT";
+pub(crate) const VARIABLE: &str = "OVN_K8S_FAULT";
 
 #[cfg(debug_assertions)]
 fn action<'a>(one: &'a str, step: &str) -> Option<&'a str> {

@@ -15,7 +15,7 @@
 //! way cannot keep a takeover from being closed.
 //!
 //! It never interprets what it keeps, and a journal that is cut short, of another version or of another boot is told
-//! apart ([`JournalBroken`], [`JournalVersion`], [`Journal::is_of_this_boot`]) and never replayed blindly.
+//! apart ([`JournalBroken`], [`JournalVersion`], `Journal::is_of_this_boot`) and never replayed blindly.
 //!
 //! [`JournalBroken`]: super::error::Error::JournalBroken
 //! [`JournalVersion`]: super::error::Error::JournalVersion
@@ -39,15 +39,16 @@ mod lock;
 mod tests;
 mod validate;
 
-pub use lock::{Lock, watching};
+pub use lock::Lock;
+pub(crate) use lock::watching;
 
 /// The journal's format. Another one is not read.
-pub const VERSION: u32 = 1;
+pub(crate) const VERSION: u32 = 1;
 
 /// What has to be restored when a takeover, or a way back, does not come to its end.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Journal {
-    /// [`VERSION`].
+    /// `VERSION`.
     pub version: u32,
     /// The boot it was written in: interface numbers and routes mean nothing in another.
     pub boot_id: String,
@@ -114,7 +115,7 @@ pub struct NicIdentity {
 /// What is kept of a takeover after its commit, one file per bridge.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct TakeoverRecord {
-    /// [`VERSION`].
+    /// `VERSION`.
     pub version: u32,
     /// The boot it was written in.
     pub boot_id: String,
@@ -125,7 +126,7 @@ pub struct TakeoverRecord {
 impl NicIdentity {
     /// Of a link.
     #[must_use]
-    pub fn of(link: &LinkSnapshot) -> Self {
+    pub(crate) fn of(link: &LinkSnapshot) -> Self {
         Self { index: link.index, name: link.name.clone(), mac: link.mac.clone(), driver: None }
     }
 }
@@ -146,12 +147,12 @@ impl Journal {
     }
 
     /// Whether rows and numbers in it still mean something.
-    pub fn is_of_this_boot(&self) -> Result<bool> {
+    pub(crate) fn is_of_this_boot(&self) -> Result<bool> {
         Ok(self.boot_id == host::boot::id()?)
     }
 
     /// The records to keep after its commit.
-    pub fn taken(&self) -> impl Iterator<Item = TakeoverRecord> {
+    pub(crate) fn taken(&self) -> impl Iterator<Item = TakeoverRecord> {
         let of = |uplink: &Uplink| TakeoverRecord {
             version: VERSION,
             boot_id: self.boot_id.clone(),
@@ -166,7 +167,7 @@ impl TakeoverRecord {
     /// what was there before the first stays known. `ours`: the bridge carries our mark, so that it was not there before,
     /// whether a record says so or is lost.
     #[must_use]
-    pub fn again(mut self, earlier: Option<Self>, ours: bool) -> Self {
+    pub(crate) fn again(mut self, earlier: Option<Self>, ours: bool) -> Self {
         if let Some(earlier) = earlier.filter(|_| self.uplink.held.bridge) {
             let (was, uplink) = (earlier.uplink, &mut self.uplink);
             let same_boot = earlier.boot_id == self.boot_id;
@@ -237,7 +238,7 @@ impl Folder {
     }
 
     /// The record of a bridge; `None` when there is none.
-    pub fn taken(&self, bridge: &str) -> Result<Option<TakeoverRecord>> {
+    pub(crate) fn taken(&self, bridge: &str) -> Result<Option<TakeoverRecord>> {
         read_taken(&self.taken_path(bridge))
     }
 

@@ -17,25 +17,25 @@
 //! | module | what it is |
 //! |---|---|
 //! | [`util`] | `ovn-k8s-util`: the command line |
-//! | [`options`], [`names`] | what the command line asks for, as a value; names of bridges and programs |
-//! | [`observe`] | the node as one value: kernel, switch, firewall, network managers |
+//! | [`options`], [`names`] | the options of a command line, as a value; names of bridges and programs |
+//! | [`observe`] | a snapshot of the node: kernel, switch, firewall, network managers |
 //! | [`plan`] | steps, device configuration, kernel requests, warnings and refusals: pure |
-//! | [`transaction`] | `nics-to-bridge` and `bridge-to-nics`: execute a plan |
-//! | [`steps`], [`fault`] | the steps as data; where tests make a run fail |
-//! | [`device_config`] | what a device carries, as the kernel's own rows |
-//! | [`migration`] | the kernel requests that carry it over to another device: pure |
-//! | [`switchover`] | sends these requests, and sets the ingress filter |
-//! | [`settings`] | sysctls, offloads, root qdisc |
-//! | [`managers`] | the host's network managers and DHCP clients, and how they are handed over |
-//! | [`switch_db`] | what the switch's database has, and the transactions that change it |
-//! | [`verify`] | the probe before the switchover, and the checks after it |
+//! | `transaction` | `nics-to-bridge` and `bridge-to-nics`: execute a plan |
+//! | `steps`, `fault` | the steps as data; where tests make a run fail |
+//! | `device_config` | addresses, routes, rules and settings of a device, as the kernel's rows |
+//! | `migration` | the kernel requests that move them to another device: pure |
+//! | `switchover` | sends these requests, and sets the ingress filter |
+//! | `settings` | sysctls, offloads, root qdisc |
+//! | [`managers`] | handover of the host's network managers and DHCP clients |
+//! | `switch_db` | the rows of the switch's database, and the transactions that change them |
+//! | `verify` | the probe before the switchover, and the checks after it |
 //! | [`journal`] | what has to be restored, on the disk before anything is changed; the lock |
 //! | [`watchdog`] | the process that undoes a run when the run's process cannot |
-//! | [`undo`] | back to the NIC, from the journal and from what the kernel has |
-//! | [`recover`] | `ovn-k8s-util recover`: half states, and what is done about them |
-//! | [`confirm`] | `--confirm`: the run that waits, and the command that confirms it |
+//! | `undo` | back to the NIC, from the journal and from what the kernel has |
+//! | `recover` | `ovn-k8s-util recover`: interrupted takeovers, and how each is finished or undone |
+//! | `confirm` | `--confirm`: the run that waits, and the command that confirms it |
 //! | [`failover`] | the helper's thread that moves management to the NIC while the switch is dead, and back |
-//! | [`reattach`] | a NIC that was recreated, attached to its bridge again |
+//! | `reattach` | a NIC that was recreated, attached to its bridge again |
 //! | [`command`] | programs of the host, run with a timeout |
 //! | [`error`] | the errors, each with a remedy |
 //!
@@ -46,33 +46,37 @@
 //! `external_ids:ovn-k8s-owner=uplink`, filter rules are in a table of their own); it changes nothing before the journal is
 //! on the disk; it executes no program in undo before the network is restored; it never leaves a node with its management
 //! on neither device.
+//!
+//! The public modules and items are what the programs' entry points, the helper and `doctor` use; the rest is private.
 
 pub mod command;
-pub mod confirm;
-pub mod device_config;
+mod confirm;
+mod device_config;
 pub mod error;
 pub mod failover;
-pub mod fault;
+mod fault;
 #[doc(hidden)]
 pub mod fuzzing;
 pub mod journal;
 pub mod managers;
-pub mod migration;
+mod migration;
 pub mod names;
 pub mod observe;
 pub mod options;
 pub mod plan;
 mod probe_targets;
-pub mod reattach;
-pub mod recover;
-pub mod settings;
-pub mod steps;
-pub mod switch_db;
-pub mod switchover;
-pub mod transaction;
-pub mod undo;
+mod reattach;
+mod recover;
+mod settings;
+mod steps;
+mod switch_db;
+mod switchover;
+mod transaction;
+mod undo;
 pub mod util;
-pub mod verify;
+mod verify;
 pub mod watchdog;
 
 pub use error::{Error, Result};
+pub use recover::cut_off;
+pub use switch_db::OWNER;

@@ -1,7 +1,7 @@
 //! The host's network managers and DHCP clients: which of them configure a NIC, and how they are handed over to the bridge.
 //!
-//! Without a handover a manager puts the addresses back on the NIC, or lets a lease expire. [`detect`] finds managers by
-//! their files and processes, [`handovers`] computes what to write, stop and start, and a [`HandoverExecutor`] executes it
+//! Without a handover a manager puts the addresses back on the NIC, or lets a lease expire. `detect` finds managers by
+//! their files and processes, `handovers` computes what to write, stop and start, and a `HandoverExecutor` executes it
 //! in three phases: *prepare* before the bridge is made (no manager may configure it), *complete* when the switchover is
 //! verified, *take back* on undo or when the bridge is removed. A [`Handover`] is a plain value: it is printed, kept in
 //! the journal, and taken back by a process that has nothing but the journal.
@@ -28,8 +28,8 @@ mod networkd;
 mod supervisor;
 mod udhcpc;
 
-pub use apply::{HandoverExecutor, from_journal};
-pub use find::detect;
+pub(crate) use apply::{HandoverExecutor, from_journal};
+pub(crate) use find::detect;
 
 /// What every file that a takeover writes begins with, after the comment sign.
 pub const MARK: &str = "Written by ovn-k8s-util (uplink takeover); removed by: ovn-k8s-util bridge-to-nics";
@@ -207,7 +207,7 @@ pub enum Act {
 
 /// Why a manager is not handed over, or why the handover does not last.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct NotHandedOver {
+pub(crate) struct NotHandedOver {
     /// The refusal's name.
     pub name: &'static str,
     /// The problem, and why it matters.
@@ -218,7 +218,7 @@ pub struct NotHandedOver {
 
 /// How hooks and scripts call this program.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Invocation {
+pub(crate) struct Invocation {
     /// This program's file.
     pub program: PathBuf,
     /// `--state-dir`.
@@ -230,7 +230,7 @@ pub struct Invocation {
 impl Invocation {
     /// With the options of this run.
     #[must_use]
-    pub fn of(options: &Options) -> Self {
+    pub(crate) fn of(options: &Options) -> Self {
         Self {
             program: std::env::current_exe().unwrap_or_else(|_| PathBuf::from("ovn-k8s")),
             state_dir: options.state_dir.clone(),
@@ -241,7 +241,7 @@ impl Invocation {
 
 /// Addresses of a NIC that expire unless they are renewed.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct ExpiringAddresses {
+pub(crate) struct ExpiringAddresses {
     /// IPv4.
     pub v4: Vec<IpNet>,
     /// IPv6, without those from router advertisements.
@@ -252,7 +252,7 @@ pub struct ExpiringAddresses {
 
 /// The handovers of the managers that were detected on a NIC, and those that cannot be handed over.
 #[must_use]
-pub fn handovers(
+pub(crate) fn handovers(
     found: &[DetectedManager],
     nic: &str,
     bridge: &str,

@@ -32,7 +32,7 @@ const NODAD: u32 = 0x02;
 /// What goes from one device onto another. The requests of each part follow from it and from the kernel's tables as they
 /// are then; a plan and the run that executes it use the same functions.
 #[derive(Clone, Debug)]
-pub struct Transfer {
+pub(crate) struct Transfer {
     /// From which device, onto which.
     pub ends: DeviceMapping,
     /// What the target carries in the end besides, as its own rows.
@@ -44,38 +44,38 @@ pub struct Transfer {
 impl Transfer {
     /// Everything that `from` carries goes onto `to`.
     #[must_use]
-    pub fn new(from: &Device, to: &Device) -> Self {
+    pub(crate) fn new(from: &Device, to: &Device) -> Self {
         let ends = DeviceMapping { from: from.clone(), to: to.clone() };
         Self { ends, wanted: DeviceRows::none(to), own: DeviceRows::none(from) }
     }
 
     /// What goes.
     #[must_use]
-    pub fn source(&self, network: &Network) -> DeviceRows {
+    pub(crate) fn source(&self, network: &Network) -> DeviceRows {
         beyond(&network.of(&self.ends.from), &self.own)
     }
 
     /// What the target carries in the end.
     #[must_use]
-    pub fn target(&self, network: &Network) -> DeviceRows {
+    pub(crate) fn target(&self, network: &Network) -> DeviceRows {
         union(&moved(&self.source(network), &self.ends), &self.wanted)
     }
 
     /// The addresses that the target lacks.
     #[must_use]
-    pub fn addresses(&self, network: &Network) -> Vec<Request> {
+    pub(crate) fn addresses(&self, network: &Network) -> Vec<Request> {
         addresses(&self.target(network), &network.of(&self.ends.to), &self.on_target())
     }
 
     /// The connected routes that the target still lacks, once it has its addresses.
     #[must_use]
-    pub fn connected(&self, target: &DeviceRows, on: &DeviceRows) -> Vec<Request> {
+    pub(crate) fn connected(&self, target: &DeviceRows, on: &DeviceRows) -> Vec<Request> {
         connected(target, on, &self.on_target())
     }
 
     /// The neighbours and the twins of policy rules that the target lacks.
     #[must_use]
-    pub fn neighbours(&self, network: &Network) -> Vec<Request> {
+    pub(crate) fn neighbours(&self, network: &Network) -> Vec<Request> {
         let (target, on) = (self.target(network), network.of(&self.ends.to));
         let mut requests = neighbours(&target, &on, &self.on_target());
         requests.extend(rules(&target, &on, &self.on_target()));
@@ -84,19 +84,19 @@ impl Transfer {
 
     /// All routes and nexthop objects onto the target: sent as one message.
     #[must_use]
-    pub fn routes(&self, network: &Network) -> Vec<Request> {
+    pub(crate) fn routes(&self, network: &Network) -> Vec<Request> {
         routes(&self.source(network), network, &self.ends)
     }
 
     /// The source's addresses away.
     #[must_use]
-    pub fn removal(&self, network: &Network) -> Vec<Request> {
+    pub(crate) fn removal(&self, network: &Network) -> Vec<Request> {
         strip(&self.source(network))
     }
 
     /// The twins of policy rules away that were made on the source.
     #[must_use]
-    pub fn rule_twins(&self, network: &Network) -> Vec<Request> {
+    pub(crate) fn rule_twins(&self, network: &Network) -> Vec<Request> {
         untwin(&self.source(network), &network.of(&self.ends.to), &self.ends)
     }
 
@@ -212,7 +212,7 @@ fn strip(from: &DeviceRows) -> Vec<Request> {
 
 /// What a device should carry and does not; `wanted` are rows as they should be on it.
 #[must_use]
-pub fn missing(wanted: &DeviceRows, network: &Network) -> Vec<Request> {
+pub(crate) fn missing(wanted: &DeviceRows, network: &Network) -> Vec<Request> {
     let on = network.of(&wanted.device);
     let here = DeviceMapping { from: wanted.device.clone(), to: wanted.device.clone() };
     let mut requests = addresses(wanted, &on, &here);
@@ -244,7 +244,7 @@ pub fn missing(wanted: &DeviceRows, network: &Network) -> Vec<Request> {
 /// A route once more with its gateway taken to be on the link: for those whose network is no longer there, which stay
 /// where they are as long as nobody touches them, but cannot be made again otherwise.
 #[must_use]
-pub fn onlink(request: &Request) -> Option<Request> {
+pub(crate) fn onlink(request: &Request) -> Option<Request> {
     let route = Route::of(&request.row)?;
     let again = route.onlink().into_row();
     (again != request.row).then_some(Request { verb: request.verb, row: again })
@@ -252,7 +252,7 @@ pub fn onlink(request: &Request) -> Option<Request> {
 
 /// The rows of A as those of B.
 #[must_use]
-pub fn moved(from: &DeviceRows, way: &DeviceMapping) -> DeviceRows {
+pub(crate) fn moved(from: &DeviceRows, way: &DeviceMapping) -> DeviceRows {
     fn all<T>(rows: &[Row], of: impl Fn(&Row) -> Option<T>, on: impl Fn(T) -> Row) -> Vec<Row> {
         rows.iter().filter_map(of).map(on).collect()
     }
@@ -268,7 +268,7 @@ pub fn moved(from: &DeviceRows, way: &DeviceMapping) -> DeviceRows {
 
 /// `rows` without what is `own`: what a device carries beyond that.
 #[must_use]
-pub fn beyond(rows: &DeviceRows, own: &DeviceRows) -> DeviceRows {
+pub(crate) fn beyond(rows: &DeviceRows, own: &DeviceRows) -> DeviceRows {
     fn less<K: Hash + Eq>(rows: &[Row], own: &[Row], key: impl Fn(&Row) -> K) -> Vec<Row> {
         if rows.is_empty() || own.is_empty() {
             return rows.to_vec();
@@ -290,7 +290,7 @@ pub fn beyond(rows: &DeviceRows, own: &DeviceRows) -> DeviceRows {
 
 /// Both together, each thing once; `first` decides where both have it.
 #[must_use]
-pub fn union(first: &DeviceRows, second: &DeviceRows) -> DeviceRows {
+pub(crate) fn union(first: &DeviceRows, second: &DeviceRows) -> DeviceRows {
     let more = beyond(second, first);
     let both = |one: &[Row], two: Vec<Row>| one.iter().cloned().chain(two).collect::<Vec<_>>();
     DeviceRows {

@@ -1,7 +1,7 @@
 //! The names of a NIC's bridge and of the programs.
 
 /// The takeover's command line.
-pub const PROGRAM: &str = "ovn-k8s-util";
+pub(crate) const PROGRAM: &str = "ovn-k8s-util";
 
 /// The bridge of a NIC: `breth0` for `eth0`.
 #[must_use]

@@ -1,6 +1,6 @@
 //! A snapshot of the node for a takeover and `doctor`.
 //!
-//! [`observe`] reads the kernel, the switch's database, the host's firewall and the host's network managers. Every
+//! `observe` reads the kernel, the switch's database, the host's firewall and the host's network managers. Every
 //! decision ([`crate::plan`], `doctor`) is a pure function of an [`Observed`].
 //!
 //! It changes nothing. Each source has a timeout; one that does not answer is an entry of [`Observed::unknown`], not an
@@ -22,7 +22,8 @@ mod gather;
 mod kernel;
 mod sockets;
 
-pub use gather::{observe, observe_at, observe_switch, observe_with};
+pub(crate) use gather::observe;
+pub use gather::{observe_switch, observe_with};
 
 /// The snapshot.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

@@ -1,8 +1,8 @@
 //! What a takeover does, and what prevents it: a pure function of a snapshot of the node and of the options.
 //!
-//! [`attach`] is for `nics-to-bridge`, [`detach`] for `bridge-to-nics`. A run executes the [steps](Plan::steps) of a
+//! [`attach`] is for `nics-to-bridge`, `detach` for `bridge-to-nics`. A run executes the [steps](Plan::steps) of a
 //! [`Plan`] with its [device configurations](UplinkPlan::config), `--dry-run` prints it, `doctor` predicts from it. A run
-//! plans again under the lock and is refused if the plan is [different](Plan::difference).
+//! plans again under the lock and is refused if the plan is different (`Plan::difference`).
 //!
 //! Everything that depends on a NIC is in a step (it is moved), a warning (it changes, and the operator has to know) or a
 //! refusal; warnings and refusals have a stable name and a remedy. `--force` overrules those that are marked forceable.
@@ -31,8 +31,8 @@ mod leases;
 mod print;
 mod switch;
 
-pub use detach::detach;
-pub use switch::datapath;
+pub(crate) use detach::detach;
+pub(crate) use switch::datapath;
 
 /// What a run does.
 #[derive(Clone, Debug, Default, PartialEq)]

@@ -14,7 +14,7 @@ const REPLIED: u16 = 0x02 | 0x04 | 0x08 | 0x10;
 
 /// What the probes are for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ProbePurpose {
+pub(crate) enum ProbePurpose {
     /// A proof, before and after a switchover. One reply is enough, and without one the takeover fails: so every neighbour
     /// is a candidate, and a source address of another scope is better than none.
     Proof,
@@ -36,7 +36,7 @@ impl ProbePurpose {
 
 /// The probes for an uplink that carries `rows`.
 #[must_use]
-pub fn probe_targets(rows: &DeviceRows, purpose: ProbePurpose) -> Vec<Question> {
+pub(crate) fn probe_targets(rows: &DeviceRows, purpose: ProbePurpose) -> Vec<Question> {
     let usable = |address: &&Address| purpose == ProbePurpose::Proof || !address.is_tentative();
     let own: Vec<(IpAddr, u8)> = rows
         .addresses()

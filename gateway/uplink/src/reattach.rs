@@ -32,12 +32,12 @@ const LINK_LOCAL: Duration = Duration::from_millis(1500);
 const PAUSE: Duration = Duration::from_millis(20);
 
 /// Whether ovs-vswitchd (process `pid`) receives from the NIC of this index; `None` when that cannot be known.
-pub fn is_received(pid: u32, nic: u32) -> Option<bool> {
+pub(crate) fn is_received(pid: u32, nic: u32) -> Option<bool> {
     host::sockets::receives_from(pid, nic).ok().flatten()
 }
 
 /// Sets a device up that is down: what is put on a device that is down loses its routes.
-pub fn raise(socket: &Socket, name: &str) -> Result<()> {
+pub(crate) fn raise(socket: &Socket, name: &str) -> Result<()> {
     match link::named(socket, name)?.filter(|link| !link.is_up()) {
         Some(link) => Ok(socket.apply(&link::set_up(link.index()))?),
         None => Ok(()),
@@ -47,7 +47,7 @@ pub fn raise(socket: &Socket, name: &str) -> Result<()> {
 /// Restores what frames need: the switch opens the port's device again, the NIC is up, its MTU is no smaller than the
 /// bridge's, and its offloads merge no frames. `false`: the port is not ours. `known`: it was taken over, as the record
 /// says.
-pub fn reattach(db: &Remote, bridge: &str, nic: &str, known: bool) -> Result<bool> {
+pub(crate) fn reattach(db: &Remote, bridge: &str, nic: &str, known: bool) -> Result<bool> {
     let deadline = Instant::now() + PATIENCE;
     let mut switch = OvsDb::connect(db, PATIENCE)?;
     if !switch.reopen(bridge, nic, known, deadline)? {
@@ -71,7 +71,7 @@ pub fn reattach(db: &Remote, bridge: &str, nic: &str, known: bool) -> Result<boo
 }
 
 /// Writes the NIC's new index into the record.
-pub fn record_index(lock: &Lock, taken: &TakeoverRecord, index: u32) -> Result<()> {
+pub(crate) fn record_index(lock: &Lock, taken: &TakeoverRecord, index: u32) -> Result<()> {
     if taken.uplink.nic.index == index {
         return Ok(());
     }
@@ -81,7 +81,7 @@ pub fn record_index(lock: &Lock, taken: &TakeoverRecord, index: u32) -> Result<(
 }
 
 /// For `recover`, under the lock: attaches the NIC of a record where the switch does not receive from it. Whether it did.
-pub fn reattach_recorded(lock: &Lock, taken: &TakeoverRecord, db: &Remote) -> Result<bool> {
+pub(crate) fn reattach_recorded(lock: &Lock, taken: &TakeoverRecord, db: &Remote) -> Result<bool> {
     let uplink = &taken.uplink;
     let Ok(pid) = read_pid(&Paths::from_env().pidfile("ovs-vswitchd", "")) else { return Ok(false) };
     let Some(nic) = beside_its_bridge(taken)? else { return Ok(false) };
@@ -103,7 +103,7 @@ pub fn reattach_recorded(lock: &Lock, taken: &TakeoverRecord, db: &Remote) -> Re
 
 /// Moves the link-local address that the kernel gives a new NIC, some time after it is up, to the bridge, where everything
 /// else is.
-pub fn move_link_local(taken: &TakeoverRecord) -> Result<()> {
+pub(crate) fn move_link_local(taken: &TakeoverRecord) -> Result<()> {
     let socket = Socket::open()?;
     let end = Instant::now() + LINK_LOCAL;
     loop {

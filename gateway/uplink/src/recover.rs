@@ -25,7 +25,7 @@ const DATABASE: Duration = Duration::from_secs(8);
 
 /// What is found of an uplink.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct UplinkState {
+pub(crate) struct UplinkState {
     /// What carries the bridge's frames.
     pub datapath: Datapath,
     /// The NIC is there.
@@ -45,7 +45,7 @@ pub struct UplinkState {
 
 /// What has to be done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum RecoveryCase {
+pub(crate) enum RecoveryCase {
     /// The bridge carries everything, with its ingress filter where it needs one.
     Whole,
     /// The bridge carries everything, and the host receives every frame twice, or none.
@@ -62,7 +62,7 @@ pub enum RecoveryCase {
 
 /// Which case it is.
 #[must_use]
-pub fn classify(state: &UplinkState) -> RecoveryCase {
+pub(crate) fn classify(state: &UplinkState) -> RecoveryCase {
     match *state {
         UplinkState { nic: false, .. } => RecoveryCase::NoNic,
         UplinkState { nic_carries: true, .. } => RecoveryCase::OnTheNic,
@@ -81,7 +81,7 @@ pub fn classify(state: &UplinkState) -> RecoveryCase {
 }
 
 /// Undoes or completes what is half done. What was taken over before a boot is taken over again.
-pub fn recover(options: &Options) -> Result<TakeoverReport> {
+pub(crate) fn recover(options: &Options) -> Result<TakeoverReport> {
     let mut report = TakeoverReport::default();
     let folder = Folder::below(&options.state_dir);
     journal(&folder, options, &mut report)?;

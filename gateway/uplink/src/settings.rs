@@ -11,7 +11,7 @@ use super::error::Result;
 use super::options::Datapath;
 
 /// The sysctl that marks a bridge's device as taken over in this boot.
-pub const MARK: (&str, &str) = ("ipv6/conf/addr_gen_mode", "1");
+pub(crate) const MARK: (&str, &str) = ("ipv6/conf/addr_gen_mode", "1");
 
 /// What the bridge needs whatever the NIC has: no link-local address of its own making, and neighbours that outlive
 /// ovs-vswitchd (its device loses its carrier with it).
@@ -19,7 +19,7 @@ const OF_A_BRIDGE: [(&str, &str); 3] =
     [MARK, ("ipv4/conf/arp_evict_nocarrier", "0"), ("ipv6/conf/ndisc_evict_nocarrier", "0")];
 
 /// Reads a device's settings into its rows.
-pub fn observe(socket: &Socket, rows: &mut DeviceRows) -> Result<()> {
+pub(crate) fn observe(socket: &Socket, rows: &mut DeviceRows) -> Result<()> {
     rows.sysctls = interface_sysctls::read(&rows.device.name)?;
     rows.qdisc = root_qdisc(socket, &rows.device)?;
     // What has no such settings (or no driver that tells) merges nothing.
@@ -37,7 +37,7 @@ fn root_qdisc(socket: &Socket, device: &Device) -> Result<Option<Row>> {
 
 /// The sysctls to write on a bridge, in order, so that it behaves as the NIC did: those that differ.
 #[must_use]
-pub fn for_bridge(
+pub(crate) fn for_bridge(
     nic: &BTreeMap<String, String>,
     bridge: &BTreeMap<String, String>,
     datapath: Datapath,
@@ -58,14 +58,14 @@ pub fn for_bridge(
 }
 
 /// Writes sysctls; gives what the kernel refused.
-pub fn write(device: &str, values: &[(String, String)]) -> Vec<String> {
+pub(crate) fn write(device: &str, values: &[(String, String)]) -> Vec<String> {
     let values = values.iter().map(|(key, value)| (key.as_str(), value.as_str()));
     interface_sysctls::write_all(device, values).iter().map(ToString::to_string).collect()
 }
 
 /// Turns the offloads off that put received frames together: longer than any frame on the wire, they are refused by the
 /// next device a userspace bridge sends them on. Gives what stays on.
-pub fn stop_merging(nic: &DeviceRows) -> Vec<String> {
+pub(crate) fn stop_merging(nic: &DeviceRows) -> Vec<String> {
     set_merging(&nic.device.name, &nic.merging, false)
 }
 
@@ -84,7 +84,7 @@ fn set_merging(device: &str, names: &[String], on: bool) -> Vec<String> {
 }
 
 /// Restores a NIC's settings where they differ. Gives what failed.
-pub fn restore(socket: &Socket, nic: &Device, was: &DeviceRows) -> Vec<String> {
+pub(crate) fn restore(socket: &Socket, nic: &Device, was: &DeviceRows) -> Vec<String> {
     let mut troubles = Vec::new();
     match interface_sysctls::read(&nic.name) {
         Ok(now) => {

@@ -77,7 +77,7 @@ pub enum DetachStep {
 
 /// The steps of `nics-to-bridge`, on a datapath.
 #[must_use]
-pub fn attach(datapath: Datapath) -> &'static [Step] {
+pub(crate) fn attach(datapath: Datapath) -> &'static [Step] {
     use Step::{
         Addresses, Bridge, BridgeTx, Commit, GuardB, IngressFilter, Journal, LinkUp, Neighbours, Ofport,
         OldOff, PortTx, Proven, Routes, Verify,
@@ -111,7 +111,7 @@ pub fn attach(datapath: Datapath) -> &'static [Step] {
 
 /// The steps of `bridge-to-nics`, on a datapath.
 #[must_use]
-pub fn detach(datapath: Datapath) -> Vec<DetachStep> {
+pub(crate) fn detach(datapath: Datapath) -> Vec<DetachStep> {
     let first = std::iter::once(&DetachStep::Journal);
     let rest = to_nic(datapath).iter().chain([&DetachStep::Verify]);
     first.chain(rest).chain(clear(datapath)).chain([&DetachStep::Commit]).copied().collect()
@@ -119,7 +119,7 @@ pub fn detach(datapath: Datapath) -> Vec<DetachStep> {
 
 /// Management goes to the NIC.
 #[must_use]
-pub fn to_nic(datapath: Datapath) -> &'static [DetachStep] {
+pub(crate) fn to_nic(datapath: Datapath) -> &'static [DetachStep] {
     use DetachStep::{Addresses, IngressFilter, OldOff, Routes};
     match datapath {
         Datapath::Netdev => &[Addresses, Routes, IngressFilter, OldOff],
@@ -131,7 +131,7 @@ pub fn to_nic(datapath: Datapath) -> &'static [DetachStep] {
 
 /// What was built goes away.
 #[must_use]
-pub fn clear(datapath: Datapath) -> &'static [DetachStep] {
+pub(crate) fn clear(datapath: Datapath) -> &'static [DetachStep] {
     use DetachStep::{Down, Guard, OldOff, Ovsdb};
     match datapath {
         Datapath::Netdev => &[Down, Ovsdb, Guard],
@@ -142,7 +142,7 @@ pub fn clear(datapath: Datapath) -> &'static [DetachStep] {
 impl PlannedStep {
     /// Its name, as in the report of the run.
     #[must_use]
-    pub fn name(self) -> &'static str {
+    pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Attach(step) => step.name(),
             Self::Detach(step) => step.name(),
@@ -153,7 +153,7 @@ impl PlannedStep {
 impl Step {
     /// Its name.
     #[must_use]
-    pub fn name(self) -> &'static str {
+    pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Journal => "journal",
             Self::BridgeTx => "bridge-tx",
@@ -177,7 +177,7 @@ impl Step {
 impl DetachStep {
     /// Its name, in an undo and in the way back.
     #[must_use]
-    pub fn name(self) -> &'static str {
+    pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Journal => "journal",
             Self::Addresses => "u-addr",

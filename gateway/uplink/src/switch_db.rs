@@ -22,14 +22,14 @@ mod snapshot;
 #[cfg(test)]
 mod tests;
 
-pub use snapshot::{BridgeSnapshot, OvsSnapshot, Owner, PortSnapshot};
+pub(crate) use snapshot::{BridgeSnapshot, OvsSnapshot, Owner, PortSnapshot};
 
 /// Key and value of `external_ids` on rows of a takeover.
 pub const OWNER: (&str, &str) = ("ovn-k8s-owner", "uplink");
 /// Key of `external_ids` of a takeover's QoS row, with its NIC: the row outlives the NIC's port.
 const NIC: &str = "ovn-k8s-nic";
 /// Key of a bridge's `external_ids` whose value is the bridge's name.
-pub const BRIDGE_ID: &str = "bridge-id";
+pub(crate) const BRIDGE_ID: &str = "bridge-id";
 
 /// What the switch's database had of one bridge and its NIC before the takeover.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -46,7 +46,7 @@ pub struct PriorOvsConfig {
 
 /// A bridge to make, and the NIC to add as its port.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct BridgeSpec {
+pub(crate) struct BridgeSpec {
     /// The bridge.
     pub bridge: String,
     /// The NIC.
@@ -61,14 +61,14 @@ pub struct BridgeSpec {
 
 /// What was written and ovs-vswitchd has to carry out.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct PendingChange {
+pub(crate) struct PendingChange {
     /// Names and rows of the interfaces.
     interfaces: Vec<(String, Uuid)>,
 }
 
 /// What [`OvsDb::remove`] did with one bridge.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Removal {
+pub(crate) enum Removal {
     /// It removed the bridge with its ports.
     Bridge,
     /// It removed the NIC's port; the bridge is of another owner, or has other ports.
@@ -79,26 +79,26 @@ pub enum Removal {
 
 /// A connection to the switch's database.
 #[derive(Debug)]
-pub struct OvsDb {
+pub(crate) struct OvsDb {
     client: Client,
 }
 
 impl OvsDb {
     /// Connects within `limit`.
-    pub fn connect(remote: &Remote, limit: Duration) -> Result<Self> {
+    pub(crate) fn connect(remote: &Remote, limit: Duration) -> Result<Self> {
         let client = Client::connect(remote, limit).map_err(Error::database("reach the switch"))?;
         Ok(Self { client })
     }
 
     /// Everything that a plan needs, in one transaction.
-    pub fn observe(&mut self, deadline: Instant) -> Result<OvsSnapshot> {
+    pub(crate) fn observe(&mut self, deadline: Instant) -> Result<OvsSnapshot> {
         let results = self.client.transact(&snapshot::queries(), deadline);
         Ok(OvsSnapshot::read(&results.map_err(Error::database("read the switch's database"))?))
     }
 
     /// Makes the bridges (step `bridge-tx`), each with its own device only; one transaction. An existing bridge is kept,
     /// and gets the NIC's MAC and MTU.
-    pub fn make_bridges(&mut self, wanted: &[BridgeSpec], deadline: Instant) -> Result<PendingChange> {
+    pub(crate) fn make_bridges(&mut self, wanted: &[BridgeSpec], deadline: Instant) -> Result<PendingChange> {
         let names: Vec<&str> = wanted.iter().map(|wanted| wanted.bridge.as_str()).collect();
         let attempted = format!("make {} in the switch's database", names.join(", "));
         let seen = self.observe(deadline)?;
@@ -114,7 +114,7 @@ impl OvsDb {
     }
 
     /// Makes each NIC a port of its bridge (step `port-tx`); one transaction. An existing port is kept.
-    pub fn add_ports(&mut self, wanted: &[BridgeSpec], deadline: Instant) -> Result<PendingChange> {
+    pub(crate) fn add_ports(&mut self, wanted: &[BridgeSpec], deadline: Instant) -> Result<PendingChange> {
         let names: Vec<&str> = wanted.iter().map(|wanted| wanted.nic.as_str()).collect();
         let attempted = format!("add {} to its bridge in the switch's database", names.join(", "));
         let seen = self.observe(deadline)?;
@@ -140,7 +140,7 @@ impl OvsDb {
     }
 
     /// Waits until each bridge's device exists with the wanted MAC: what is configured before that is lost.
-    pub fn wait_for_devices(
+    pub(crate) fn wait_for_devices(
         &mut self,
         wanted: &[BridgeSpec],
         written: &PendingChange,
@@ -153,7 +153,7 @@ impl OvsDb {
     }
 
     /// Waits until each NIC has a port number (step `ofport`).
-    pub fn wait_for_ports(&mut self, written: &PendingChange, deadline: Instant) -> Result<()> {
+    pub(crate) fn wait_for_ports(&mut self, written: &PendingChange, deadline: Instant) -> Result<()> {
         self.wait(written, deadline, |_, interface| interface.ofport.is_some_and(|port| port > 0))
     }
 
@@ -161,7 +161,7 @@ impl OvsDb {
     /// transaction; rows that are gone already are no error.
     ///
     /// `original` also removes a bridge with the mark of the original `nics-to-bridge`: for a bridge named by the operator.
-    pub fn remove(
+    pub(crate) fn remove(
         &mut self,
         uplinks: &[(&str, &str, &PriorOvsConfig)],
         original: bool,

@@ -27,7 +27,7 @@ const UNREACHABLE: [Errno; 3] = [Errno::ENETUNREACH, Errno::EHOSTUNREACH, Errno:
 
 /// Where management goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Target {
+pub(crate) enum Target {
     /// Onto the bridge. The path through it has been proven before.
     Bridge,
     /// Onto the NIC; works while the switch is dead.
@@ -36,7 +36,7 @@ pub enum Target {
 
 /// A part of a switchover.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Part {
+pub(crate) enum Part {
     /// Addresses, neighbours and connected routes are on the target.
     Prepare,
     /// The host accepts frames from the target.
@@ -53,7 +53,7 @@ impl Target {
     /// A new ingress filter holds at once, but the kernel returns only when no processor uses the old one any more, some
     /// ten milliseconds later. On the way to the NIC each of them counts, so the routes come first. On the way to the
     /// bridge both paths carry, and the host must accept the replies before it sends through the bridge.
-    pub fn order(self) -> [Part; 4] {
+    pub(crate) fn order(self) -> [Part; 4] {
         match self {
             Self::Bridge => [Part::Prepare, Part::IngressFilter, Part::Routes, Part::OldOff],
             Self::Nic => [Part::Prepare, Part::Routes, Part::IngressFilter, Part::OldOff],
@@ -63,7 +63,7 @@ impl Target {
 
 impl Part {
     /// Its name in fault points.
-    pub fn name(self) -> &'static str {
+    pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Prepare => "prepare",
             Self::IngressFilter => "ingress-filter",
@@ -75,7 +75,7 @@ impl Part {
 
 /// What happens to frames that are still inside the switch on the way to the NIC.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum InFlight {
+pub(crate) enum InFlight {
     /// They are accepted from the bridge for a moment longer.
     Accept,
     /// There are none: the switch is dead, or forwards nothing.
@@ -84,7 +84,7 @@ pub enum InFlight {
 
 /// One uplink, for a switchover outside of a takeover's steps.
 #[derive(Debug)]
-pub struct Context<'a> {
+pub(crate) struct Context<'a> {
     /// The kernel.
     pub socket: &'a Socket,
     /// The NIC.
@@ -98,11 +98,11 @@ pub struct Context<'a> {
 }
 
 /// What the kernel refused on the way, in words; everything else is done.
-pub type Refusals = Vec<String>;
+pub(crate) type Refusals = Vec<String>;
 
 impl Context<'_> {
     /// Moves management, in the target's order. `after` is called after each part; its error ends the switchover there.
-    pub fn run(&self, target: Target, mut after: impl FnMut(Part) -> Result<()>) -> Result<Refusals> {
+    pub(crate) fn run(&self, target: Target, mut after: impl FnMut(Part) -> Result<()>) -> Result<Refusals> {
         let (from, to) = match target {
             Target::Bridge => (&self.nic, &self.bridge),
             Target::Nic => (&self.bridge, &self.nic),
@@ -132,7 +132,7 @@ impl Context<'_> {
 }
 
 /// The host accepts frames from the NIC, and for a moment from both.
-pub fn accept_from_nic(filter: &IngressFilter) -> Result<()> {
+pub(crate) fn accept_from_nic(filter: &IngressFilter) -> Result<()> {
     filter.set(Accepting::Both)?;
     std::thread::sleep(OVERLAP);
     Ok(filter.set(Accepting::Nic)?)
@@ -140,7 +140,7 @@ pub fn accept_from_nic(filter: &IngressFilter) -> Result<()> {
 
 /// From one device onto another: each part observes what it needs, computes its requests and sends them.
 #[derive(Debug)]
-pub struct Migration<'a> {
+pub(crate) struct Migration<'a> {
     socket: &'a Socket,
     transfer: Transfer,
 }
@@ -148,7 +148,7 @@ pub struct Migration<'a> {
 impl<'a> Migration<'a> {
     /// Everything that `from` carries goes onto `to`.
     #[must_use]
-    pub fn new(socket: &'a Socket, from: &Device, to: &Device) -> Self {
+    pub(crate) fn new(socket: &'a Socket, from: &Device, to: &Device) -> Self {
         Self { socket, transfer: Transfer::new(from, to) }
     }
 
@@ -158,14 +158,14 @@ impl<'a> Migration<'a> {
     }
 
     /// Addresses, neighbours, connected routes and twins of rules on the target. Interrupts nothing.
-    pub fn prepare(&self) -> Result<Refusals> {
+    pub(crate) fn prepare(&self) -> Result<Refusals> {
         let mut refused = self.addresses()?;
         refused.extend(self.neighbours()?);
         Ok(refused)
     }
 
     /// Addresses and the routes to their networks on the target.
-    pub fn addresses(&self) -> Result<Refusals> {
+    pub(crate) fn addresses(&self) -> Result<Refusals> {
         let observe = || -> Result<Network> {
             let mut network = Network::routing(self.socket)?;
             network.routes.retain(Route::is_connected);
@@ -183,14 +183,14 @@ impl<'a> Migration<'a> {
     }
 
     /// Neighbours and twins of rules on the target.
-    pub fn neighbours(&self) -> Result<Refusals> {
+    pub(crate) fn neighbours(&self) -> Result<Refusals> {
         let refused = self.send(&self.transfer.neighbours(&Network::local(self.socket)?))?;
         // A neighbour that the kernel does not take is resolved when it is needed.
         Ok(refused.into_iter().filter(|line| !line.contains("neighbour")).collect())
     }
 
     /// The routes onto the target, in one `sendmsg`.
-    pub fn move_routes(&self) -> Result<Refusals> {
+    pub(crate) fn move_routes(&self) -> Result<Refusals> {
         self.move_routes_of().map(|(refused, _)| refused)
     }
 
@@ -204,7 +204,7 @@ impl<'a> Migration<'a> {
 
     /// Removes the source's addresses, and what was added there meanwhile; then makes on the target what it lacks:
     /// routes may have gone with the address they named.
-    pub fn remove_old(&self) -> Result<Refusals> {
+    pub(crate) fn remove_old(&self) -> Result<Refusals> {
         self.remove_old_of().map(|(refused, _)| refused)
     }
 
@@ -223,7 +223,7 @@ impl<'a> Migration<'a> {
     }
 
     /// Removes the twins of rules that were made on the source.
-    pub fn remove_rule_twins(&self) -> Result<Refusals> {
+    pub(crate) fn remove_rule_twins(&self) -> Result<Refusals> {
         self.send(&self.transfer.rule_twins(&Network::local(self.socket)?))
     }
 

@@ -32,8 +32,8 @@ use super::watchdog::{self, Armed};
 mod attach;
 mod detach;
 
-pub use attach::nics_to_bridge;
-pub use detach::bridge_to_nics;
+pub(crate) use attach::nics_to_bridge;
+pub(crate) use detach::bridge_to_nics;
 
 /// How long to wait for the lock of another run.
 pub(super) const LOCK: Duration = Duration::from_secs(2);
@@ -44,7 +44,7 @@ const SILENCE: Duration = Duration::from_secs(1);
 
 /// The outcome of a run.
 #[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize)]
-pub struct TakeoverReport {
+pub(crate) struct TakeoverReport {
     /// What was done, for people.
     pub lines: Vec<String>,
     /// What failed and is no reason to undo the run.
@@ -304,7 +304,7 @@ fn finish_earlier(lock: &Lock, options: &Options) -> Result<bool> {
 }
 
 /// Refuses while another run is open: that explains more than the half state it has left.
-pub fn nothing_open(options: &Options) -> Result<()> {
+pub(crate) fn nothing_open(options: &Options) -> Result<()> {
     let folder = Folder::below(&options.state_dir);
     match folder.journal() {
         Ok(Some(journal)) if journal.state == JournalState::Open => match folder.lock(Duration::ZERO) {
@@ -325,12 +325,12 @@ fn not_ended() -> Error {
 }
 
 /// The plan of `nics-to-bridge` for the node as it is now.
-pub fn plan_attach(nics: &[String], options: &Options) -> Result<Plan> {
+pub(crate) fn plan_attach(nics: &[String], options: &Options) -> Result<Plan> {
     Ok(plan::attach(&observe::observe(nics, options)?, nics, options))
 }
 
 /// The plan of `bridge-to-nics` for the node as it is now.
-pub fn plan_detach(bridges: &[String], options: &Options) -> Result<Plan> {
+pub(crate) fn plan_detach(bridges: &[String], options: &Options) -> Result<Plan> {
     let folder = Folder::below(&options.state_dir);
     let records = bridges.iter().filter_map(|bridge| folder.taken(bridge).transpose());
     let records = records.collect::<Result<Vec<_>>>()?;

@@ -22,7 +22,7 @@ use super::switch_db::{OvsDb, PriorOvsConfig, Removal};
 use super::switchover::{self, Migration};
 
 /// How long the switch's database may take in an undo; after that the network is whole, and the rest waits.
-pub const DATABASE: Duration = Duration::from_secs(1);
+pub(crate) const DATABASE: Duration = Duration::from_secs(1);
 
 /// The same on the kernel's datapath: there the NIC gets its frames only when the switch has released it.
 const DATABASE_OF_KERNEL: Duration = Duration::from_secs(5);
@@ -33,7 +33,7 @@ const LOOK: Duration = Duration::from_millis(1);
 
 /// What came of it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Undone {
+pub(crate) struct Undone {
     /// What failed, in words.
     pub troubles: Vec<String>,
     /// The switch's database still holds what is ours.
@@ -42,7 +42,7 @@ pub struct Undone {
 
 /// Puts everything back and writes into the journal that it is. `journal` may be of a run that died anywhere, also in
 /// an undo.
-pub fn run(lock: &Lock, journal: &mut Journal) -> Undone {
+pub(crate) fn run(lock: &Lock, journal: &mut Journal) -> Undone {
     let mut undone = Undone::default();
     match Rollback::of(journal) {
         Ok(mut rollback) => {
@@ -78,7 +78,7 @@ fn close(lock: &Lock, journal: &mut Journal, pending: bool) -> Result<()> {
 
 /// The rollback of all uplinks of a journal.
 #[derive(Debug)]
-pub struct Rollback<'a> {
+pub(crate) struct Rollback<'a> {
     socket: Socket,
     journal: &'a Journal,
     /// The database was not reached.
@@ -92,7 +92,7 @@ pub struct Rollback<'a> {
 
 impl<'a> Rollback<'a> {
     /// Of a journal.
-    pub fn of(journal: &'a Journal) -> Result<Self> {
+    pub(crate) fn of(journal: &'a Journal) -> Result<Self> {
         let socket = Socket::open()?;
         let this_boot = journal.is_of_this_boot()?;
         let replay = this_boot || !is_configured(&socket, journal)?;
@@ -100,12 +100,12 @@ impl<'a> Rollback<'a> {
     }
 
     /// What carries the bridges' frames: one for all.
-    pub fn datapath(&self) -> Datapath {
+    pub(crate) fn datapath(&self) -> Datapath {
         self.journal.uplinks.first().map_or(Datapath::Netdev, |uplink| uplink.datapath)
     }
 
     /// Does steps, each for all uplinks; what fails is noted.
-    pub fn all(&mut self, steps: &[DetachStep], troubles: &mut Vec<String>) {
+    pub(crate) fn all(&mut self, steps: &[DetachStep], troubles: &mut Vec<String>) {
         for &step in steps {
             if step == DetachStep::Ovsdb {
                 if let Err(error) = self.database() {

@@ -15,7 +15,7 @@ use super::{confirm, recover};
 
 mod args;
 
-pub use args::{Command, UtilArgs};
+use args::{Command, UtilArgs};
 
 /// Runs `ovn-k8s-util`. `args` begin with its name. Exits 0 when it is done (or was done before, or could be), else 1.
 pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {

@@ -31,7 +31,7 @@ use super::probe_targets::{ProbePurpose, probe_targets};
 
 mod command;
 
-pub use command::run as run_command;
+pub(crate) use command::run as run_command;
 
 /// How long a next hop may take to reply through a bridge before it counts as dead.
 const REPLY: Duration = Duration::from_secs(1);
@@ -47,7 +47,7 @@ const PING_BEFORE: Duration = Duration::from_millis(10);
 const PING_AFTER: Duration = Duration::from_secs(1);
 
 /// Whether one of the targets replies on a device.
-pub fn any_reply(device: u32, mac: Mac, probes: &[Question], deadline: Instant) -> Result<bool> {
+pub(crate) fn any_reply(device: u32, mac: Mac, probes: &[Question], deadline: Instant) -> Result<bool> {
     if probes.is_empty() {
         return Ok(false);
     }
@@ -85,7 +85,7 @@ pub(crate) fn is_alive(network: &Network, uplink: &Uplink) -> Result<bool> {
 }
 
 /// A next hop of the NIC replies through the bridge; an error otherwise.
-pub fn prove(nic: &DeviceRows, bridge: &Device, mac: Mac, deadline: Instant) -> Result<()> {
+pub(crate) fn prove(nic: &DeviceRows, bridge: &Device, mac: Mac, deadline: Instant) -> Result<()> {
     let probes = probe_targets(nic, ProbePurpose::Proof);
     if any_reply(bridge.index, mac, &probes, deadline)? {
         return Ok(());
@@ -104,7 +104,7 @@ pub fn prove(nic: &DeviceRows, bridge: &Device, mac: Mac, deadline: Instant) -> 
 }
 
 /// The routers that reply to a ping now, at most two: they must reply after the switchover.
-pub fn replying_routers(rows: &DeviceRows) -> Vec<IpAddr> {
+pub(crate) fn replying_routers(rows: &DeviceRows) -> Vec<IpAddr> {
     let defaults = rows.routes();
     let defaults = defaults.iter().filter(|route| route.is_default());
     let routers: std::collections::BTreeSet<IpAddr> =
@@ -115,7 +115,7 @@ pub fn replying_routers(rows: &DeviceRows) -> Vec<IpAddr> {
 }
 
 /// These routers still reply on `device`; an error otherwise.
-pub fn still_reply(routers: &[IpAddr], device: &Device, deadline: Instant) -> Result<()> {
+pub(crate) fn still_reply(routers: &[IpAddr], device: &Device, deadline: Instant) -> Result<()> {
     for router in routers {
         let patience = PING_AFTER.min(deadline.saturating_duration_since(Instant::now()));
         if ping(*router, device.index, INTERVAL, patience)?.is_none() {
@@ -131,14 +131,14 @@ pub fn still_reply(routers: &[IpAddr], device: &Device, deadline: Instant) -> Re
 
 /// TCP connections over the devices of a switchover, sampled right before it.
 #[derive(Debug)]
-pub struct Connections<'a> {
+pub(crate) struct Connections<'a> {
     before: Vec<&'a Connection>,
 }
 
 impl<'a> Connections<'a> {
     /// Those of `all` that have an address of these devices, without those that made no progress since `first`: their
     /// peer may be gone.
-    pub fn before<'r>(
+    pub(crate) fn before<'r>(
         first: &[Connection],
         all: &'a [Connection],
         devices: impl Iterator<Item = &'r DeviceRows>,
@@ -156,7 +156,7 @@ impl<'a> Connections<'a> {
 
     /// At least one of those with unacknowledged data progresses; an error otherwise. Idle ones prove nothing, and a
     /// single one that stalls may have lost its peer.
-    pub fn progress(&self, deadline: Instant) -> Result<()> {
+    pub(crate) fn progress(&self, deadline: Instant) -> Result<()> {
         let busy: Vec<Connection> = self
             .before
             .iter()
@@ -189,7 +189,7 @@ impl<'a> Connections<'a> {
 }
 
 /// A device has these addresses and routes; an error otherwise.
-pub fn carries(socket: &Socket, rows: &DeviceRows) -> Result<()> {
+pub(crate) fn carries(socket: &Socket, rows: &DeviceRows) -> Result<()> {
     let missing = migration::missing(rows, &Network::routing(socket)?);
     if missing.is_empty() {
         return Ok(());

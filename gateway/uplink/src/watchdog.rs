@@ -56,7 +56,7 @@ pub struct Armed {
 /// Starts a rollback watchdog for this process and returns when it watches. The journal has to be on the disk, open.
 ///
 /// `timeout` is counted from now: an open journal after that time is undone, whatever this process does.
-pub fn arm(folder: &Folder, journal: &Journal, timeout: Duration) -> Result<Armed> {
+pub(crate) fn arm(folder: &Folder, journal: &Journal, timeout: Duration) -> Result<Armed> {
     arm_by(Path::new(ITSELF), folder, journal, timeout)
 }
 

@@ -63,7 +63,7 @@ impl Folder {
 
     /// The same, but goes on without the lock where it cannot be taken: for an undo, while a process that does nothing any
     /// more still holds a copy of the descriptor, or the disk has failed.
-    pub fn lock_or_go_on(&self, patience: Duration) -> Lock {
+    pub(crate) fn lock_or_go_on(&self, patience: Duration) -> Lock {
         let end = Instant::now() + patience;
         let held = self.try_lock(patience).unwrap_or_default();
         let alone = match held.as_ref().map(|_| take(CHANGING, end)) {
@@ -106,7 +106,7 @@ impl Folder {
 }
 
 /// Takes the name of a rollback watchdog, until the value is dropped. It watches without the name, too.
-pub fn watching() -> Option<NetnsLock> {
+pub(crate) fn watching() -> Option<NetnsLock> {
     match host::netns_lock::try_acquire(WATCHING) {
         Ok(LockAttempt::Acquired(name)) => Some(name),
         _ => None,
@@ -128,22 +128,22 @@ fn take(name: &str, end: Instant) -> Result<LockAttempt> {
 
 impl Lock {
     /// The folder.
-    pub fn folder(&self) -> &Folder {
+    pub(crate) fn folder(&self) -> &Folder {
         &self.folder
     }
 
     /// Whether this process alone may change an uplink.
-    pub fn is_held(&self) -> bool {
+    pub(crate) fn is_held(&self) -> bool {
         self.held.is_some() && matches!(self.alone, Alone::Yes(_))
     }
 
     /// Whether a process with another folder changes an uplink of this network namespace.
-    pub fn is_held_elsewhere(&self) -> bool {
+    pub(crate) fn is_held_elsewhere(&self) -> bool {
         matches!(self.alone, Alone::No)
     }
 
     /// Waits until no rollback watchdog watches any more: it may be about to undo an earlier run.
-    pub fn wait_for_watchdog(&self, patience: Duration) -> Result<()> {
+    pub(crate) fn wait_for_watchdog(&self, patience: Duration) -> Result<()> {
         match take(WATCHING, Instant::now() + patience)? {
             LockAttempt::Held(pid) => Err(Error::Busy { pid }),
             LockAttempt::Acquired(_) | LockAttempt::OtherUser => Ok(()),
@@ -165,7 +165,7 @@ impl Lock {
     }
 
     /// Commits a takeover, and keeps this of it. Before the commit: a committed takeover without it could not be taken back.
-    pub fn commit(&self, journal: &mut Journal, kept: &[TakeoverRecord]) -> Result<()> {
+    pub(crate) fn commit(&self, journal: &mut Journal, kept: &[TakeoverRecord]) -> Result<()> {
         kept.iter().try_for_each(|taken| self.keep(taken))?;
         self.change(journal, JournalState::Committed)
     }
@@ -182,17 +182,17 @@ impl Lock {
     }
 
     /// Writes what is to be kept of a bridge.
-    pub fn keep(&self, taken: &TakeoverRecord) -> Result<()> {
+    pub(crate) fn keep(&self, taken: &TakeoverRecord) -> Result<()> {
         files::write(&self.folder.taken_path(&taken.uplink.bridge), taken)
     }
 
     /// Removes the record of a bridge: it is not ours any more.
-    pub fn forget(&self, bridge: &str) -> Result<()> {
+    pub(crate) fn forget(&self, bridge: &str) -> Result<()> {
         files::remove(&self.folder.taken_path(bridge))
     }
 
     /// Puts a file of ours aside that cannot be read, under a name that says so, and gives that name.
-    pub fn put_aside(&self, path: &Path) -> Result<Option<PathBuf>> {
+    pub(crate) fn put_aside(&self, path: &Path) -> Result<Option<PathBuf>> {
         let mut aside = path.as_os_str().to_owned();
         aside.push(".unreadable");
         // A folder cannot take the place of a file, nor a file that of a folder.

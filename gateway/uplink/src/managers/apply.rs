@@ -21,7 +21,7 @@ const PATIENCE: Duration = Duration::from_secs(3);
 const END_OF_PROCESS: Duration = Duration::from_secs(2);
 
 /// Executes handovers on a host.
-pub struct HandoverExecutor<'r> {
+pub(crate) struct HandoverExecutor<'r> {
     root: PathBuf,
     runner: Box<dyn Runner + 'r>,
     /// A file changed since the last reload.
@@ -36,34 +36,34 @@ impl std::fmt::Debug for HandoverExecutor<'_> {
 
 /// The handovers in a journal. Those of another version are left out: their files are below /run, or have the mark.
 #[must_use]
-pub fn from_journal(values: &[Value]) -> Vec<Handover> {
+pub(crate) fn from_journal(values: &[Value]) -> Vec<Handover> {
     values.iter().filter_map(|value| serde_json::from_value(value.clone()).ok()).collect()
 }
 
 impl<'r> HandoverExecutor<'r> {
     /// This host.
     #[must_use]
-    pub fn host() -> Self {
+    pub(crate) fn host() -> Self {
         Self::at("/", System)
     }
 
     /// Files below another root, programs by another runner.
-    pub fn at(root: impl Into<PathBuf>, runner: impl Runner + 'r) -> Self {
+    pub(crate) fn at(root: impl Into<PathBuf>, runner: impl Runner + 'r) -> Self {
         Self { root: root.into(), runner: Box::new(runner), changed: false }
     }
 
     /// Before the bridge is made. Returns the failures.
-    pub fn prepare(&mut self, handovers: &[Handover]) -> Vec<String> {
+    pub(crate) fn prepare(&mut self, handovers: &[Handover]) -> Vec<String> {
         self.each(handovers, |handover| &handover.prepare)
     }
 
     /// When the switchover is verified. Returns the failures.
-    pub fn complete(&mut self, handovers: &[Handover]) -> Vec<String> {
+    pub(crate) fn complete(&mut self, handovers: &[Handover]) -> Vec<String> {
         self.each(handovers, |handover| &handover.complete)
     }
 
     /// On undo, or when the bridge is removed; also after a part of the others, and repeatedly. Returns the failures.
-    pub fn take_back(&mut self, handovers: &[Handover]) -> Vec<String> {
+    pub(crate) fn take_back(&mut self, handovers: &[Handover]) -> Vec<String> {
         self.each(handovers, |handover| &handover.take_back)
     }
 

@@ -13,7 +13,7 @@ const OTHER_CLIENTS: [&str; 5] = ["dhcpcd", "dhcp6c", "odhcp6c", "wickedd-dhcp4"
 
 /// The managers of these NICs (name and index); files are below `root`.
 #[must_use]
-pub fn detect(root: &Path, nics: &[(String, u32)]) -> Vec<DetectedManager> {
+pub(crate) fn detect(root: &Path, nics: &[(String, u32)]) -> Vec<DetectedManager> {
     let mut found = Vec::new();
     let processes = clients(root);
     for (nic, index) in nics {

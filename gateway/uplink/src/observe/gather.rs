@@ -18,12 +18,12 @@ use crate::switch_db::{self, OvsSnapshot, Owner, PortSnapshot};
 const PATIENCE: Duration = Duration::from_secs(8);
 
 /// Observes the node with these NICs (or bridges).
-pub fn observe(names: &[String], options: &Options) -> Result<Observed> {
+pub(crate) fn observe(names: &[String], options: &Options) -> Result<Observed> {
     observe_at(names, &options.db, Path::new("/"))
 }
 
 /// The same, with files below another root. Devices, sockets and processes are those of this network namespace.
-pub fn observe_at(names: &[String], db: &Remote, root: &Path) -> Result<Observed> {
+pub(crate) fn observe_at(names: &[String], db: &Remote, root: &Path) -> Result<Observed> {
     observe_with(names, observe_switch(db, PATIENCE), root)
 }
 

@@ -27,7 +27,7 @@ fn in_namespace(script: &'static str, check: impl FnOnce(Observed) + Send + 'sta
             sh(script);
             let _held = hold();
             let nowhere = Remote::unix("/nonexistent/db.sock");
-            check(observe_at(&["eth0".to_owned()], &nowhere, std::path::Path::new("/")).unwrap());
+            check(gather::observe_at(&["eth0".to_owned()], &nowhere, std::path::Path::new("/")).unwrap());
         })
         .unwrap();
 }

@@ -25,7 +25,7 @@ impl Plan {
     /// NIC itself count: it is used while daemons of the switch start and stop, so the rest is taken as it is under the
     /// lock.
     #[must_use]
-    pub fn difference(&self, now: &Self) -> Option<String> {
+    pub(crate) fn difference(&self, now: &Self) -> Option<String> {
         let known = |refusal: &&Refusal| {
             self.refusals.iter().any(|one| (one.name, &one.about) == (refusal.name, &refusal.about))
         };

@@ -15,7 +15,7 @@ use crate::switch_db::PriorOvsConfig;
 
 /// The plan of `bridge-to-nics` for these bridges. `records`: those of their takeovers that exist.
 #[must_use]
-pub fn detach(observed: &Observed, bridges: &[String], records: &[TakeoverRecord]) -> Plan {
+pub(crate) fn detach(observed: &Observed, bridges: &[String], records: &[TakeoverRecord]) -> Plan {
     let mut plan = Plan::default();
     for bridge in unique(bridges) {
         let Some(nic) = switch::may_go(&mut plan, observed, bridge) else { continue };

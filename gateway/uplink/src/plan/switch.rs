@@ -35,7 +35,7 @@ pub(super) fn answers(plan: &mut Plan, observed: &Observed) {
 
 /// The datapath of a bridge: its own if it exists, else the requested one, else that of OVN's bridge, else the kernel's.
 #[must_use]
-pub fn datapath(switch: &SwitchSnapshot, bridge: &str, asked: Option<Datapath>) -> Datapath {
+pub(crate) fn datapath(switch: &SwitchSnapshot, bridge: &str, asked: Option<Datapath>) -> Datapath {
     let own = switch.bridge(bridge).map(|found| found.datapath_type());
     let known = |text: &str| Datapath::of(text).unwrap_or(Datapath::System);
     own.map(known).or(asked).unwrap_or_else(|| known(&switch.datapath_type))

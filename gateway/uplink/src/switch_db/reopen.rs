@@ -32,7 +32,7 @@ struct Numbers {
 impl OvsDb {
     /// Has ovs-vswitchd reopen the NIC of a bridge; the port's other settings stay. `false`: it is no port of that bridge,
     /// has another type than a plain device, or was not made by a takeover (unless `known` says that it was).
-    pub fn reopen(&mut self, bridge: &str, nic: &str, known: bool, deadline: Instant) -> Result<bool> {
+    pub(crate) fn reopen(&mut self, bridge: &str, nic: &str, known: bool, deadline: Instant) -> Result<bool> {
         let Some(numbers) = Numbers::of(&self.observe(deadline)?, bridge, nic, known) else {
             return Ok(false);
         };

@@ -21,7 +21,7 @@ pub(super) const INTERFACE_COLUMNS: [&str; 10] = [
 
 /// The rows of the switch that plans depend on.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct OvsSnapshot {
+pub(crate) struct OvsSnapshot {
     /// Whether the database has its one row of table `Open_vSwitch`.
     pub is_initialised: bool,
     /// `external_ids:ovn-bridge-datapath-type`: the datapath type of OVN's integration bridge.
@@ -40,7 +40,7 @@ pub struct OvsSnapshot {
 
 /// A bridge.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct BridgeSnapshot {
+pub(crate) struct BridgeSnapshot {
     /// Its row.
     pub uuid: Uuid,
     /// Its name.
@@ -59,7 +59,7 @@ pub struct BridgeSnapshot {
 
 /// Which program made a bridge.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Owner {
+pub(crate) enum Owner {
     /// This product's takeover.
     Uplink,
     /// The original `nics-to-bridge`: `external_ids:bridge-id` is the bridge's own name.
@@ -70,7 +70,7 @@ pub enum Owner {
 
 /// A port of a bridge; each member of a bond counts as one.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct PortSnapshot {
+pub(crate) struct PortSnapshot {
     /// The port's row.
     pub uuid: Uuid,
     /// The interface's row.
@@ -109,12 +109,12 @@ pub(super) struct InterfaceSnapshot {
 
 impl OvsSnapshot {
     /// A bridge by its name.
-    pub fn bridge(&self, name: &str) -> Option<&BridgeSnapshot> {
+    pub(crate) fn bridge(&self, name: &str) -> Option<&BridgeSnapshot> {
         self.bridges.iter().find(|bridge| bridge.name == name)
     }
 
     /// The bridge that a device is a port of; its own device counts too.
-    pub fn bridge_of(&self, device: &str) -> Option<&BridgeSnapshot> {
+    pub(crate) fn bridge_of(&self, device: &str) -> Option<&BridgeSnapshot> {
         self.bridges.iter().find(|bridge| bridge.port(device).is_some())
     }
 
@@ -177,17 +177,17 @@ impl OvsSnapshot {
 
 impl BridgeSnapshot {
     /// A port by its device's name.
-    pub fn port(&self, device: &str) -> Option<&PortSnapshot> {
+    pub(crate) fn port(&self, device: &str) -> Option<&PortSnapshot> {
         self.ports.iter().find(|port| port.name == device)
     }
 
     /// Its own device.
-    pub fn device(&self) -> Option<&PortSnapshot> {
+    pub(crate) fn device(&self) -> Option<&PortSnapshot> {
         self.port(&self.name)
     }
 
     /// Its ports except its own device and this NIC.
-    pub fn others<'a>(&'a self, nic: &'a str) -> impl Iterator<Item = &'a PortSnapshot> {
+    pub(crate) fn others<'a>(&'a self, nic: &'a str) -> impl Iterator<Item = &'a PortSnapshot> {
         self.ports.iter().filter(move |port| port.name != self.name && port.name != nic)
     }
 }

@@ -71,7 +71,7 @@ impl Live {
 }
 
 /// Makes a bridge of each NIC and moves what the NIC carries onto it.
-pub fn nics_to_bridge(planned: &Plan, options: &Options) -> Result<TakeoverReport> {
+pub(crate) fn nics_to_bridge(planned: &Plan, options: &Options) -> Result<TakeoverReport> {
     let nics: Vec<String> = planned.uplinks.iter().map(|uplink| uplink.nic.clone()).collect();
     let (mut run, plan) = Run::begin(options, Direction::Attach, planned, || plan_attach(&nics, options))?;
     for uplink in plan.uplinks.iter().filter(|uplink| uplink.complete) {

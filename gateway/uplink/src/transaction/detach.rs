@@ -17,7 +17,7 @@ use crate::undo::Rollback;
 
 /// Moves what each bridge carries back to its NIC, and removes the bridge. Needs no switch: it is what is left to a node
 /// whose switch does not start any more.
-pub fn bridge_to_nics(planned: &Plan, options: &Options) -> Result<TakeoverReport> {
+pub(crate) fn bridge_to_nics(planned: &Plan, options: &Options) -> Result<TakeoverReport> {
     let bridges: Vec<String> = planned.uplinks.iter().map(|uplink| uplink.bridge.clone()).collect();
     let (mut run, plan) = Run::begin(options, Direction::Detach, planned, || plan_detach(&bridges, options))?;
     let answering: Vec<Vec<IpAddr>> = run.journal.uplinks.iter().map(answering).collect();

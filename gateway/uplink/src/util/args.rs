@@ -44,7 +44,7 @@ Examples:
 /// Moves the node's management from a NIC onto an OVS bridge and back, while its connections go on.
 #[derive(Clone, Debug, Parser)]
 #[command(name = PROGRAM, bin_name = PROGRAM, version, after_help = EXAMPLES, subcommand_required = true, arg_required_else_help = false)]
-pub struct UtilArgs {
+pub(crate) struct UtilArgs {
     /// What to do.
     #[command(subcommand)]
     pub command: Command,
@@ -52,7 +52,7 @@ pub struct UtilArgs {
 
 /// What to do.
 #[derive(Clone, Debug, Subcommand)]
-pub enum Command {
+pub(crate) enum Command {
     /// Make a bridge for each NIC (eth0: breth0) with the NIC as its port, and move addresses and routes onto it
     #[command(after_help = THERE)]
     NicsToBridge(AttachArgs),
@@ -67,7 +67,7 @@ pub enum Command {
 
 /// `nics-to-bridge`.
 #[derive(Clone, Debug, Args)]
-pub struct AttachArgs {
+pub(crate) struct AttachArgs {
     /// The NICs
     #[arg(value_name = "IFACE", required = true, value_parser = cli::interface_name)]
     pub interfaces: Vec<String>,
@@ -84,7 +84,7 @@ pub struct AttachArgs {
 
 /// `bridge-to-nics`.
 #[derive(Clone, Debug, Args)]
-pub struct DetachArgs {
+pub(crate) struct DetachArgs {
     /// The bridges
     #[arg(value_name = "BRIDGE", required = true, value_parser = cli::interface_name)]
     pub bridges: Vec<String>,
@@ -95,7 +95,7 @@ pub struct DetachArgs {
 
 /// Options of both commands.
 #[derive(Clone, Debug, Args)]
-pub struct RunArgs {
+pub(crate) struct RunArgs {
     /// Print the plan, change nothing, and exit; with 1 when the plan has refusals
     #[arg(long)]
     pub dry_run: bool,
@@ -121,7 +121,7 @@ pub struct RunArgs {
 
 /// `recover`.
 #[derive(Clone, Debug, Args)]
-pub struct RecoverArgs {
+pub(crate) struct RecoverArgs {
     /// State folder and database.
     #[command(flatten)]
     pub place: LocationArgs,
@@ -129,7 +129,7 @@ pub struct RecoverArgs {
 
 /// State folder and database.
 #[derive(Clone, Debug, Args)]
-pub struct LocationArgs {
+pub(crate) struct LocationArgs {
     /// Folder of the journal.
     #[command(flatten)]
     pub state_dir: StateDirArgs,
@@ -140,7 +140,7 @@ pub struct LocationArgs {
 
 /// `--datapath-type`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum DatapathFlag {
+pub(crate) enum DatapathFlag {
     /// vswitchd itself, in userspace
     Netdev,
     /// The kernel's openvswitch module
@@ -149,7 +149,7 @@ pub enum DatapathFlag {
 
 impl AttachArgs {
     /// As a value.
-    pub fn options(&self) -> Result<Options> {
+    pub(crate) fn options(&self) -> Result<Options> {
         let datapath = self.datapath_type.map(|flag| match flag {
             DatapathFlag::Netdev => Datapath::Netdev,
             DatapathFlag::System => Datapath::System,
@@ -161,7 +161,7 @@ impl AttachArgs {
 
 impl DetachArgs {
     /// As a value.
-    pub fn options(&self) -> Result<Options> {
+    pub(crate) fn options(&self) -> Result<Options> {
         once(&self.bridges)?;
         self.run.options()
     }
@@ -169,7 +169,7 @@ impl DetachArgs {
 
 impl RunArgs {
     /// As a value.
-    pub fn options(&self) -> Result<Options> {
+    pub(crate) fn options(&self) -> Result<Options> {
         Ok(Options {
             dry_run: self.dry_run,
             form: self.output.format,
@@ -187,7 +187,7 @@ impl RunArgs {
 
 impl RecoverArgs {
     /// As a value: a repeated takeover has no options of its own.
-    pub fn options(&self) -> Result<Options> {
+    pub(crate) fn options(&self) -> Result<Options> {
         // The refusals were overruled, or absent, at the first takeover.
         Ok(Options { force: true, ..Options::new(self.place.folder()?, self.place.remote()?) })
     }
@@ -195,12 +195,12 @@ impl RecoverArgs {
 
 impl LocationArgs {
     /// Folder for the journal, wherever the process goes.
-    pub fn folder(&self) -> Result<PathBuf> {
+    pub(crate) fn folder(&self) -> Result<PathBuf> {
         absolute("--state-dir", &self.state_dir.path)
     }
 
     /// The switch's database, wherever the process goes.
-    pub fn remote(&self) -> Result<Remote> {
+    pub(crate) fn remote(&self) -> Result<Remote> {
         match self.db.remote()? {
             remote @ Remote::Ssl(_) => Err(Error::refused(
                 format!("--db={remote} is not on this node, or not meant for it"),

@@ -18,7 +18,7 @@ const SHOWN: u64 = 400;
 
 /// Runs a shell command, until the deadline at most. It has a process group of its own, which is killed at the deadline,
 /// and none of our descriptors: its output goes to a file in memory, so a child that keeps it open does not delay the end.
-pub fn run(line: &str, deadline: Instant) -> Result<()> {
+pub(crate) fn run(line: &str, deadline: Instant) -> Result<()> {
     let attempted = "verify by --verify-cmd";
     let failed = |what: String| Error::failed(attempted, what, "run it by hand to see why");
     let system = Error::io(attempted, "is there a shell, /bin/sh?");

@@ -159,7 +159,7 @@ fn a_refusal_that_is_new_under_the_lock_is_not_forced() {
 }
 
 #[test]
-fn the_way_back_goes_on_when_the_switch_comes_and_goes() {
+fn only_another_nic_is_a_difference_on_detach() {
     let planned = plan_detach(&taken());
     let mut without_database = taken();
     without_database.switch =
@@ -169,8 +169,8 @@ fn the_way_back_goes_on_when_the_switch_comes_and_goes() {
     another.nics.iter_mut().find(|nic| nic.link.name == "eth0").unwrap().link.mac =
         "02:00:00:00:00:99".to_owned();
     another.links.iter_mut().find(|link| link.name == "eth0").unwrap().mac = "02:00:00:00:00:99".to_owned();
-    let said = planned.difference(&plan_detach(&another)).unwrap_or_default();
-    assert!(said.contains("eth0 is another device"), "{said}");
+    let difference = planned.difference(&plan_detach(&another)).unwrap_or_default();
+    assert!(difference.contains("eth0 is another device"), "{difference}");
 }
 
 #[test]
