@@ -14,8 +14,7 @@
 //! or the new one. Room for the last change of state is reserved at the beginning, so that a disk that fills up on the
 //! way cannot keep a takeover from being closed.
 //!
-//! It never interprets what it keeps, and a journal that is cut short, of another version or of another boot is told
-//! apart ([`JournalBroken`], [`JournalVersion`], `Journal::is_of_this_boot`) and never replayed blindly.
+//! It never interprets what it keeps. A journal that is truncated, of another version or of another boot is recognised ([`JournalBroken`], [`JournalVersion`], `Journal::is_of_this_boot`) and never replayed blindly.
 //!
 //! [`JournalBroken`]: super::error::Error::JournalBroken
 //! [`JournalVersion`]: super::error::Error::JournalVersion
@@ -163,9 +162,8 @@ impl Journal {
 }
 
 impl TakeoverRecord {
-    /// What is to be kept of a takeover that was done again (a half state, after a boot): it is still the one it was, and
-    /// what was there before the first stays known. `ours`: the bridge carries our mark, so that it was not there before,
-    /// whether a record says so or is lost.
+    /// The record of a repeated takeover (after an interruption or a reboot): it keeps the configuration from before the
+    /// first one. `ours`: the bridge has the mark of a takeover, so it did not exist before, with or without a record.
     #[must_use]
     pub(crate) fn again(mut self, earlier: Option<Self>, ours: bool) -> Self {
         if let Some(earlier) = earlier.filter(|_| self.uplink.held.bridge) {

@@ -105,19 +105,19 @@ impl Transfer {
     }
 }
 
-/// Addresses that B lacks, in A's order: who comes first in a network is its primary (inet_insert_ifa()). Those that the
-/// kernel made up for privacy are not carried: it makes its own.
-pub(super) fn addresses(from: &DeviceRows, on: &DeviceRows, way: &DeviceMapping) -> Vec<Request> {
-    let there: HashSet<_> = on.addresses().iter().map(Address::key).collect();
+/// Addresses that B lacks, in A's order: the first one of a network is its primary (inet_insert_ifa()). Temporary
+/// (privacy) addresses are not moved: the kernel makes new ones.
+pub(super) fn addresses(from: &DeviceRows, on: &DeviceRows, mapping: &DeviceMapping) -> Vec<Request> {
+    let existing: HashSet<_> = on.addresses().iter().map(Address::key).collect();
     let lacking =
-        from.addresses().into_iter().filter(|one| !one.is_temporary() && !there.contains(&one.key()));
-    lacking.flat_map(|address| added(&address, way)).collect()
+        from.addresses().into_iter().filter(|one| !one.is_temporary() && !existing.contains(&one.key()));
+    lacking.flat_map(|address| added(&address, mapping)).collect()
 }
 
 /// An address on the other device, at once usable; then once more, to ask for duplicates at a later time as it did on
 /// its own (inet6_addr_modify() changes the flag without asking now).
-fn added(address: &Address, way: &DeviceMapping) -> Vec<Request> {
-    let row = address.for_device(way);
+fn added(address: &Address, mapping: &DeviceMapping) -> Vec<Request> {
+    let row = address.for_device(mapping);
     let mut requests = vec![Request::replace(row.clone())];
     if address.family() == Family::V6 && address.flags() & NODAD == 0 {
         let mut asking = row;
@@ -135,65 +135,67 @@ fn added(address: &Address, way: &DeviceMapping) -> Vec<Request> {
 }
 
 /// Neighbours that B does not know, and entries that answer for others.
-fn neighbours(from: &DeviceRows, on: &DeviceRows, way: &DeviceMapping) -> Vec<Request> {
+fn neighbours(from: &DeviceRows, on: &DeviceRows, mapping: &DeviceMapping) -> Vec<Request> {
     let key = |row: &Neighbour| (row.is_proxy(), row.address());
-    let there: HashSet<_> = on.neighbours.iter().filter_map(Neighbour::of).map(|row| key(&row)).collect();
-    let lacking = from.neighbours.iter().filter_map(Neighbour::of).filter(|row| !there.contains(&key(row)));
-    lacking.map(|neighbour| Request::replace(neighbour.for_device(way))).collect()
+    let existing: HashSet<_> = on.neighbours.iter().filter_map(Neighbour::of).map(|row| key(&row)).collect();
+    let lacking =
+        from.neighbours.iter().filter_map(Neighbour::of).filter(|row| !existing.contains(&key(row)));
+    lacking.map(|neighbour| Request::replace(neighbour.for_device(mapping))).collect()
 }
 
 /// Twins of the rules that name A, for B. A's own stay: they match nothing while A carries nothing.
-fn rules(from: &DeviceRows, on: &DeviceRows, way: &DeviceMapping) -> Vec<Request> {
-    let there: HashSet<_> = on.rules.iter().filter_map(Rule::of).map(|rule| rule.identity()).collect();
-    let twins = from.rules.iter().filter_map(Rule::of).map(|rule| rule.for_device(way));
-    twins.filter(|twin| !there.contains(&identity(twin))).map(Request::create).collect()
+fn rules(from: &DeviceRows, on: &DeviceRows, mapping: &DeviceMapping) -> Vec<Request> {
+    let existing: HashSet<_> = on.rules.iter().filter_map(Rule::of).map(|rule| rule.identity()).collect();
+    let twins = from.rules.iter().filter_map(Rule::of).map(|rule| rule.for_device(mapping));
+    twins.filter(|twin| !existing.contains(&identity(twin))).map(Request::create).collect()
 }
 
 /// The twins away again: rules of A that B has as well.
-fn untwin(from: &DeviceRows, on: &DeviceRows, way: &DeviceMapping) -> Vec<Request> {
-    let there: HashSet<_> = on.rules.iter().filter_map(Rule::of).map(|rule| rule.identity()).collect();
+fn untwin(from: &DeviceRows, on: &DeviceRows, mapping: &DeviceMapping) -> Vec<Request> {
+    let existing: HashSet<_> = on.rules.iter().filter_map(Rule::of).map(|rule| rule.identity()).collect();
     let twins = from
         .rules
         .iter()
         .filter_map(Rule::of)
-        .filter(|rule| there.contains(&identity(&rule.for_device(way))));
+        .filter(|rule| existing.contains(&identity(&rule.for_device(mapping))));
     twins.map(|rule| Request::delete(rule.delete_request())).collect()
 }
 
 /// A's connected routes on B, behind what is there. (With `CREATE|EXCL` IPv6 refuses the network when any other device
 /// has it with the same metric.)
-fn connected(from: &DeviceRows, on: &DeviceRows, way: &DeviceMapping) -> Vec<Request> {
+fn connected(from: &DeviceRows, on: &DeviceRows, mapping: &DeviceMapping) -> Vec<Request> {
     let connected =
         |rows: &DeviceRows| rows.routes.iter().filter_map(Route::of).filter(Route::is_connected).collect();
-    let (here, there): (Vec<Route>, Vec<Route>) = (connected(from), connected(on));
-    let there: HashSet<_> = there.iter().map(Route::identity).collect();
-    let moved = here.into_iter().map(|route| route.for_device(way));
-    moved.filter(|row| !there.contains(&identity(row))).map(Request::append).collect()
+    let (source, target): (Vec<Route>, Vec<Route>) = (connected(from), connected(on));
+    let existing: HashSet<_> = target.iter().map(Route::identity).collect();
+    let moved = source.into_iter().map(|route| route.for_device(mapping));
+    moved.filter(|row| !existing.contains(&identity(row))).map(Request::append).collect()
 }
 
 /// The switch of the routes: nexthop objects, routes to networks, routes over gateways (which need those), and last A's
 /// connected routes away, which stood before B's.
 ///
-/// A route that is alone in its place is replaced. Where others hold the same place (of another device, or appended),
-/// replacing would hit the first of them: there B's is appended and A's taken away.
-fn routes(from: &DeviceRows, network: &Network, way: &DeviceMapping) -> Vec<Request> {
+/// A route with a key of its own is replaced. Where other routes have the same key (of another device, or appended),
+/// replacing would hit the first of them: B's route is appended and A's removed.
+fn routes(from: &DeviceRows, network: &Network, mapping: &DeviceMapping) -> Vec<Request> {
     let objects = from.nexthops.iter().filter_map(Nexthop::of);
-    let mut requests: Vec<Request> = objects.map(|object| Request::replace(object.for_device(way))).collect();
+    let mut requests: Vec<Request> =
+        objects.map(|object| Request::replace(object.for_device(mapping))).collect();
     let places = network.places();
-    // Asked for only where a place is crowded.
-    let there = std::cell::OnceCell::new();
-    let look = || network.of(&way.to).routes().iter().map(Route::identity).collect::<HashSet<_>>();
+    // Needed only where several routes have one key.
+    let existing = std::cell::OnceCell::new();
+    let look = || network.of(&mapping.to).routes().iter().map(Route::identity).collect::<HashSet<_>>();
     let (connected, mut own): (Vec<Route>, Vec<Route>) =
         from.routes().into_iter().partition(Route::is_connected);
     own.retain(|route| route.nexthop().is_none());
     own.sort_by_key(is_over_gateway);
     for route in own {
-        let moved = route.for_device(way);
+        let moved = route.for_device(mapping);
         if is_alone(&route, &places) {
             requests.push(Request::replace(moved));
             continue;
         }
-        if !there.get_or_init(look).contains(&identity(&moved)) {
+        if !existing.get_or_init(look).contains(&identity(&moved)) {
             requests.push(Request::append(moved));
         }
         requests.push(Request::delete(route.delete_request()));
@@ -214,35 +216,35 @@ fn strip(from: &DeviceRows) -> Vec<Request> {
 #[must_use]
 pub(crate) fn missing(wanted: &DeviceRows, network: &Network) -> Vec<Request> {
     let on = network.of(&wanted.device);
-    let here = DeviceMapping { from: wanted.device.clone(), to: wanted.device.clone() };
-    let mut requests = addresses(wanted, &on, &here);
+    let in_place = DeviceMapping { from: wanted.device.clone(), to: wanted.device.clone() };
+    let mut requests = addresses(wanted, &on, &in_place);
     let objects: HashSet<_> = network.nexthops.iter().map(Nexthop::id).collect();
     let lacking = wanted.nexthops.iter().filter_map(Nexthop::of).filter(|one| !objects.contains(&one.id()));
-    requests.extend(lacking.map(|object| Request::replace(object.for_device(&here))));
-    requests.extend(connected(wanted, &on, &here));
-    // Most are there as they were dumped a moment ago; only the others are looked at closely.
+    requests.extend(lacking.map(|object| Request::replace(object.for_device(&in_place))));
+    requests.extend(connected(wanted, &on, &in_place));
+    // Most rows are unchanged since the dump; only the others are parsed.
     let raw: HashSet<&Row> = on.routes.iter().collect();
     let differ: Vec<Route> =
         wanted.routes.iter().filter(|row| !raw.contains(row)).filter_map(Route::of).collect();
     if differ.iter().all(Route::is_connected) {
         return requests;
     }
-    let there: HashSet<_> = on.routes().iter().map(Route::identity).collect();
+    let existing: HashSet<_> = on.routes().iter().map(Route::identity).collect();
     let places = network.places();
     let mut lacking: Vec<Route> = differ;
-    lacking.retain(|route| !route.is_connected() && !there.contains(&route.identity()));
+    lacking.retain(|route| !route.is_connected() && !existing.contains(&route.identity()));
     lacking.sort_by_key(is_over_gateway);
     for route in lacking {
-        let row = route.for_device(&here);
-        // In a crowded place the first may be another device's; what is appended harms nobody.
+        let row = route.for_device(&in_place);
+        // With several routes of one key the first may be another device's, which an appended route leaves alone.
         let alone = is_alone(&route, &places);
         requests.push(if alone { Request::replace(row) } else { Request::append(row) });
     }
     requests
 }
 
-/// A route once more with its gateway taken to be on the link: for those whose network is no longer there, which stay
-/// where they are as long as nobody touches them, but cannot be made again otherwise.
+/// The request for a route with flag `onlink`: for a route whose next hop no network reaches any more. The kernel keeps
+/// such a route, but refuses to make it without the flag.
 #[must_use]
 pub(crate) fn onlink(request: &Request) -> Option<Request> {
     let route = Route::of(&request.row)?;
@@ -252,17 +254,17 @@ pub(crate) fn onlink(request: &Request) -> Option<Request> {
 
 /// The rows of A as those of B.
 #[must_use]
-pub(crate) fn moved(from: &DeviceRows, way: &DeviceMapping) -> DeviceRows {
+pub(crate) fn moved(from: &DeviceRows, mapping: &DeviceMapping) -> DeviceRows {
     fn all<T>(rows: &[Row], of: impl Fn(&Row) -> Option<T>, on: impl Fn(T) -> Row) -> Vec<Row> {
         rows.iter().filter_map(of).map(on).collect()
     }
     DeviceRows {
-        addresses: all(&from.addresses, Address::of, |one| one.for_device_as_configured(way)),
-        routes: all(&from.routes, Route::of, |one| one.for_device(way)),
-        neighbours: all(&from.neighbours, Neighbour::of, |one| one.for_device(way)),
-        rules: all(&from.rules, Rule::of, |one| one.for_device(way)),
-        nexthops: all(&from.nexthops, Nexthop::of, |one| one.for_device(way)),
-        ..DeviceRows::none(&way.to)
+        addresses: all(&from.addresses, Address::of, |one| one.for_device_as_configured(mapping)),
+        routes: all(&from.routes, Route::of, |one| one.for_device(mapping)),
+        neighbours: all(&from.neighbours, Neighbour::of, |one| one.for_device(mapping)),
+        rules: all(&from.rules, Rule::of, |one| one.for_device(mapping)),
+        nexthops: all(&from.nexthops, Nexthop::of, |one| one.for_device(mapping)),
+        ..DeviceRows::none(&mapping.to)
     }
 }
 
@@ -320,7 +322,7 @@ fn is_over_gateway(route: &Route) -> bool {
     route.nexthop().is_some() || route.hops().iter().any(|hop| hop.via.is_some())
 }
 
-/// Nothing else is in the route's place. (IPv4 refuses a second one unless it is appended; IPv6 takes one per device.)
+/// Whether no other route has the route's key. (IPv4 refuses a second one unless it is appended; IPv6 takes one per device.)
 fn is_alone(route: &Route, places: &HashMap<Key, usize>) -> bool {
     let others = route.key().and_then(|key| places.get(&key)).copied().unwrap_or_default();
     others <= 1

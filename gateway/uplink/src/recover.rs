@@ -80,7 +80,7 @@ pub(crate) fn classify(state: &UplinkState) -> RecoveryCase {
     }
 }
 
-/// Undoes or completes what is half done. What was taken over before a boot is taken over again.
+/// Undoes or completes interrupted takeovers, and repeats takeovers from before a reboot.
 pub(crate) fn recover(options: &Options) -> Result<TakeoverReport> {
     let mut report = TakeoverReport::default();
     let folder = Folder::below(&options.state_dir);
@@ -104,7 +104,7 @@ pub(crate) fn recover(options: &Options) -> Result<TakeoverReport> {
     Ok(report)
 }
 
-/// An unfinished journal is undone, whoever wrote it.
+/// Undoes an unfinished journal of any run.
 fn journal(folder: &Folder, options: &Options, report: &mut TakeoverReport) -> Result<()> {
     let lock = folder.lock(LOCK)?;
     let mut aside = |error: Error| match &error {
@@ -117,7 +117,7 @@ fn journal(folder: &Folder, options: &Options, report: &mut TakeoverReport) -> R
         _ => Err(error),
     };
     for error in folder.all_taken()?.into_iter().filter_map(Result::err) {
-        // One of another version is said where it is used.
+        // A record of another version is reported where it is used.
         drop(aside(error));
     }
     let found = match folder.journal() {
@@ -161,7 +161,7 @@ fn recover_uplink(taken: &TakeoverRecord, options: &Options, report: &mut Takeov
         RecoveryCase::OnTheNic => {
             let nics = std::slice::from_ref(nic);
             let switch = observe::observe_switch(&options.db, DATABASE);
-            // The switch's database may be lost with what it said.
+            // The switch's database may be lost, and the bridge's datapath with it.
             let known = Some(taken.uplink.datapath).filter(|_| switch.bridge(bridge).is_none());
             let options = &Options { datapath: options.datapath.or(known), ..options.clone() };
             let plan = transaction::plan_attach(nics, options)?;
@@ -185,8 +185,7 @@ fn recover_uplink(taken: &TakeoverRecord, options: &Options, report: &mut Takeov
     Ok(())
 }
 
-/// A NIC that was made anew is attached to its bridge again; what becomes of the addresses is seen after it. Whether it
-/// was.
+/// Attaches a recreated NIC to its bridge again; its addresses are checked after it. Whether it was attached.
 fn attached(taken: &TakeoverRecord, options: &Options, report: &mut TakeoverReport) -> Result<bool> {
     let (nic, bridge) = (&taken.uplink.nic.name, &taken.uplink.bridge);
     let lock = Folder::below(&options.state_dir).lock(LOCK)?;
@@ -199,8 +198,8 @@ fn attached(taken: &TakeoverRecord, options: &Options, report: &mut TakeoverRepo
     Ok(attached.unwrap_or_default())
 }
 
-/// What the NIC had before it was taken over, on the NIC: the bridge was removed with all it carried, and the guard may
-/// still keep the NIC deaf.
+/// Restores the NIC's configuration from before the takeover: the bridge was removed with its addresses, and the ingress
+/// filter may still drop the NIC's frames.
 fn again(taken: &TakeoverRecord, options: &Options, report: &mut TakeoverReport) -> Result<()> {
     let _lock = Folder::below(&options.state_dir).lock(LOCK)?;
     let (nic, bridge) = (&taken.uplink.nic.name, &taken.uplink.bridge);

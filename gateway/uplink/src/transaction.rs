@@ -303,7 +303,7 @@ fn finish_earlier(lock: &Lock, options: &Options) -> Result<bool> {
     }
 }
 
-/// Refuses while another run is open: that explains more than the half state it has left.
+/// Refuses while another run is open: a clearer reason than the interrupted state it left.
 pub(crate) fn nothing_open(options: &Options) -> Result<()> {
     let folder = Folder::below(&options.state_dir);
     match folder.journal() {

@@ -70,7 +70,7 @@ fn close(lock: &Lock, journal: &mut Journal, pending: bool) -> Result<()> {
         .iter()
         .filter(|uplink| !uplink.held.bridge)
         .try_for_each(|uplink| lock.forget(&uplink.bridge))?;
-    // A way back is where it was to come, whoever brought it there.
+    // An undone detach has reached its own target: the addresses are on the NIC.
     let state =
         if journal.direction == Direction::Detach { JournalState::Committed } else { JournalState::Undone };
     lock.close(journal, state)
@@ -263,10 +263,9 @@ impl Rollback<'_> {
         }
     }
 
-    /// Waits until ovs-vswitchd has taken the device of a bridge away that is no longer in its database. When nobody
-    /// does, nobody ever will: one that starts later does not know it. (With the bridge still in the database a
-    /// running ovs-vswitchd would recreate the device in a loop.)
-    /// What the kernel's datapath holds goes only by ovs-vswitchd.
+    /// Waits until ovs-vswitchd has removed the device of a bridge that is no longer in its database, else removes it: an
+    /// ovs-vswitchd that starts later does not know it. (With the bridge still in the database a running ovs-vswitchd
+    /// would recreate the device in a loop.) Devices of the kernel's datapath are removed by ovs-vswitchd only.
     fn remove_device(&self, bridge: &str) -> Result<()> {
         let end = Instant::now() + REMOVAL;
         loop {
@@ -316,7 +315,7 @@ pub(super) fn is_of_switch(link: &link::Link) -> bool {
     matches!(link.kind().as_deref(), Some("tun" | "openvswitch"))
 }
 
-/// A bridge that was up before somebody took the NIC onto it stays up.
+/// Whether the bridge is set down: a bridge that was up before the takeover stays up.
 fn goes_down(direction: Direction, uplink: &Uplink) -> bool {
     direction == Direction::Detach
         || uplink

@@ -26,7 +26,7 @@ mod report;
 
 use locking::LockWait;
 
-/// The thread's state: who observes, what is remembered, and what acting needs.
+/// The thread's state: the observer, the state machine, and what actions need.
 pub(super) struct Worker {
     config: FailoverConfig,
     shared: Arc<Shared>,

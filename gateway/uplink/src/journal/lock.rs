@@ -1,8 +1,8 @@
 //! One takeover at a time: a process that changes an uplink holds the folder's lock, and a name in its network namespace.
 //!
-//! The folder's lock keeps those apart that share a journal. Two with two folders would still turn one network: they meet
-//! at a name that a namespace has once ([`host::sole`]). The rollback watchdog has a name of its own while it watches, so that
-//! nobody begins between the death of the one at work and its undo.
+//! The folder's lock excludes processes that share a journal. Takeovers with different folders would still change one
+//! network: a lock that each network namespace has once excludes them ([`host::netns_lock`]). The rollback watchdog holds
+//! a lock of its own while it watches, so that no takeover begins between the death of a run and its undo.
 
 use std::fs::{DirBuilder, File};
 use std::io::{ErrorKind, Write};
@@ -84,7 +84,7 @@ impl Folder {
         loop {
             match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
                 Ok(mut held) => {
-                    // For the error of those who find it locked; without room on the disk it has no number.
+                    // For the error of other processes; on a full disk the file stays without a pid.
                     drop(held.set_len(0).and_then(|()| writeln!(held, "{}", std::process::id())));
                     return Ok(Some(held));
                 }

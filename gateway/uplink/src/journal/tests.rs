@@ -98,7 +98,7 @@ fn a_truncated_journal_is_refused_at_every_length() {
     lock.begin(&journal()).unwrap();
     let path = folder.journal_path();
     let whole = fs::read(&path).unwrap();
-    // The last byte is a line's end that nobody needs.
+    // The last byte is only the end of the line.
     for length in 0..whole.len() - 1 {
         fs::write(&path, &whole[..length]).unwrap();
         match folder.journal() {
@@ -219,7 +219,7 @@ fn a_journal_can_be_closed_on_a_disk_that_filled_up_during_the_run() {
         let mut journal = large(20_000);
         lock.begin(&journal).unwrap();
         fill(folder);
-        // To commit needs more than that: it fails, and nothing is half done.
+        // A commit needs more space: it fails and leaves no partial file.
         let error = lock.close(&mut journal, JournalState::Committed).unwrap_err();
         assert!(error.to_string().contains("free space there"), "{error}");
         assert_eq!(journal.state, JournalState::Open);
@@ -302,7 +302,7 @@ fn runs_with_different_folders_exclude_each_other() {
     let held = first.lock(PATIENCE).unwrap();
     let error = second.lock(Duration::from_millis(20)).unwrap_err().to_string();
     assert!(error.contains(&format!("pid {}", std::process::id())), "{error}");
-    // Who has to undo goes on; who only may, sees it.
+    // An undo continues without the lock, and can see that another process holds it.
     let without = second.lock_or_go_on(NOW);
     assert!(!without.is_held() && without.is_held_elsewhere());
     drop((held, without));
@@ -363,7 +363,7 @@ fn the_record_keeps_the_configuration_before_the_first_takeover() {
     lock.commit(&mut journal, &[kept]).unwrap_err();
     assert_eq!(journal.state, JournalState::Open);
     assert_eq!(folder.taken("breth0").unwrap().unwrap().uplink.held, PriorOvsConfig::default());
-    // Without a record the mark on the bridge says that it is ours; somebody else's was there before.
+    // Without a record the mark shows that a takeover made the bridge; another one existed before.
     assert_eq!(again.clone().again(None, true).uplink.held, PriorOvsConfig::default());
     assert!(again.again(None, false).uplink.held.bridge);
 }

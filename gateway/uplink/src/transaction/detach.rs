@@ -93,8 +93,8 @@ fn verified(run: &Run<'_>, answering: &[Vec<IpAddr>]) -> Result<()> {
             ));
         };
         if let Some(rows) = &uplink.bridge_rows {
-            let way = host::rtnl::DeviceMapping { from: rows.device.clone(), to: link.device() };
-            verify::carries(&run.socket, &migration::moved(rows, &way))?;
+            let mapping = host::rtnl::DeviceMapping { from: rows.device.clone(), to: link.device() };
+            verify::carries(&run.socket, &migration::moved(rows, &mapping))?;
         }
         verify::still_reply(answering, &link.device(), run.deadline)?;
     }

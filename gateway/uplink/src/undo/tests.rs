@@ -1,5 +1,4 @@
-//! Journals of every shape of nonsense, undone in a namespace of the kernel's own: nobody panics, and nothing is done to
-//! devices that the journal has no business with.
+//! Undo of arbitrarily edited journals, in a network namespace: it never panics, and changes no device of another owner.
 
 use std::io::Write;
 use std::process::{Command, Stdio};

@@ -70,7 +70,7 @@ fn until<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
     }
 }
 
-/// The server at the other end of the wire, in a namespace of its own, with short leases; its log tells who asked.
+/// The server at the other end of the wire, in a namespace of its own, with short leases; its log has the clients.
 fn server(folder: &Path, name: &str) -> Ends {
     let log = fs::File::create(folder.join("server.log")).unwrap();
     let mut command = Command::new("ip");
