@@ -170,8 +170,13 @@ impl Daemon {
             Due::Pass => self.pass(false).await,
             Due::Comparison => {
                 self.schedule.comparison_begun();
-                self.compare(self.write_scope(), true, Clock::now()).await;
-                self.publish();
+                if self.flows.rendering().is_none() {
+                    // What the bridge waited with at the start may be gone: a pass finds out.
+                    self.pass(false).await;
+                } else {
+                    self.compare(self.write_scope(), true, Clock::now()).await;
+                    self.publish();
+                }
             }
             Due::Publish => self.publish(),
             Due::Cache => self.write_cache(),
@@ -272,7 +277,10 @@ impl Daemon {
         self.desired = Some(desired);
         match plan.scope {
             Some(scope) => self.compare(scope, compare_all, began).await,
-            None => self.schedule.pass_within(Instant::now(), pass::START_GRACE),
+            None => {
+                let left = pass::START_GRACE.saturating_sub(self.uptime());
+                self.schedule.pass_within(Instant::now(), left);
+            }
         }
         self.schedule.host_due = plan.host == HostStep::Postpone;
         match plan.host {

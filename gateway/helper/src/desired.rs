@@ -132,7 +132,9 @@ fn bridge_problems(bridge: &BridgeView, settings: &Settings, notes: &mut Notes) 
         PatchState::Broken if !bridge.integration => {
             notes.problem("br-int does not exist yet; ovn-controller makes it");
         }
-        PatchState::Broken => notes.problem("the patch pair between {name} and br-int is being created"),
+        PatchState::Broken => {
+            notes.problem(format!("the patch pair between {name} and br-int is being created"));
+        }
         PatchState::NameInUse => notes.problem(format!(
             "a port has the name of the patch to br-int but is no patch port; rename it (ovs-vsctl list interface k8s-patch-{name}-br-int)"
         )),

@@ -157,6 +157,11 @@ impl FlowSync {
         }
     }
 
+    fn recovered(&mut self) {
+        self.errors.recovered();
+        self.last_error = None;
+    }
+
     /// What went wrong last, while not everything is in force.
     pub(crate) fn problem(&self) -> Option<&str> {
         self.last_error.as_deref().filter(|_| !self.converged)
@@ -213,6 +218,7 @@ impl FlowSync {
         self.survey.conflicts = plan.conflicts.iter().map(conflict).collect();
         self.survey.taken = plan.conflicts.iter().map(|conflict| conflict.key.clone()).collect();
         if scope == WriteScope::FillEmpty && found {
+            self.recovered();
             self.survey.count(&dump);
             return Ok(Comparison { changed: 0, same: plan.same });
         }
@@ -227,7 +233,7 @@ impl FlowSync {
             self.survey.foreign.older_helper.clear();
         }
         self.converged = scope == WriteScope::Whole;
-        self.errors.recovered();
+        self.recovered();
         self.survey.count(&dump);
         self.survey.installed = self.expected();
         Ok(Comparison { changed, same: plan.same })

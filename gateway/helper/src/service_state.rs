@@ -16,6 +16,8 @@ use crate::pass::ServicesOrigin;
 pub(crate) struct ServiceState {
     catalogue: Catalogue,
     origin: ServicesOrigin,
+    /// The policy of the state folder, while objects are not known.
+    cached: Option<Policy>,
 }
 
 impl ServiceState {
@@ -31,6 +33,7 @@ impl ServiceState {
             self.catalogue.update(&service.key, objects.view(&service.key).as_ref());
         }
         self.origin = ServicesOrigin::Objects;
+        self.cached = None;
     }
 
     /// Plans the Services with these keys again. The cost is that of the grants that change.
@@ -52,7 +55,10 @@ impl ServiceState {
                     policy.set_service(key.clone(), rules);
                 }
             }
-        } else if let Some(cached) = cache.load() {
+            return policy;
+        }
+        self.cached = self.cached.take().or_else(|| cache.load());
+        if let Some(cached) = &self.cached {
             self.origin = ServicesOrigin::Cache;
             for (key, rules) in cached.services() {
                 policy.set_service(key.clone(), rules.clone());
@@ -79,5 +85,28 @@ impl ServiceState {
     /// How many Services are known.
     pub(crate) fn len(&self) -> usize {
         self.catalogue.len()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use demux::policy::ServiceRules;
+
+    use super::*;
+
+    #[test]
+    fn the_policy_of_the_state_folder_is_read_once() {
+        let folder = tempfile::tempdir().unwrap();
+        let cache = PolicyCache::new(folder.path(), "breth0");
+        let mut state = ServiceState::default();
+        assert_eq!(state.policy(Split::default(), &cache), Policy::default());
+        assert_eq!(state.origin(), ServicesOrigin::None);
+        let mut stored = Policy::default();
+        stored.set_service(ServiceKey::new("default/web"), Arc::new(ServiceRules::default()));
+        cache.store(&stored, None).unwrap();
+        assert_eq!(state.policy(Split::default(), &cache), stored);
+        cache.remove().unwrap();
+        assert_eq!(state.policy(Split::default(), &cache), stored);
+        assert_eq!(state.origin(), ServicesOrigin::Cache);
     }
 }

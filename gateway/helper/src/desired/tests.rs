@@ -133,11 +133,13 @@ fn what_is_missing_on_the_bridge_is_said_with_its_remedy() {
         change(&mut facts.bridge);
         let problems = desired(&facts, &settings()).problems;
         assert!(problems.iter().any(|problem| problem.contains(expected)), "{expected}: {problems:?}");
+        assert!(problems.iter().all(|problem| !problem.contains('{')), "{problems:?}");
     };
     says(&|bridge| bridge.present = false, "put eth0 and its addresses on it");
     says(&|bridge| (bridge.uplink, bridge.uplink_listed) = (None, false), "add-port breth0 eth0");
     says(&|bridge| bridge.uplink = None, "does not work");
     says(&|bridge| bridge.patch = PatchState::NameInUse, "no patch port");
+    says(&|bridge| bridge.patch = PatchState::Broken, "between breth0 and br-int is being created");
     says(&|bridge| bridge.mac = Some(Mac([2, 0, 0, 0, 0, 9])), "must be the same");
 }
 
