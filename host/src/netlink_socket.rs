@@ -18,6 +18,8 @@ use crate::{Error, Result};
 const DUMP_TRIES: usize = 20;
 /// The kernel answers before `sendmsg` returns, so an answer that is missing after this will not come.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
+/// A caller that drains the socket is not kept for longer by messages that keep coming.
+const MOST_DRAINED: usize = 1024;
 /// A datagram of a dump is no longer than the buffer it is read with, and 32 KiB unless one object is longer.
 const BUFFER: usize = 256 * 1024;
 
@@ -49,8 +51,8 @@ impl NetlinkSocket {
             .map_err(|source| Error::NetlinkSocket { source })
     }
 
-    /// Waits for a multicast message, at most so long (`None`: without limit), and drops all that have arrived. True when
-    /// there was one, or the receive buffer overflowed.
+    /// Waits for a multicast message, at most so long (`None`: without limit), and drops those that have arrived, 1024 at
+    /// most. True when there was one, or the receive buffer overflowed; more may then be left.
     pub(crate) fn wait_for_event(&self, timeout: Option<Duration>) -> Result<bool> {
         let failed = |errno: Errno| Error::Kernel {
             attempted: "wait for changes of the network".into(),
@@ -69,7 +71,7 @@ impl NetlinkSocket {
                 Err(errno) => return Err(failed(errno)),
             }
             let mut buffer = [0; 64];
-            loop {
+            for _ in 0..MOST_DRAINED {
                 // A longer message is cut: only its arrival counts.
                 match recv(self.socket.as_raw_fd(), &mut buffer, MsgFlags::MSG_DONTWAIT) {
                     Ok(_) | Err(Errno::EINTR | Errno::ENOBUFS) => {}
@@ -77,6 +79,7 @@ impl NetlinkSocket {
                     Err(errno) => return Err(failed(errno)),
                 }
             }
+            return Ok(true);
         }
     }
 

@@ -111,11 +111,15 @@ pub fn watch() -> Result<watch::Receiver<u64>> {
             };
             let Ok(mut ready) = ready else { break };
             match ready.get_inner().drain() {
-                Ok(true) => sender.send_modify(|count| *count += 1),
-                Ok(false) => {}
+                Ok(true) => {
+                    // More may be left: the socket stays ready until nothing is found.
+                    drop(ready);
+                    sender.send_modify(|count| *count += 1);
+                    tokio::task::yield_now().await;
+                }
+                Ok(false) => ready.clear_ready(),
                 Err(_) => break,
             }
-            ready.clear_ready();
         }
     });
     Ok(receiver)

@@ -45,14 +45,14 @@ impl KernelEvents {
         self.socket.wait_for_event(timeout)
     }
 
-    /// Takes all events that have arrived. True when there was one.
+    /// Takes the events that have arrived, 1024 at most. True when there was one; more may then be left.
     pub fn drain(&self) -> Result<bool> {
         self.wait(Some(Duration::ZERO))
     }
 }
 
 impl AsFd for KernelEvents {
-    /// Readable when there was a change, until [`KernelEvents::wait`] or [`KernelEvents::drain`] takes it.
+    /// Readable when there was a change, until [`KernelEvents::wait`] or [`KernelEvents::drain`] has taken all.
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.socket.as_fd()
     }
