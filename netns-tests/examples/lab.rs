@@ -6,7 +6,8 @@ use anyhow::Result;
 use netns_tests::{
     lab::{
         Lab, LabOptions, PortRange,
-        helper::{Cluster, HelperOptions, ReplyRule},
+        cluster::Cluster,
+        helper::{HelperOptions, ReplyRule},
     },
     matrix,
 };

@@ -31,7 +31,7 @@
 //!
 //! ```no_run
 //! use netns_tests::{
-//!     lab::{LabOptions, address::Family, helper::{Cluster, HelperOptions}, service::{EndpointSpec, ServiceSpec}},
+//!     lab::{LabOptions, address::Family, cluster::Cluster, helper::HelperOptions, service::{EndpointSpec, ServiceSpec}},
 //!     probe::{Request, Listen, Responder},
 //! };
 //!
@@ -54,7 +54,7 @@
 //! ```
 //!
 //! From another crate: put `netns-tests.workspace = true` under `[dev-dependencies]`, and start with
-//! [`lab::Lab::up`] (nodes, no helper) or [`lab::helper::Cluster::up`] (a helper on each). The helper's binary is
+//! [`lab::Lab::up`] (nodes, no helper) or [`lab::cluster::Cluster::up`] (a helper on each). The helper's binary is
 //! `ovn-k8s` of the same target directory, or the one named by `OVN_K8S_BIN`.
 //!
 //! | environment | effect |

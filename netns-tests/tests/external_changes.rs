@@ -9,7 +9,8 @@ use netns_tests::{
     lab::{
         LabOptions,
         address::Family,
-        helper::{Cluster, Helper, HelperOptions, uses_reference_helper},
+        cluster::Cluster,
+        helper::{Helper, HelperOptions, uses_reference_helper},
         node::{BRIDGE, Node, PATCH, Stop, UPLINK},
         process::wait_until,
         service::ServiceSpec,

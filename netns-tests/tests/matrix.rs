@@ -6,7 +6,8 @@ use anyhow::{Result, ensure};
 use netns_tests::{
     lab::{
         LabOptions, PortRange,
-        helper::{Cluster, HelperOptions, ReplyRule},
+        cluster::Cluster,
+        helper::{HelperOptions, ReplyRule},
     },
     matrix,
 };

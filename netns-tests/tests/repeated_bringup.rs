@@ -5,12 +5,7 @@
 
 use anyhow::{Context, Result, ensure};
 use netns_tests::{
-    lab::{
-        LabOptions,
-        address::Family,
-        helper::{Cluster, HelperOptions},
-        process::wait_until,
-    },
+    lab::{LabOptions, address::Family, cluster::Cluster, helper::HelperOptions, process::wait_until},
     matrix::POD_PORT,
     probe::{Listen, Request, Responder},
 };

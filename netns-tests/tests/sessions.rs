@@ -7,7 +7,8 @@ use netns_tests::{
     lab::{
         LabOptions,
         address::Family,
-        helper::{Cluster, HelperOptions},
+        cluster::Cluster,
+        helper::HelperOptions,
         netns::Namespace,
         node::Stop,
         process::wait_until,

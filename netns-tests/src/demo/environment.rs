@@ -5,7 +5,7 @@ use std::{fs, path::PathBuf};
 use anyhow::{Context, Result};
 use serde_json::Value;
 
-use super::{Options, traffic::PODS_PEER, view::View};
+use super::{Options, view::View};
 use crate::{
     apiserver::{ApiServer, Place},
     lab::{
@@ -19,6 +19,8 @@ use crate::{
     probe::Responder,
 };
 
+/// The last number of the internet address only pods talk to: what comes from it is the pods'.
+pub const PODS_PEER: u8 = 11;
 /// NodePort of a Service with a pod on the node that is asked.
 pub const NODE_PORT_HERE: u16 = 30081;
 /// NodePort of a Service with a pod on the other node.

@@ -14,7 +14,7 @@ use anyhow::{Context, Result, anyhow, bail};
 
 use super::{
     Quit, clients,
-    environment::{Environment, NODE_PORT_HERE, NODE_PORT_THERE},
+    environment::{Environment, NODE_PORT_HERE, NODE_PORT_THERE, PODS_PEER},
     meter::{Meter, Owner, Reading},
 };
 use crate::{
@@ -26,9 +26,6 @@ use crate::{
     matrix::{HOST_PORT, POD_PORT},
     probe::Request,
 };
-
-/// The last number of the internet address only pods talk to: what comes from it is the pods'.
-pub const PODS_PEER: u8 = 11;
 
 /// A way without an answer for so long did not come back.
 const SILENT: Duration = Duration::from_secs(2);

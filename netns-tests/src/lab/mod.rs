@@ -2,10 +2,12 @@
 
 pub mod address;
 pub mod central;
+pub mod cluster;
 pub mod helper;
 pub mod identity;
 pub mod machine;
 pub mod netns;
+mod netns_settings;
 pub mod node;
 pub mod pod;
 pub mod process;

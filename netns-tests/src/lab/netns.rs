@@ -12,8 +12,6 @@ use nix::{
     sched::{CloneFlags, setns, unshare},
 };
 
-use super::process::Program;
-
 /// Where `ip netns` keeps its names; ours stand there too, so that `ip -n NAME` finds them.
 const NAMES: &str = "/run/netns";
 
@@ -114,18 +112,6 @@ impl Namespace {
         Ok(())
     }
 
-    /// Several `ip` commands in one process, one a line (`ip -batch`).
-    pub fn ip(&self, lines: impl Into<String>) -> Result<()> {
-        Program::new("ip").args(["-n", &self.name, "-batch", "-"]).input(lines).run()?;
-        Ok(())
-    }
-
-    /// Loads an nft script.
-    pub fn nft(&self, script: impl Into<String>) -> Result<()> {
-        Program::new("nft").args(["-f", "-"]).inside(self).input(script).run()?;
-        Ok(())
-    }
-
     /// Writes a sysctl, named by its path below `/proc/sys`, e.g. `net/ipv4/ip_forward`.
     pub fn sysctl(&self, name: &str, value: &str) -> Result<()> {
         // /proc/sys/net shows the namespace of the thread that opens it.
@@ -137,13 +123,6 @@ impl Namespace {
         let path = format!("/proc/sys/{name}");
         let text = self.enter(|| fs::read_to_string(&path))?.with_context(|| format!("reading {path}"))?;
         Ok(text.trim().to_owned())
-    }
-
-    /// Lets the device finish checksums itself: a packet socket (an OVS port of the userspace datapath) at the other
-    /// end of a veth sees a frame as it was sent, a checksum left to the device included.
-    pub fn finish_checksums(&self, device: &str) -> Result<()> {
-        Program::new("ethtool").args(["-K", device, "tx", "off"]).inside(self).run()?;
-        Ok(())
     }
 }
 

@@ -7,7 +7,8 @@ use netns_tests::{
     lab::{
         Lab, LabOptions, PortRange,
         address::{self, Dual},
-        helper::{Cluster, HelperOptions, ReplyRule},
+        cluster::Cluster,
+        helper::{HelperOptions, ReplyRule},
         netns::Namespace,
         process::wait_within,
         service::{EndpointSpec, ServiceSpec},

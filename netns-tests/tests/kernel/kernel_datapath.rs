@@ -10,7 +10,8 @@ use netns_tests::{
     lab::{
         LabOptions,
         address::{self, Family},
-        helper::{Cluster, HelperOptions},
+        cluster::Cluster,
+        helper::HelperOptions,
         netns::Namespace,
         process::{Program, wait_within},
         service::{EndpointSpec, ServiceSpec},

@@ -12,7 +12,7 @@ use std::{
 use anyhow::{Context, Result, ensure};
 use netns_tests::lab::{
     address::{Dual, Family},
-    helper::Cluster,
+    cluster::Cluster,
     netns::Namespace,
     process::patience,
 };

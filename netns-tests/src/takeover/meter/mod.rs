@@ -5,6 +5,7 @@
 //! scheduled late measures nothing wrong. What remains is the machine's own noise: run it with nothing happening, too.
 
 mod clock;
+mod ends;
 mod flow;
 pub(crate) mod ping;
 mod report;
@@ -33,7 +34,8 @@ use crate::lab::{
     netns::Namespace,
     process::wait_until,
 };
-use side::{Client, Orders, Sent, Server};
+use ends::{Client, Server};
+use side::{Orders, Sent};
 
 /// How long after the last request an answer may still arrive.
 const GRACE: Duration = Duration::from_millis(300);

@@ -2,14 +2,13 @@
 
 use std::{
     io::{ErrorKind, Read, Write},
-    net::{SocketAddr, TcpStream, UdpSocket},
-    os::fd::{AsFd, AsRawFd as _, OwnedFd},
+    net::{SocketAddr, UdpSocket},
+    os::fd::{AsFd, AsRawFd as _},
     sync::atomic::{AtomicBool, AtomicU64, Ordering},
     thread,
     time::{Duration, Instant},
 };
 
-use anyhow::{Context, Result};
 use nix::{
     poll::{PollFd, PollFlags, PollTimeout, poll},
     sys::socket::{MsgFlags, send as send_to_peer},
@@ -17,9 +16,9 @@ use nix::{
 
 use super::{
     clock::{Moment, take_precedence},
+    ends::{Client, ClientSocket, Server},
     sockets,
 };
-use crate::lab::address::Family;
 
 /// Bytes of one TCP record, and of a UDP or ping payload's front part that matters.
 const RECORD: usize = 32;
@@ -38,46 +37,6 @@ pub(super) struct Orders {
     pub answers: Vec<AtomicU64>,
     /// Per flow: bytes of TCP written.
     pub requests: Vec<AtomicU64>,
-}
-
-/// The asking end of a flow.
-#[derive(Debug)]
-pub(super) struct Client {
-    pub number: usize,
-    pub pace: Duration,
-    pub family: Family,
-    pub socket: ClientSocket,
-}
-
-/// Its socket. All are connected and do not block.
-#[derive(Debug)]
-pub(super) enum ClientSocket {
-    Udp(UdpSocket),
-    Ping(OwnedFd),
-    Tcp(TcpStream),
-}
-
-impl Client {
-    /// The same socket for another thread.
-    pub fn twin(&self) -> Result<Self> {
-        let socket = match &self.socket {
-            ClientSocket::Udp(socket) => ClientSocket::Udp(socket.try_clone()?),
-            ClientSocket::Ping(socket) => {
-                ClientSocket::Ping(socket.try_clone().context("a twin of a socket")?)
-            }
-            ClientSocket::Tcp(stream) => ClientSocket::Tcp(stream.try_clone()?),
-        };
-        Ok(Self { number: self.number, pace: self.pace, family: self.family, socket })
-    }
-}
-
-/// The answering end of a flow; the kernel itself answers pings.
-#[derive(Debug)]
-pub(super) enum Server {
-    /// Echoes datagrams.
-    Udp(UdpSocket),
-    /// Echoes a connection's bytes; holds those not yet written back.
-    Tcp { number: usize, stream: TcpStream, owed: usize, died: Option<String> },
 }
 
 /// What the sender of a flow saw.

@@ -21,8 +21,8 @@ use nix::{
 
 use super::{
     clock::Moment,
+    ends::{Client, ClientSocket, Server},
     flow::{Flow, Kind},
-    side::{Client, ClientSocket, Server},
 };
 use crate::lab::{
     address::{Dual, Family},
