@@ -63,8 +63,8 @@ fn a_plan_reads_like_what_it_does() {
         "nft svc4 + tcp 192.0.2.10:30080 -> 10.96.0.7:80",
         "nft svc6 + tcp [2001:db8::10]:30080 -> [fd96::7]:80",
         "nft node_ports + udp 30080",
-        "route add 10.96.0.0/16 via 10.128.0.1 dev #7 src 10.128.0.2 metric 0 proto 158",
-        "route add fd98::/64 via fd80::1 dev #7 src fd80::2 metric 1024 proto 158",
+        "route add 10.96.0.0/16 via 10.128.0.1 dev 7 proto 158 src 10.128.0.2",
+        "route add fd98::/64 via fd80::1 dev 7 proto 158 src fd80::2 metric 1024",
     ] {
         assert!(text.lines().any(|found| found == line), "{line:?} is not in\n{text}");
     }
