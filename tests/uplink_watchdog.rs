@@ -218,7 +218,7 @@ fn its_terminal_is_closed() {
 fn stopped_until_the_timer() {
     let mut work = Work::start("hold", Duration::from_millis(300));
     kill(work.pid(), Signal::SIGSTOP).unwrap();
-    work.is_undone("ending the one at work");
+    work.is_undone("was not verified in time: killing its process");
     // The test harness is ended by a signal, not by itself.
     assert!(work.child.wait().unwrap().code().is_none());
 }
@@ -354,7 +354,7 @@ fn without_an_open_journal_it_does_not_begin() {
     lock.close(&mut journal, JournalState::Undone).unwrap();
     assert!(arm(BINARY, &journal).contains("not there, or not open"));
     assert!(arm("/nonexistent", &journal).contains("start the rollback watchdog"));
-    assert!(arm("/bin/true", &journal).contains("without a word"));
+    assert!(arm("/bin/true", &journal).contains("it ended without an error message"));
 }
 
 #[test]

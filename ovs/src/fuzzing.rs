@@ -43,8 +43,13 @@ fn messages(portions: &[&[u8]]) -> Vec<String> {
     let mut messages = Vec::new();
     for portion in portions {
         buffer.extend_from_slice(portion);
-        while let Ok(Some(message)) = framer.next(&mut buffer) {
-            messages.push(message.get().to_owned());
+        loop {
+            match framer.next(&mut buffer) {
+                Ok(Some(message)) => messages.push(message.get().to_owned()),
+                Ok(None) => break,
+                // A client closes the connection here.
+                Err(_) => return messages,
+            }
         }
     }
     messages

@@ -143,7 +143,7 @@ fn ready_when_the_caller_returns() {
         (std::fs::read_dir(place.dir.path()).unwrap().count() == 1).then_some(())
     });
     let log = place.log();
-    assert!(log.contains("|demo|INFO|at work\n") && log.contains("|demo|INFO|asked to exit\n"), "{log}");
+    assert!(log.contains("|demo|INFO|running\n") && log.contains("|demo|INFO|asked to exit\n"), "{log}");
 }
 
 #[test]
@@ -261,7 +261,7 @@ fn logrotate_and_levels_at_run_time() {
     let place = Place::new();
     let pid = place.started(&["--pidfile", "--detach", "--log-file", "-vany:console:off"]);
     // A thread of its own writes the log.
-    place.eventually("the first lines", || place.log().contains("at work").then_some(()));
+    place.eventually("the first lines", || place.log().contains("running").then_some(()));
     std::fs::rename(place.path("demo_daemon.log"), place.path("old.log")).unwrap();
     assert!(place.appctl(&["vlog/reopen"]).status.success());
     assert!(place.appctl(&["vlog/set", "file:dbg"]).status.success());
@@ -269,7 +269,7 @@ fn logrotate_and_levels_at_run_time() {
     place.eventually("a debug line", || {
         place.log().contains("|unixctl|DBG|received request vlog/list").then_some(())
     });
-    assert!(std::fs::read_to_string(place.path("old.log")).unwrap().contains("at work"));
+    assert!(std::fs::read_to_string(place.path("old.log")).unwrap().contains("running"));
     let wrong = place.appctl(&["vlog/set", "nowhere:dbg"]);
     assert_eq!(wrong.status.code(), Some(2));
     assert!(alive(pid).is_some());
