@@ -17,8 +17,10 @@ use crate::survival::{Survival, helper_log};
 fn waits(site: &Site, line: &str) -> Result<RunningProgram> {
     let log = site.dir().join("confirm.out");
     let held = site.util(line)?.hold(&log, &site.register())?;
-    wait_until("the run to wait", || Ok(fs::read_to_string(&log)?.contains("it works")))
-        .with_context(|| fs::read_to_string(&log).unwrap_or_default())?;
+    wait_until("the run to wait", || {
+        Ok(fs::read_to_string(&log)?.contains("verified; run `ovn-k8s-util confirm`"))
+    })
+    .with_context(|| fs::read_to_string(&log).unwrap_or_default())?;
     Ok(held)
 }
 

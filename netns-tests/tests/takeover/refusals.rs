@@ -125,7 +125,11 @@ fn no_next_hop_that_answers() -> Result<()> {
     let before = State::of(&site)?;
     let outcome = site.run(ATTACH)?;
     ensure!(!outcome.ok, "it was done: {outcome:?}");
-    ensure!(outcome.said.contains("answers") && outcome.said.contains("--no-probe"), "{}", outcome.said);
+    ensure!(
+        outcome.said.contains("cannot get a reply through breth0") && outcome.said.contains("--no-probe"),
+        "{}",
+        outcome.said
+    );
     site.wait_for_state(&before)?;
     ensure!(!site.has_bridge(nic::BRIDGE)?, "the bridge is left behind");
     Ok(())

@@ -178,7 +178,9 @@ fn the_switch_dies_while_a_word_is_waited_for() -> Result<()> {
     let site = &fixture.site;
     let log = site.dir().join("confirm.out");
     let mut held = site.util("nics-to-bridge --confirm=3600 eth0")?.hold(&log, &site.register())?;
-    wait_until("the run to wait", || Ok(std::fs::read_to_string(&log)?.contains("it works")))?;
+    wait_until("the run to wait", || {
+        Ok(std::fs::read_to_string(&log)?.contains("verified; run `ovn-k8s-util confirm`"))
+    })?;
     site.kill(Daemon::Switch)?;
     wait_until("the run to end", || Ok(!held.is_alive()?))?;
     site.restart_daemons()?;
