@@ -146,16 +146,8 @@ impl Plan {
         what: impl Into<String>,
         remedy: impl Into<String>,
     ) {
-        let refusal = Refusal {
-            name,
-            about: about.to_owned(),
-            what: what.into(),
-            remedy: remedy.into(),
-            forceable: false,
-        };
-        if !self.refusals.contains(&refusal) {
-            self.refusals.push(refusal);
-        }
+        let (about, what, remedy) = (about.to_owned(), what.into(), remedy.into());
+        self.add_refusal(Refusal { name, about, what, remedy, forceable: false });
     }
 
     /// Refuses what `--force` overrules.
@@ -166,13 +158,11 @@ impl Plan {
         what: impl Into<String>,
         remedy: impl Into<String>,
     ) {
-        let refusal = Refusal {
-            name,
-            about: about.to_owned(),
-            what: what.into(),
-            remedy: remedy.into(),
-            forceable: true,
-        };
+        let (about, what, remedy) = (about.to_owned(), what.into(), remedy.into());
+        self.add_refusal(Refusal { name, about, what, remedy, forceable: true });
+    }
+
+    fn add_refusal(&mut self, refusal: Refusal) {
         if !self.refusals.contains(&refusal) {
             self.refusals.push(refusal);
         }
